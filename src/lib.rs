@@ -1,0 +1,23 @@
+//! circ: runs and watches processes and the sockets they share, answers Circus's protocol, and is an
+//! idempotent state module for configuration management. One static binary.
+//!
+//! The rooms of the house, from the top. A room may name rooms below it, never one above
+//! (`tests/architecture.rs` checks it):
+//!
+//! * [`cli`]: one file a command family: parse, call, print.
+//! * [`state`]: desired, observed, plan, apply, report. Reaches a daemon through [`wire`], a file through [`config`].
+//! * [`daemon`]: the imperative shell: spawns, signals, sockets, control endpoint, events.
+//! * [`stats`]: `/proc` sampling.
+//! * [`supervisor`]: the pure core: `step(now, Input) -> Effects`. No clock, runtime, file or system call.
+//! * [`wire`]: the Circus protocol as data, and its ZeroMQ client.
+//! * [`config`]: circus.ini: lossless document, typed model, includes, environment, variables.
+//! * [`options`]: the table of watcher options, from which the rest is derived.
+
+pub mod cli;
+pub mod config;
+pub mod daemon;
+pub mod options;
+pub mod state;
+pub mod stats;
+pub mod supervisor;
+pub mod wire;
