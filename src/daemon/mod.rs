@@ -1,1 +1,2 @@
 //! The daemon room.
+pub mod spawn;
