@@ -1,1 +1,25 @@
-//! The wire room.
+//! The Circus protocol as data, and its ZeroMQ client. Knows nothing of the daemon.
+//!
+//! * [`command`]: the table of commands and the typed commands themselves;
+//! * [`request`]: bytes from a client to a typed [`request::Request`], or the error it deserves;
+//! * [`matching`]: which watchers a `start`, `stop` or `restart` means;
+//! * [`reply`]: replies and their error numbers;
+//! * [`event`]: what is published on the event socket;
+//! * [`endpoint`]: addresses and their defaults;
+//! * [`pytext`]: values as Python prints them, for the texts of the protocol and of `circusctl`.
+
+pub mod command;
+pub mod endpoint;
+pub mod event;
+pub mod matching;
+mod properties;
+pub mod pytext;
+pub mod reply;
+pub mod request;
+
+pub use command::{COMMANDS, Command, CommandSpec};
+pub use endpoint::Endpoint;
+pub use event::Event;
+pub use matching::{Match, Matcher, Selection};
+pub use reply::Errno;
+pub use request::{Rejection, Request, parse_request};
