@@ -22,7 +22,6 @@ pub enum Endpoint {
         port: u16,
     },
     /// `ipc://path`: a unix socket, relative to the working directory unless it starts with `/`.
-    /// A path that starts with `@` is a name in the abstract name space.
     Ipc(PathBuf),
 }
 

@@ -6,8 +6,10 @@
 //! * [`reply`]: replies and their error numbers;
 //! * [`event`]: what is published on the event socket;
 //! * [`endpoint`]: addresses and their defaults;
+//! * [`client`]: calls to a daemon and subscriptions to its events, each with a deadline;
 //! * [`pytext`]: values as Python prints them, for the texts of the protocol and of `circusctl`.
 
+pub mod client;
 pub mod command;
 pub mod endpoint;
 pub mod event;
@@ -17,6 +19,7 @@ pub mod pytext;
 pub mod reply;
 pub mod request;
 
+pub use client::{Client, ClientError, Subscriber};
 pub use command::{COMMANDS, Command, CommandSpec};
 pub use endpoint::Endpoint;
 pub use event::Event;
