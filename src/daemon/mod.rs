@@ -1,2 +1,3 @@
 //! The daemon room.
+pub mod accounts;
 pub mod spawn;
