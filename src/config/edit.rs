@@ -1,0 +1,458 @@
+//! Editing a circus.ini in place. An edit touches the line that counts and nothing else, and it is
+//! proven before it is done: the edited text is read again, and unless the reader finds exactly the
+//! intended values in every section the document stays as it was.
+
+use indexmap::IndexMap;
+
+use super::document::{Document, Kind, Line, header_name, option_span};
+use super::error::{ConfigError, Problem, ProblemKind, quoted};
+use super::pytext::is_space;
+
+/// Every section's values, as they are to be read after an edit.
+type Values = IndexMap<String, IndexMap<String, String>>;
+
+impl Document {
+    /// Gives `key` the value `value`. The occurrence that counts is replaced together with the lines
+    /// that continue it; its separator, inline comment and line break stay. A key that the section
+    /// lacks is put after the section's last one. Returns whether the document changed.
+    ///
+    /// # Errors
+    /// No such section, or the dialect cannot express this key or value (for instance ` ;` inside).
+    pub fn set(&mut self, section: &str, key: &str, value: &str) -> Result<bool, ConfigError> {
+        if !self.has_section(section) {
+            return Err(self
+                .refusal(format!(
+                    "there is no section [{section}] to set {key} in; add the section first"
+                ))
+                .into());
+        }
+        if self.get(section, key) == Some(value) {
+            return Ok(false);
+        }
+        let mut wanted = self.values();
+        wanted
+            .entry(section.to_owned())
+            .or_default()
+            .insert(key.to_owned(), value.to_owned());
+        let candidates = match self.line_of(section, key) {
+            Some(line) => self.replacements(section, key, value, line - 1),
+            None => self.additions(section, key, value),
+        };
+        for candidate in candidates {
+            if self.adopt(candidate, &wanted) {
+                return Ok(true);
+            }
+        }
+        Err(self
+            .refusal(inexpressible(key, value))
+            .section(section)
+            .key(key)
+            .into())
+    }
+
+    /// Removes every occurrence of `key`, with the lines that continue it. Returns whether there was
+    /// one.
+    ///
+    /// # Errors
+    /// Only if the rest of the file would read differently, which no known file does.
+    pub fn unset(&mut self, section: &str, key: &str) -> Result<bool, ConfigError> {
+        if self.get(section, key).is_none() {
+            return Ok(false);
+        }
+        let mut wanted = self.values();
+        if let Some(keys) = wanted.get_mut(section) {
+            keys.shift_remove(key);
+        }
+        let belongs = |kind: &Kind| match kind {
+            Kind::Option {
+                section: s, key: k, ..
+            }
+            | Kind::Continuation { section: s, key: k } => s == section && k == key,
+            _ => false,
+        };
+        let kept = self
+            .lines
+            .iter()
+            .zip(&self.kinds)
+            .filter(|(_, kind)| !belongs(kind))
+            .map(|(line, _)| line.clone())
+            .collect();
+        self.must_adopt(kept, &wanted, || format!("cannot remove {key}"))
+    }
+
+    /// Adds a section with its keys after the last section of the same kind (`watcher:`, `socket:`
+    /// …), or at the end of the file.
+    ///
+    /// # Errors
+    /// The section exists, or the dialect cannot express a name, key or value.
+    pub fn add_section(
+        &mut self,
+        section: &str,
+        options: &[(&str, &str)],
+    ) -> Result<(), ConfigError> {
+        if self.has_section(section) {
+            return Err(self
+                .refusal(format!("there is already a section [{section}]"))
+                .into());
+        }
+        let mut wanted = self.values();
+        let keys = wanted.entry(section.to_owned()).or_default();
+        for (key, value) in options {
+            keys.insert((*key).to_owned(), (*value).to_owned());
+        }
+        let eol = self.usual_eol();
+        let plain = |text: String| Line { text, eol };
+        let at = self.place_for(section);
+        let mut block = Vec::new();
+        if at > 0 && self.kinds.get(at - 1) != Some(&Kind::Blank) {
+            block.push(plain(String::new()));
+        }
+        block.push(plain(format!("[{section}]")));
+        for (key, value) in options {
+            let prefix = if value.is_empty() || value.starts_with('\n') {
+                format!("{key} =")
+            } else {
+                format!("{key} = ")
+            };
+            block.extend(value_lines(&prefix, value, "", "    ", eol));
+        }
+        if self.kinds.get(at).is_some_and(|kind| *kind != Kind::Blank) {
+            block.push(plain(String::new()));
+        }
+        let mut lines = self.lines.clone();
+        lines.splice(at..at, block);
+        self.must_adopt(lines, &wanted, || {
+            options
+                .iter()
+                .find(|(_, value)| !expressible(value))
+                .map_or_else(
+                    || format!("a section [{section}] with these keys cannot be written"),
+                    |(key, value)| inexpressible(key, value),
+                )
+        })?;
+        Ok(())
+    }
+
+    /// Removes every part of a section, from its header to its last key. Comments around it stay.
+    /// Returns whether there was one.
+    ///
+    /// # Errors
+    /// Only if the rest of the file would read differently, which no known file does.
+    pub fn remove_section(&mut self, section: &str) -> Result<bool, ConfigError> {
+        if !self.has_section(section) {
+            return Ok(false);
+        }
+        let mut wanted = self.values();
+        wanted.shift_remove(section);
+        let mut gone = vec![false; self.lines.len()];
+        for header in self.headers(|name| name == section) {
+            let end = self.content_end(header);
+            gone[header..end].fill(true);
+            // Of the blank lines on both sides, one side is enough.
+            let blank = |at: usize| self.kinds.get(at) == Some(&Kind::Blank);
+            if blank(end) && (header == 0 || blank(header - 1)) {
+                gone[end] = true;
+            }
+        }
+        let mut keep = gone.iter().map(|gone| !gone);
+        let mut lines = self.lines.clone();
+        lines.retain(|_| keep.next().unwrap_or(true));
+        self.must_adopt(lines, &wanted, || format!("cannot remove [{section}]"))
+    }
+
+    fn refusal(&self, what: String) -> Problem {
+        Problem::new(ProblemKind::Edit, self.name(), what)
+    }
+
+    fn values(&self) -> Values {
+        let text = |keys: &super::document::Entries| {
+            keys.iter()
+                .map(|(key, entry)| (key.clone(), entry.value.clone()))
+                .collect()
+        };
+        self.sections
+            .iter()
+            .map(|(section, keys)| (section.clone(), text(keys)))
+            .collect()
+    }
+
+    /// Takes the new lines over if they read as intended.
+    fn adopt(&mut self, mut lines: Vec<Line>, wanted: &Values) -> bool {
+        let ended = self.lines.last().is_none_or(|line| !line.eol.is_empty());
+        let eol = self.usual_eol();
+        for line in &mut lines {
+            if line.eol.is_empty() {
+                line.eol = eol;
+            }
+        }
+        if let (false, Some(last)) = (ended, lines.last_mut()) {
+            last.eol = "";
+        }
+        let text: String = lines
+            .iter()
+            .flat_map(|line| [line.text.as_str(), line.eol])
+            .collect();
+        match Self::parse(text.as_bytes(), self.name()) {
+            Ok(edited) if edited.values() == *wanted => {
+                *self = edited;
+                true
+            }
+            _ => false,
+        }
+    }
+
+    fn must_adopt(
+        &mut self,
+        lines: Vec<Line>,
+        wanted: &Values,
+        why_not: impl Fn() -> String,
+    ) -> Result<bool, ConfigError> {
+        if self.adopt(lines, wanted) {
+            Ok(true)
+        } else {
+            Err(self.refusal(why_not()).into())
+        }
+    }
+
+    /// The ways to write a new value over the one on line `at` (from 0), the most faithful first.
+    fn replacements(&self, section: &str, key: &str, value: &str, at: usize) -> Vec<Vec<Line>> {
+        let Some(span) = self.lines.get(at).and_then(|l| option_span(&l.text)) else {
+            return Vec::new();
+        };
+        let line = &self.lines[at];
+        let eol = if line.eol.is_empty() {
+            self.usual_eol()
+        } else {
+            line.eol
+        };
+        let continues = |kind: &Kind| matches!(kind, Kind::Continuation { section: s, key: k } if s == section && k == key);
+        let indent = self
+            .kinds
+            .iter()
+            .position(continues)
+            .map_or("    ", |first| {
+                let text = &self.lines[first].text;
+                &text[..text.len() - text.trim_start_matches(is_space).len()]
+            });
+        let mut prefix = line.text[..span.value_start].to_owned();
+        // "key =" was written with space around the separator that only the empty value hid.
+        if span.value_start == line.text.len()
+            && prefix.ends_with(['=', ':'])
+            && prefix[..prefix.len() - 1].ends_with(' ')
+        {
+            prefix.push(' ');
+        }
+        let tail = &line.text[span.value_end..];
+        let spaced_tail = if span.comment.is_some() && !tail.starts_with(is_space) {
+            format!(" {tail}")
+        } else {
+            tail.to_owned()
+        };
+        let comment = span.comment.map(|from| &line.text[from..]);
+        let mut spellings = vec![value];
+        if value.is_empty() {
+            spellings.push("\"\"");
+        }
+        let mut ways = Vec::new();
+        for keep_tail in [true, false] {
+            for spelling in &spellings {
+                let mut block = Vec::new();
+                let bare_prefix;
+                let (prefix, tail) = if keep_tail && !(spelling.is_empty() && comment.is_none()) {
+                    (prefix.as_str(), spaced_tail.as_str())
+                } else {
+                    // The comment cannot stay behind this value, so it goes above it.
+                    if let Some(text) = comment {
+                        block.push(Line {
+                            text: text.to_owned(),
+                            eol,
+                        });
+                    }
+                    bare_prefix = prefix.trim_end_matches(is_space);
+                    let bare = spelling.is_empty() || spelling.starts_with('\n');
+                    (if bare { bare_prefix } else { prefix.as_str() }, "")
+                };
+                block.extend(value_lines(prefix, spelling, tail, indent, eol));
+                let mut lines = Vec::new();
+                for (number, (old, kind)) in self.lines.iter().zip(&self.kinds).enumerate() {
+                    if number == at {
+                        lines.append(&mut block);
+                    } else if !continues(kind) {
+                        lines.push(old.clone());
+                    }
+                }
+                ways.push(lines);
+            }
+        }
+        ways
+    }
+
+    /// The ways to add a key to a section that has it not.
+    fn additions(&self, section: &str, key: &str, value: &str) -> Vec<Vec<Line>> {
+        let of_section = |kind: &Kind| {
+            matches!(kind, Kind::Option { section: s, .. } | Kind::Continuation { section: s, .. } if s == section)
+        };
+        let last = self.kinds.iter().rposition(of_section);
+        let Some(after) = last.or_else(|| self.headers(|name| name == section).next()) else {
+            return Vec::new();
+        };
+        let neighbour = &self.lines[after];
+        let eol = if neighbour.eol.is_empty() {
+            self.usual_eol()
+        } else {
+            neighbour.eol
+        };
+        let mut ways = Vec::new();
+        for separator in [self.separator_style(section), " = "] {
+            let bare = value.is_empty() || value.starts_with('\n');
+            let separator = if bare {
+                separator.trim_end()
+            } else {
+                separator
+            };
+            let mut lines = self.lines.clone();
+            // The neighbour may be the file's last line and have no break of its own.
+            lines[after].eol = eol;
+            let block = value_lines(&format!("{key}{separator}"), value, "", "    ", eol);
+            lines.splice(after + 1..after + 1, block);
+            ways.push(lines);
+        }
+        ways
+    }
+
+    /// How this section (or else this file) writes the space around its separators.
+    fn separator_style(&self, section: &str) -> &'static str {
+        const STYLES: [&str; 6] = [" = ", "=", "= ", ": ", ":", " : "];
+        let style = |at: usize| {
+            let text = &self.lines[at].text;
+            let span = option_span(text)?;
+            let found = &text[span.key_end..span.value_start];
+            STYLES.into_iter().find(|style| *style == found)
+        };
+        let options = |here: bool| {
+            self.kinds
+                .iter()
+                .enumerate()
+                .rev()
+                .filter_map(move |(at, kind)| match kind {
+                    Kind::Option { section: s, .. } if !here || s == section => Some(at),
+                    _ => None,
+                })
+        };
+        options(true)
+            .find_map(style)
+            .or_else(|| options(false).find_map(style))
+            .unwrap_or(" = ")
+    }
+
+    /// Where a new section goes: the number of lines before it.
+    fn place_for(&self, section: &str) -> usize {
+        let Some((kind, _)) = section.split_once(':') else {
+            return self.lines.len();
+        };
+        let same_kind = |name: &str| {
+            name.split_once(':')
+                .is_some_and(|(prefix, _)| prefix == kind)
+        };
+        let Some(header) = self.headers(same_kind).last() else {
+            return self.lines.len();
+        };
+        let end = self.content_end(header);
+        // A comment right below the last key belongs to it, unless it stands right above a header.
+        let comments = self.kinds[end..]
+            .iter()
+            .take_while(|kind| **kind == Kind::Comment)
+            .count();
+        match self.kinds.get(end + comments) {
+            Some(Kind::Blank) | None => end + comments,
+            _ => end,
+        }
+    }
+
+    /// The lines (from 0) of the headers whose name fits.
+    fn headers(&self, fits: impl Fn(&str) -> bool) -> impl Iterator<Item = usize> {
+        self.kinds
+            .iter()
+            .enumerate()
+            .filter_map(move |(at, kind)| match kind {
+                Kind::Header(name) if fits(name) => Some(at),
+                _ => None,
+            })
+    }
+
+    /// The line after the last key of the section part that starts with this header.
+    fn content_end(&self, header: usize) -> usize {
+        self.kinds[header + 1..]
+            .iter()
+            .take_while(|kind| !matches!(kind, Kind::Header(_)))
+            .enumerate()
+            .filter(|(_, kind)| matches!(kind, Kind::Option { .. } | Kind::Continuation { .. }))
+            .last()
+            .map_or(header + 1, |(at, _)| header + 1 + at + 1)
+    }
+
+    /// The line break that most lines have.
+    fn usual_eol(&self) -> &'static str {
+        let count = |eol: &str| self.lines.iter().filter(|line| line.eol == eol).count();
+        ["\n", "\r\n", "\r"]
+            .into_iter()
+            .rev()
+            .max_by_key(|eol| count(eol))
+            .unwrap_or("\n")
+    }
+}
+
+/// The lines of one option: the first behind `prefix` and before `tail`, the others indented.
+fn value_lines(
+    prefix: &str,
+    value: &str,
+    tail: &str,
+    indent: &str,
+    eol: &'static str,
+) -> Vec<Line> {
+    let mut pieces = value.split('\n');
+    let first = pieces.next().unwrap_or_default();
+    let mut lines = vec![Line {
+        text: format!("{prefix}{first}{tail}"),
+        eol,
+    }];
+    lines.extend(pieces.map(|piece| Line {
+        text: format!("{indent}{piece}"),
+        eol,
+    }));
+    lines
+}
+
+/// Can a fresh line carry this value?
+fn expressible(value: &str) -> bool {
+    let mut document = Document::empty("");
+    document
+        .add_section("section", &[])
+        .and_then(|()| document.set("section", "key", value))
+        .is_ok()
+}
+
+/// Why a key or value cannot be written.
+fn inexpressible(key: &str, value: &str) -> String {
+    let why = if option_span(&format!("{key}=")).map(|span| span.key_end) != Some(key.len())
+        || header_name(&format!("{key}=")).is_some()
+        || key.starts_with(is_space)
+        || key.starts_with(['#', ';'])
+        || key.contains(['\n', '\r'])
+    {
+        return format!("{} cannot be a key in circus.ini", quoted(key));
+    } else if value.contains('\r') {
+        "a carriage return always ends a line"
+    } else if value.contains('\n') && value.split('\n').skip(1).any(|piece| piece.is_empty()) {
+        "an empty line inside a value is not read"
+    } else if value.split('\n').any(|p| p.trim_matches(is_space) != p) {
+        "white space around a value or around one of its lines is not read"
+    } else if value.starts_with("\"\"") {
+        "`\"\"` is read as the empty value"
+    } else if value.contains(';') {
+        "` ;` starts a comment; write it without the space before"
+    } else {
+        "the file's dialect has no spelling for it here"
+    };
+    format!("the value {} cannot be written: {why}", quoted(value))
+}
