@@ -418,3 +418,60 @@ fn before_header(text: &str) -> String {
         quoted(text)
     )
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn read(text: &str) -> Document {
+        Document::parse(text.as_bytes(), "t.ini").unwrap_or_else(|error| panic!("{error}"))
+    }
+
+    #[test]
+    fn the_dialect_in_small() {
+        let text = "# c\n[a]\nk = v ; note\nurl = x;y\nempty = \"\"\nlong = one\n\n  two\n# c\n\tthree\n\
+                    k : again\n  more\n[b] ; ]\n lead = 1\nREM x\n[a]\nlate=2\n";
+        let document = read(text);
+        let got = |section, key| document.get(section, key);
+        assert_eq!(got("a", "k"), Some("v\nmore"));
+        assert_eq!(got("a", "url"), Some("x;y"));
+        assert_eq!(got("a", "empty"), Some(""));
+        assert_eq!(got("a", "long"), Some("one\ntwo\nthree"));
+        assert_eq!(got("a", "late"), Some("2"));
+        assert_eq!(got("b] ; ", "lead"), None);
+        assert_eq!(got("b] ; ", " lead"), Some("1"));
+        assert_eq!(document.line_of("a", "k"), Some(3));
+        assert_eq!(document.to_string(), text);
+    }
+
+    #[test]
+    fn bytes_survive() {
+        for text in [
+            "",
+            "\n",
+            "[a]",
+            "[a]\r\nk=v\rx = 1 \t\n\n",
+            "[a]\n\tk\t=\tv\t\n;x",
+        ] {
+            assert_eq!(read(text).to_bytes(), text.as_bytes());
+        }
+    }
+
+    #[test]
+    fn every_bad_line_is_named() {
+        let parse = |bytes: &[u8]| match Document::parse(bytes, "t.ini") {
+            Ok(_) => panic!("{bytes:?} was accepted"),
+            Err(error) => error.to_string(),
+        };
+        let both = parse(b"[a]\nnonsense\nk = 1\nmore nonsense\n");
+        assert!(both.contains("t.ini:2: \"nonsense\""), "{both}");
+        assert!(both.contains("t.ini:4: \"more nonsense\""), "{both}");
+        assert!(
+            parse(b"k = 1\n[a]\n")
+                .starts_with("t.ini:1: \"k = 1\" stands before the first section")
+        );
+        assert!(parse(b"\xef\xbb\xbf[a]\n").contains("byte order mark"));
+        assert!(parse(b"[a]\nk = \xff\n").starts_with("t.ini:2: byte 0xff is not UTF-8"));
+        assert!(parse(b"[a]\n__name__ = b\n  c\n").starts_with("t.ini:3:"));
+    }
+}

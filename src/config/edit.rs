@@ -289,9 +289,7 @@ impl Document {
 
     /// The ways to add a key to a section that has it not.
     fn additions(&self, section: &str, key: &str, value: &str) -> Vec<Vec<Line>> {
-        let of_section = |kind: &Kind| {
-            matches!(kind, Kind::Option { section: s, .. } | Kind::Continuation { section: s, .. } if s == section)
-        };
+        let of_section = |kind: &Kind| matches!(kind, Kind::Option { section: s, .. } | Kind::Continuation { section: s, .. } if s == section);
         let last = self.kinds.iter().rposition(of_section);
         let Some(after) = last.or_else(|| self.headers(|name| name == section).next()) else {
             return Vec::new();
@@ -455,4 +453,114 @@ fn inexpressible(key: &str, value: &str) -> String {
         "the file's dialect has no spelling for it here"
     };
     format!("the value {} cannot be written: {why}", quoted(value))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn read(text: &str) -> Document {
+        Document::parse(text.as_bytes(), "t.ini").unwrap_or_else(|error| panic!("{error}"))
+    }
+
+    fn after_set(text: &str, key: &str, value: &str) -> String {
+        let mut document = read(text);
+        match document.set("a", key, value) {
+            Ok(_) => document.to_string(),
+            Err(error) => panic!("{error}"),
+        }
+    }
+
+    #[test]
+    fn set_touches_the_value_that_counts() {
+        for (text, value, want) in [
+            (
+                "[a]\nk  =  1 ; why\nx = y\n",
+                "2",
+                "[a]\nk  =  2 ; why\nx = y\n",
+            ),
+            ("[a]\r\nk=1\r\n", "2", "[a]\r\nk=2\r\n"),
+            ("[a]\nk = 1", "2", "[a]\nk = 2"),
+            (
+                "[a]\nk = 1\n  2\n\n# c\n  3\nx = y\n",
+                "4",
+                "[a]\nk = 4\n\n# c\nx = y\n",
+            ),
+            ("[a]\nk = 1\n\t2\n", "4\n5", "[a]\nk = 4\n\t5\n"),
+            (
+                "[a]\nk = 1\nk = 0\n  9\n[a]\nk = 7\n",
+                "2",
+                "[a]\nk = 2\nk = 0\n[a]\nk = 7\n",
+            ),
+            ("[a]\nk = 1 ; why\n", "x;y", "[a]\n; why\nk = x;y\n"),
+            ("[a]\nk = 1 ; why\n", "", "[a]\nk = \"\" ; why\n"),
+            ("[a]\nk =\n", "v", "[a]\nk = v\n"),
+            ("[a]\nk = v\n", "", "[a]\nk =\n"),
+            ("[a]\nk = v\n", "v", "[a]\nk = v\n"),
+            ("[a]\nk = 1\n  2", "3", "[a]\nk = 3"),
+        ] {
+            assert_eq!(after_set(text, "k", value), want, "{text:?} := {value:?}");
+        }
+    }
+
+    #[test]
+    fn a_new_key_comes_after_the_last_one() {
+        for (text, want) in [
+            (
+                "[a]\nx=1\n  2\n\n# c\n[b]\n",
+                "[a]\nx=1\n  2\nk=v\n\n# c\n[b]\n",
+            ),
+            ("[a]", "[a]\nk = v"),
+            ("[a]\n# c\n", "[a]\nk = v\n# c\n"),
+            ("[a]\r\nx : 1\r\n", "[a]\r\nx : 1\r\nk : v\r\n"),
+        ] {
+            assert_eq!(after_set(text, "k", "v"), want, "{text:?}");
+        }
+    }
+
+    #[test]
+    fn what_the_dialect_cannot_say_is_refused_and_nothing_changes() {
+        let text = "[a]\nk = 1\n";
+        for (key, value) in [
+            ("k", "a ; b"),
+            ("k", " a"),
+            ("k", "a\n\nb"),
+            ("k", "a\rb"),
+            ("k", "\"\""),
+            ("x=y", "1"),
+            ("#x", "1"),
+            (" x", "1"),
+            ("__name__", "1"),
+            ("rem x", "1"),
+        ] {
+            let mut document = read(text);
+            let refused = document.set("a", key, value);
+            assert!(refused.is_err(), "{key:?} = {value:?}: {document}");
+            assert_eq!(document.to_string(), text);
+        }
+        assert!(read(text).set("nope", "k", "v").is_err());
+    }
+
+    #[test]
+    fn sections_come_and_go() -> Result<(), ConfigError> {
+        let text = "[circus]\nx = 1\n\n[watcher:a]\ncmd = a\n# end of a\n\n# sockets\n[socket:w]\nport = 1\n";
+        let mut document = read(text);
+        document.add_section("watcher:b", &[("cmd", "b"), ("args", "")])?;
+        let with_b = "[circus]\nx = 1\n\n[watcher:a]\ncmd = a\n# end of a\n\n[watcher:b]\ncmd = b\nargs =\n\n\
+                      # sockets\n[socket:w]\nport = 1\n";
+        assert_eq!(document.to_string(), with_b);
+        assert!(document.add_section("watcher:b", &[]).is_err());
+        assert!(document.remove_section("watcher:b")?);
+        assert_eq!(document.to_string(), text);
+        assert!(!document.remove_section("watcher:b")?);
+        document.add_section("plugin:p", &[("use", "x")])?;
+        assert_eq!(
+            document.to_string(),
+            format!("{text}\n[plugin:p]\nuse = x\n")
+        );
+        assert!(document.unset("circus", "x")?);
+        assert!(!document.unset("circus", "x")?);
+        assert_eq!(document.get("circus", "x"), None);
+        Ok(())
+    }
 }

@@ -1,10 +1,28 @@
 //! The config room: circus.ini as a lossless document, as a typed model, and the variables in it.
 //! Reads files; owns no process and no socket.
+//!
+//! * [`Document`] is one file: every byte of it, the reading Circus's parser has of it, and edits
+//!   that touch nothing else.
+//! * [`Config`] is what a main file and its includes mean together: options, watchers, sockets,
+//!   plugins, and where each value stands.
+//! * [`Variables`] replaces `$(circus.…)` and its older spellings.
 
 mod document;
 mod edit;
 mod error;
-pub mod pytext;
+mod expand;
+mod load;
+mod merged;
+mod model;
+mod pattern;
+mod pytext;
+mod virtualenv;
+mod watchers;
 
 pub use document::{DEFAULT_SECTION, Document, Entries, Entry, NAME_KEY};
 pub use error::{ConfigError, Problem, ProblemKind};
+pub use expand::Variables;
+pub use model::{
+    CircusOptions, Config, DEFAULT_ENDPOINT, DEFAULT_MULTICAST_ENDPOINT, DEFAULT_PUBSUB_ENDPOINT,
+    DEFAULT_STATS_ENDPOINT, PluginConfig, SocketConfig, SocketFamily, SocketType,
+};

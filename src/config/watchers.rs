@@ -1,0 +1,336 @@
+//! The `[watcher:NAME]` sections: their keys, their environment and the rules that hold between
+//! them. Source: `circus.config.get_config`, `circus.watcher.Watcher.__init__` and
+//! `load_from_config`, `circus.util.parse_env_dict`.
+
+use std::collections::HashMap;
+
+use indexmap::IndexMap;
+
+use super::error::{ProblemKind, quoted};
+use super::expand::Variables;
+use super::load::{Environ, Loader, variables_of};
+use super::merged::Item;
+use super::model::SocketConfig;
+use super::{pattern, pytext, virtualenv};
+use crate::options::{self, Key, Kind, Map, RLIMITS, Value, WatcherOptions};
+
+/// A watcher section before its variables are replaced.
+struct Draft {
+    section: String,
+    name: String,
+    items: IndexMap<String, Item>,
+    env: Environ,
+    copy_env: bool,
+}
+
+/// All watchers with the sections they come from, sorted by name. Problems go into the loader.
+pub(super) fn build(
+    loader: &mut Loader,
+    sockets: &[SocketConfig],
+) -> Vec<(String, WatcherOptions)> {
+    let mut drafts: Vec<Draft> = Vec::new();
+    for section in loader.sections("watcher:") {
+        drafts.push(draft(loader, section));
+    }
+    drafts.sort_by(|a, b| a.name.cmp(&b.name));
+    check_names(loader, &drafts);
+    apply_env_sections(loader, &mut drafts);
+    drafts
+        .into_iter()
+        .map(|draft| {
+            let options = watcher(loader, &draft, sockets);
+            (draft.section, options)
+        })
+        .collect()
+}
+
+fn draft(loader: &mut Loader, section: String) -> Draft {
+    let items = loader.merged.items(&section);
+    let name = match items.get("name") {
+        Some(item) => item.value.clone(),
+        None => section
+            .strip_prefix("watcher:")
+            .unwrap_or(&section)
+            .to_owned(),
+    };
+    let copy_env = match loader.text(&section, "copy_env") {
+        // A value that is no truth value is reported where the key itself is taken.
+        Some((text, _)) => options::to_bool(&text).unwrap_or(false),
+        None => false,
+    };
+    let env = if copy_env {
+        loader.global_env.clone()
+    } else {
+        loader.local_env.clone()
+    };
+    Draft {
+        section,
+        name,
+        items,
+        env,
+        copy_env,
+    }
+}
+
+fn check_names(loader: &mut Loader, drafts: &[Draft]) {
+    let mut seen: HashMap<String, &Draft> = HashMap::new();
+    for draft in drafts {
+        if pytext::strip(&draft.name).is_empty() {
+            let what = "a watcher needs a name: [watcher:NAME]";
+            loader
+                .problems
+                .push(loader.merged.section_problem(&draft.section, what));
+        }
+        if let Some(first) = seen.insert(draft.name.to_lowercase(), draft) {
+            let what = format!(
+                "commands do not distinguish case, so {} collides with the watcher of [{}]; rename \
+                 one of them",
+                quoted(&draft.name),
+                first.section
+            );
+            loader
+                .problems
+                .push(loader.merged.section_problem(&draft.section, what));
+        }
+    }
+}
+
+/// `[env:PATTERN,PATTERN…]`: each pattern adds the section's keys to the watchers it matches.
+fn apply_env_sections(loader: &Loader, drafts: &mut [Draft]) {
+    let sections = loader.merged.sections.keys();
+    for (section, patterns) in sections.filter_map(|s| Some((s, s.strip_prefix("env:")?))) {
+        let values: Vec<(String, String)> = loader
+            .merged
+            .items(section)
+            .into_iter()
+            .map(|(key, item)| (key, item.value))
+            .collect();
+        for wanted in patterns.split(',').map(pytext::strip) {
+            for draft in drafts.iter_mut() {
+                if pattern::matches(wanted, &draft.name) {
+                    draft.env.extend(values.iter().cloned());
+                }
+            }
+        }
+    }
+}
+
+fn watcher(loader: &mut Loader, draft: &Draft, sockets: &[SocketConfig]) -> WatcherOptions {
+    let mut seen_by_values = loader.global_env.clone();
+    seen_by_values.extend(draft.env.clone());
+    let variables = variables_of(&seen_by_values);
+    let mut watcher = WatcherOptions::ini_defaults(&draft.name);
+    for (key, item) in &draft.items {
+        let result = match key.as_str() {
+            "name" => Ok(()),
+            "env" => {
+                loader.warnings.push(format!(
+                    "[{}] env: Circus does not read this key; write a section [env:{}]",
+                    draft.section, draft.name
+                ));
+                Ok(())
+            }
+            _ => take(&mut watcher, key, item, &loader.variables, &variables),
+        };
+        if let Err(what) = result {
+            let problem =
+                loader
+                    .merged
+                    .problem(ProblemKind::Value, &draft.section, key, item, what);
+            loader.problems.push(problem);
+        }
+    }
+    let env = environment(loader, draft, &watcher);
+    put(&mut watcher, "env", Value::Object(env));
+    if watcher.working_dir().is_empty() {
+        let cwd = loader.cwd.to_string_lossy().into_owned();
+        put(&mut watcher, "working_dir", Value::from(cwd));
+    }
+    check_rules(loader, draft, &watcher, sockets);
+    watcher
+}
+
+/// Stores a value whose kind fits by construction.
+fn put(watcher: &mut WatcherOptions, key: &str, value: Value) {
+    let stored = watcher.put(key, value);
+    debug_assert!(stored.is_ok(), "{stored:?}");
+}
+
+/// Takes one key. `global` are the variables of `[env]`, `own` those of the watcher's environment.
+fn take(
+    watcher: &mut WatcherOptions,
+    key: &str,
+    item: &Item,
+    global: &Variables,
+    own: &Variables,
+) -> Result<(), String> {
+    let entry_of = |stream: &str| key.starts_with(stream) && !key[stream.len()..].starts_with('.');
+    if let Some(stream) = ["stdout_stream", "stderr_stream"]
+        .into_iter()
+        .find(|stream| entry_of(stream))
+    {
+        return Err(format!(
+            "a stream is configured by keys like {stream}.class, there is none of this name"
+        ));
+    }
+    let found = options::find(key);
+    let text = match found {
+        Some((spec, _)) => match spec.kind {
+            // Circus takes these as they are written.
+            Kind::Signal | Kind::Limits | Kind::Hooks => item.value.clone(),
+            _ if key == "executable" => own.expand(&global.expand(&item.value)),
+            Kind::Int | Kind::Count | Kind::Seconds | Kind::Bool
+                if !matches!(key, "max_age" | "max_age_variance") =>
+            {
+                global.expand(&item.value)
+            }
+            _ => own.expand(&item.value),
+        },
+        None if key == "check_flapping" => global.expand(&item.value),
+        None => own.expand(&item.value),
+    };
+    let text = match found {
+        Some((spec, Key::Whole)) if matches!(spec.kind, Kind::Limits | Kind::Hooks) => {
+            return Err(format!(
+                "{} are given one by one, as in {}",
+                spec.name,
+                match spec.kind {
+                    Kind::Limits => "rlimit_nofile = 1024",
+                    _ => "hooks.before_start = module.function",
+                }
+            ));
+        }
+        Some((spec, Key::Entry(limit))) if spec.kind == Kind::Limits => {
+            if !RLIMITS.contains(&limit.to_lowercase().as_str()) {
+                return Err(format!(
+                    "there is no resource limit {}; limits are {}",
+                    quoted(limit),
+                    RLIMITS.join(", ")
+                ));
+            }
+            plain_number(&text)
+        }
+        Some((spec, _)) if matches!(spec.kind, Kind::Int | Kind::Count | Kind::Seconds) => {
+            plain_number(&text)
+        }
+        Some((spec, _)) if matches!(spec.kind, Kind::Bool | Kind::Signal) => {
+            pytext::strip(&text).to_owned()
+        }
+        _ => text,
+    };
+    watcher.set_ini(key, &text).map_err(|error| error.reason)
+}
+
+/// A number that Python understands (`1_000`, ` +5`), in plain digits; anything else as it is.
+fn plain_number(text: &str) -> String {
+    if let Some(number) = pytext::int(text) {
+        number.to_string()
+    } else if let Some(number) = pytext::float(text) {
+        pytext::float_repr(number)
+    } else {
+        text.to_owned()
+    }
+}
+
+/// The complete environment of the workers.
+fn environment(loader: &mut Loader, draft: &Draft, watcher: &WatcherOptions) -> Map<String, Value> {
+    let mut env: Environ = if draft.copy_env {
+        loader.environ.clone()
+    } else {
+        Environ::new()
+    };
+    for (name, value) in &draft.env {
+        let value = with_dollar_names(value, &loader.environ);
+        env.insert(
+            pytext::strip(name).to_owned(),
+            pytext::strip(&value).to_owned(),
+        );
+    }
+    if !watcher.virtualenv().is_empty() {
+        let version = watcher.get("virtualenv_py_ver").and_then(Value::as_str);
+        let outcome = if draft.copy_env {
+            virtualenv::enter(watcher.virtualenv(), version, &loader.cwd, &mut env)
+        } else {
+            Err("needs copy_env = True as well".to_owned())
+        };
+        if let (Err(what), Some(item)) = (outcome, draft.items.get("virtualenv")) {
+            let problem =
+                loader
+                    .merged
+                    .problem(ProblemKind::Rule, &draft.section, "virtualenv", item, what);
+            loader.problems.push(problem);
+        }
+    }
+    env.into_iter()
+        .map(|(name, value)| (name, Value::from(value)))
+        .collect()
+}
+
+/// Replaces `$NAME` (capital letters, digits, underscores) from the daemon's environment; an unknown
+/// name becomes empty.
+fn with_dollar_names(text: &str, environ: &Environ) -> String {
+    let mut out = String::with_capacity(text.len());
+    let mut rest = text;
+    while let Some(at) = rest.find('$') {
+        out.push_str(&rest[..at]);
+        let after = &rest[at + 1..];
+        let length = if after.starts_with(|c: char| c.is_ascii_uppercase()) {
+            let inside = |c: char| c.is_ascii_uppercase() || c.is_ascii_digit() || c == '_';
+            after.find(|c| !inside(c)).unwrap_or(after.len())
+        } else {
+            0
+        };
+        if length == 0 {
+            out.push('$');
+        } else if let Some(value) = environ.get(&after[..length]) {
+            out.push_str(value);
+        }
+        rest = &after[length..];
+    }
+    out.push_str(rest);
+    out
+}
+
+/// What must hold between the keys of a watcher.
+fn check_rules(
+    loader: &mut Loader,
+    draft: &Draft,
+    watcher: &WatcherOptions,
+    sockets: &[SocketConfig],
+) {
+    let mut broken: Vec<(&str, String)> = Vec::new();
+    if pytext::strip(watcher.cmd()).is_empty() {
+        broken.push((
+            "cmd",
+            "the watcher has no command to run; set cmd".to_owned(),
+        ));
+    }
+    if watcher.copy_path() && !draft.copy_env {
+        broken.push(("copy_path", "needs copy_env = True as well".to_owned()));
+    }
+    if let Err(error) = watcher.check_singleton() {
+        broken.push(("numprocesses", error.reason));
+    }
+    let stdin = watcher.stdin_socket();
+    if !stdin.is_empty() && !sockets.iter().any(|socket| socket.name == stdin) {
+        let what = format!(
+            "there is no section [socket:{stdin}] (socket names are compared in lower case)"
+        );
+        broken.push(("stdin_socket", what));
+    }
+    for (key, what) in broken {
+        let problem = match draft.items.get(key) {
+            Some(item) => loader
+                .merged
+                .problem(ProblemKind::Rule, &draft.section, key, item, what),
+            None => loader.merged.section_problem(&draft.section, what),
+        };
+        loader.problems.push(problem);
+    }
+    if watcher.numprocesses() == 0 && !watcher.singleton() {
+        loader.warnings.push(format!(
+            "[{}] has numprocesses = 0 and will start no worker",
+            draft.section
+        ));
+    }
+}
