@@ -64,6 +64,26 @@ impl Variables {
         out.push_str(rest);
         out
     }
+
+    /// The references in `text` that name nothing, as they are written.
+    pub fn unknown<'a>(&self, text: &'a str) -> Vec<&'a str> {
+        let mut found = Vec::new();
+        let mut rest = text;
+        while let Some(at) = rest.find(['$', '(']) {
+            rest = &rest[at..];
+            let length = match reference(rest) {
+                Some((length, name)) => {
+                    if !self.texts.contains_key(&name) {
+                        found.push(&rest[..length]);
+                    }
+                    length
+                }
+                None => 1,
+            };
+            rest = &rest[length..];
+        }
+        found
+    }
 }
 
 /// The reference that `text` starts with: its length and the full lower-case name it asks for.

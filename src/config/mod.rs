@@ -5,8 +5,10 @@
 //!   that touch nothing else.
 //! * [`Config`] is what a main file and its includes mean together: options, watchers, sockets,
 //!   plugins, and where each value stands.
-//! * [`Variables`] replaces `$(circus.…)` and its older spellings.
+//! * [`Variables`] replaces `$(circus.…)` and its older spellings; [`worker_argv`] makes the
+//!   argument list of a worker with them.
 
+mod command;
 mod document;
 mod edit;
 mod error;
@@ -16,9 +18,11 @@ mod merged;
 mod model;
 mod pattern;
 mod pytext;
+mod shlex;
 mod virtualenv;
 mod watchers;
 
+pub use command::{WorkerCommand, names_socket, worker_argv};
 pub use document::{DEFAULT_SECTION, Document, Entries, Entry, NAME_KEY};
 pub use error::{ConfigError, Problem, ProblemKind};
 pub use expand::Variables;

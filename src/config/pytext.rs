@@ -1,6 +1,8 @@
 //! Text as Python sees it. circus.ini is read by Python in the field, so white space, integers and
 //! floats must mean here what they mean to `str.strip`, `int` and `float` there.
 
+use crate::options::Value;
+
 /// White space of Python's `str.isspace`: Unicode's, and the four ASCII separators that Unicode's
 /// `White_Space` property leaves out.
 pub fn is_space(c: char) -> bool {
@@ -119,6 +121,64 @@ pub fn float_repr(value: f64) -> String {
     }
 }
 
+/// `repr` of a Python text.
+pub fn repr(text: &str) -> String {
+    let quote = if text.contains('\'') && !text.contains('"') {
+        '"'
+    } else {
+        '\''
+    };
+    let mut out = String::from(quote);
+    for c in text.chars() {
+        match c {
+            '\\' => out.push_str("\\\\"),
+            '\n' => out.push_str("\\n"),
+            '\r' => out.push_str("\\r"),
+            '\t' => out.push_str("\\t"),
+            c if c == quote => {
+                out.push('\\');
+                out.push(c);
+            }
+            c if c.is_control() => out.push_str(&format!("\\x{:02x}", u32::from(c))),
+            c => out.push(c),
+        }
+    }
+    out.push(quote);
+    out
+}
+
+/// `str` of the Python value that a JSON value stands for.
+pub fn text_of(value: &Value) -> String {
+    match value {
+        Value::String(text) => text.clone(),
+        other => repr_of(other),
+    }
+}
+
+fn repr_of(value: &Value) -> String {
+    match value {
+        Value::Null => "None".to_owned(),
+        Value::Bool(true) => "True".to_owned(),
+        Value::Bool(false) => "False".to_owned(),
+        Value::Number(number) => match (number.is_f64(), number.as_f64()) {
+            (true, Some(float)) => float_repr(float),
+            _ => number.to_string(),
+        },
+        Value::String(text) => repr(text),
+        Value::Array(list) => {
+            let items: Vec<String> = list.iter().map(repr_of).collect();
+            format!("[{}]", items.join(", "))
+        }
+        Value::Object(map) => {
+            let pairs: Vec<String> = map
+                .iter()
+                .map(|(key, value)| format!("{}: {}", repr(key), repr_of(value)))
+                .collect();
+            format!("{{{}}}", pairs.join(", "))
+        }
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -143,6 +203,16 @@ mod tests {
         assert_eq!(octal("022"), Some(18));
         assert_eq!(octal("0o22"), Some(18));
         assert_eq!(octal("8"), None);
+    }
+
+    #[test]
+    fn values_print_as_in_python() {
+        let value = serde_json::json!(["a", "it's", 1, 2.0, null, true, {"k": "v\n"}]);
+        assert_eq!(
+            text_of(&value),
+            r#"['a', "it's", 1, 2.0, None, True, {'k': 'v\n'}]"#
+        );
+        assert_eq!(text_of(&Value::from("a'b")), "a'b");
     }
 
     #[test]
