@@ -1,0 +1,619 @@
+//! One watcher: its slots, the workers that are leaving, and the upkeep between commands.
+
+use super::backoff::{self, Random, STABLE_AFTER};
+use super::job::{Job, Phase, Waiter};
+use super::{
+    Effect, Event, Level, Outcome, Pid, Scope, SpawnId, Status, Time, WatcherId, Wid, WorkerView,
+};
+use crate::options::WatcherOptions;
+use std::collections::{BTreeMap, HashMap, VecDeque};
+
+/// What a watcher may use of the core while it is at work.
+pub(super) struct Context<'a> {
+    pub now: Time,
+    pub effects: &'a mut Vec<Effect>,
+    pub finished: &'a mut Vec<(Waiter, Outcome)>,
+    pub pids: &'a mut HashMap<Pid, WatcherId>,
+    pub spawns: &'a mut HashMap<SpawnId, WatcherId>,
+    pub next_spawn: &'a mut SpawnId,
+    pub random: &'a mut Random,
+    pub closing: bool,
+}
+
+/// A worker that is wanted.
+#[derive(Debug, Clone, PartialEq)]
+pub(super) enum Slot {
+    /// Not there.
+    Vacant {
+        /// May be filled from this moment on.
+        not_before: Time,
+        /// May be filled only after this worker is gone.
+        after: Option<Pid>,
+        /// Failures in a row.
+        failures: u32,
+    },
+    /// Being started.
+    Spawning { spawn: SpawnId, failures: u32 },
+    /// There.
+    Running {
+        pid: Pid,
+        started: Time,
+        /// Too old from this moment on.
+        expires: Time,
+        failures: u32,
+    },
+}
+
+/// How far a worker is on its way out.
+#[derive(Debug, Clone, Copy, PartialEq)]
+pub(super) enum Farewell {
+    /// Will be asked once its successor runs.
+    Retiring { expires: Time, failures: u32 },
+    /// Will be asked as soon as it is known to run.
+    Unborn(SpawnId),
+    /// Has been asked; is killed at the deadline.
+    Asked { deadline: Time },
+    /// Has been sent SIGKILL.
+    Killed,
+}
+
+/// A worker on its way out.
+#[derive(Debug, Clone, Copy, PartialEq)]
+pub(super) struct Leaving {
+    pub wid: Wid,
+    pub pid: Pid,
+    pub started: Time,
+    pub farewell: Farewell,
+    /// Publish `reap` when it is gone. circus does so when a watcher stops, not after decr, reload or kill, and its
+    /// flapping plugin counts on that.
+    pub announce: bool,
+}
+
+/// One watcher.
+#[derive(Debug)]
+pub(super) struct Watcher {
+    pub id: WatcherId,
+    pub options: WatcherOptions,
+    pub status: Status,
+    pub slots: BTreeMap<Wid, Slot>,
+    pub leaving: Vec<Leaving>,
+    pub job: Option<Job>,
+    pub queue: VecDeque<Job>,
+    /// No worker is started before (warm-up).
+    pub pace: Time,
+    /// Failed starts in a row.
+    pub tries: u32,
+    pub trouble: Option<String>,
+    /// It has lost its name.
+    pub removed: bool,
+    /// Something happens by itself at this moment.
+    pub due: Time,
+}
+
+impl Watcher {
+    pub fn new(id: WatcherId, options: WatcherOptions) -> Self {
+        Watcher {
+            id,
+            options,
+            status: Status::Stopped,
+            slots: BTreeMap::new(),
+            leaving: Vec::new(),
+            job: None,
+            queue: VecDeque::new(),
+            pace: Time(0),
+            tries: 0,
+            trouble: None,
+            removed: false,
+            due: Time::NEVER,
+        }
+    }
+
+    pub fn publish(&self, event: Event) -> Effect {
+        Effect::Publish {
+            name: self.options.name.clone(),
+            event,
+        }
+    }
+
+    /// Nothing is left of a removed watcher.
+    pub fn is_done(&self) -> bool {
+        self.removed
+            && self.slots.is_empty()
+            && self.leaving.is_empty()
+            && self.job.is_none()
+            && self.queue.is_empty()
+    }
+
+    pub fn running_pids(&self) -> Vec<Pid> {
+        self.slots
+            .values()
+            .filter_map(|slot| match slot {
+                Slot::Running { pid, .. } => Some(*pid),
+                _ => None,
+            })
+            .collect()
+    }
+
+    pub fn missing(&self) -> usize {
+        self.slots
+            .values()
+            .filter(|slot| !matches!(slot, Slot::Running { .. }))
+            .count()
+    }
+
+    pub fn workers(&self) -> Vec<WorkerView> {
+        let mut all: Vec<WorkerView> = self
+            .slots
+            .iter()
+            .filter_map(|(wid, slot)| match slot {
+                Slot::Running { pid, started, .. } => Some(WorkerView {
+                    pid: *pid,
+                    wid: *wid,
+                    started: *started,
+                    leaving: false,
+                }),
+                _ => None,
+            })
+            .collect();
+        all.extend(
+            self.leaving
+                .iter()
+                .filter(|l| !matches!(l.farewell, Farewell::Unborn(_)))
+                .map(|l| WorkerView {
+                    pid: l.pid,
+                    wid: l.wid,
+                    started: l.started,
+                    leaving: true,
+                }),
+        );
+        all.sort_by_key(|worker| (worker.started, worker.pid));
+        all
+    }
+
+    /// A requested worker runs.
+    pub fn started(&mut self, cx: &mut Context<'_>, spawn: SpawnId, pid: Pid) {
+        self.tries = 0;
+        let expires = self.expiry(cx);
+        let wid = self.slots.iter().find_map(|(wid, slot)| match slot {
+            Slot::Spawning { spawn: s, failures } if *s == spawn => Some((*wid, *failures)),
+            _ => None,
+        });
+        if let Some((wid, failures)) = wid {
+            if failures == 0 {
+                self.trouble = None;
+            }
+            let started = cx.now;
+            self.slots.insert(
+                wid,
+                Slot::Running {
+                    pid,
+                    started,
+                    expires,
+                    failures,
+                },
+            );
+            cx.effects.push(self.publish(Event::Spawn(pid)));
+        } else if let Some(leaving) = self
+            .leaving
+            .iter_mut()
+            .find(|l| l.farewell == Farewell::Unborn(spawn))
+        {
+            leaving.pid = pid;
+            leaving.started = cx.now;
+            cx.effects.push(self.publish(Event::Spawn(pid)));
+            self.ask(cx, pid, None, None);
+        }
+    }
+
+    fn expiry(&self, cx: &mut Context<'_>) -> Time {
+        match self.options.max_age() {
+            0 => Time::NEVER,
+            age => {
+                let extra = f64::from(self.options.max_age_variance()) * cx.random.unit();
+                cx.now.plus_seconds(f64::from(age) + extra)
+            }
+        }
+    }
+
+    /// A requested worker could not be started.
+    pub fn start_failed(&mut self, cx: &mut Context<'_>, spawn: SpawnId, reason: String) {
+        self.leaving
+            .retain(|l| l.farewell != Farewell::Unborn(spawn));
+        let Some((wid, failures)) = self.slots.iter().find_map(|(wid, slot)| match slot {
+            Slot::Spawning { spawn: s, failures } if *s == spawn => Some((*wid, *failures + 1)),
+            _ => None,
+        }) else {
+            return;
+        };
+        self.tries = self.tries.saturating_add(1);
+        cx.effects.push(Effect::Log {
+            level: Level::Warning,
+            text: format!("error in '{}': {reason}", self.options.name),
+        });
+        self.trouble = Some(reason);
+        let pause = backoff::after_failed_start(self.tries, cx.random);
+        let not_before = cx.now.plus_seconds(pause);
+        self.slots.insert(
+            wid,
+            Slot::Vacant {
+                not_before,
+                after: None,
+                failures,
+            },
+        );
+        let exhausted = self
+            .options
+            .max_retry()
+            .is_some_and(|most| self.tries >= most);
+        let hopeless = self
+            .slots
+            .values()
+            .all(|slot| matches!(slot, Slot::Vacant { .. }));
+        if exhausted && hopeless && !self.is_replacing() {
+            cx.effects.push(Effect::Log {
+                level: Level::Warning,
+                text: format!(
+                    "{}: giving up after {} failed starts (max_retry)",
+                    self.options.name, self.tries
+                ),
+            });
+            self.give_up(cx);
+        }
+    }
+
+    /// A process of this watcher is gone.
+    pub fn exited(&mut self, cx: &mut Context<'_>, pid: Pid, code: i32) {
+        if let Some(index) = self
+            .leaving
+            .iter()
+            .position(|l| l.pid == pid && !matches!(l.farewell, Farewell::Unborn(_)))
+        {
+            let gone = self.leaving.swap_remove(index);
+            if gone.announce || matches!(gone.farewell, Farewell::Retiring { .. }) {
+                cx.effects.push(self.publish(Event::Reap(pid, code)));
+            }
+            if self.options.stop_children() {
+                cx.effects.push(Effect::Sweep { pid });
+            }
+            for slot in self.slots.values_mut() {
+                if let Slot::Vacant { after, .. } = slot
+                    && *after == Some(pid)
+                {
+                    *after = None;
+                }
+            }
+        } else if let Some((wid, started, failures)) =
+            self.slots.iter().find_map(|(wid, slot)| match slot {
+                Slot::Running {
+                    pid: p,
+                    started,
+                    failures,
+                    ..
+                } if *p == pid => Some((*wid, *started, *failures)),
+                _ => None,
+            })
+        {
+            cx.effects.push(self.publish(Event::Reap(pid, code)));
+            let lived = cx.now.since(started).as_secs_f64();
+            let failures = if lived >= STABLE_AFTER {
+                0
+            } else {
+                failures.saturating_add(1)
+            };
+            if failures > 1 {
+                let end = if code < 0 {
+                    format!("was killed by signal {}", -code)
+                } else {
+                    format!("exited with code {code}")
+                };
+                let text =
+                    format!("worker {wid} {end} after {lived:.3} s, {failures} times in a row");
+                if failures == 2 || failures.is_power_of_two() {
+                    cx.effects.push(Effect::Log {
+                        level: Level::Warning,
+                        text: format!("{}: {text}", self.options.name),
+                    });
+                }
+                self.trouble = Some(text);
+            }
+            if self.options.respawn() {
+                let pause = backoff::after_exit(failures, cx.random);
+                let not_before = cx.now.plus_seconds(pause);
+                self.slots.insert(
+                    wid,
+                    Slot::Vacant {
+                        not_before,
+                        after: None,
+                        failures,
+                    },
+                );
+            } else {
+                self.slots.remove(&wid);
+            }
+        }
+    }
+
+    /// Without respawn a watcher stops once its last worker has gone.
+    pub fn is_spent(&self) -> bool {
+        !self.options.respawn()
+            && self.slots.is_empty()
+            && self.leaving.is_empty()
+            && matches!(self.status, Status::Active | Status::Starting)
+            && self.options.numprocesses() > 0
+    }
+
+    /// Time has passed: deadlines of those leaving, ages of those running.
+    pub fn tick(&mut self, cx: &mut Context<'_>) {
+        for index in 0..self.leaving.len() {
+            if let Farewell::Asked { deadline } = self.leaving[index].farewell
+                && deadline <= cx.now
+            {
+                self.leaving[index].farewell = Farewell::Killed;
+                cx.effects.push(Effect::Signal {
+                    watcher: self.id,
+                    pid: self.leaving[index].pid,
+                    signum: 9,
+                    scope: Scope::Tree,
+                    announce: true,
+                });
+            }
+        }
+        let old: Vec<Wid> = self
+            .slots
+            .iter()
+            .filter(|(_, slot)| matches!(slot, Slot::Running { expires, .. } if *expires <= cx.now))
+            .map(|(wid, _)| *wid)
+            .collect();
+        let refill = self.options.respawn();
+        for wid in old {
+            self.dismiss(cx, wid, false, refill, None, None);
+        }
+    }
+
+    /// Tells the worker in a slot to go. With `refill` the slot stays and is filled once the worker is gone.
+    pub fn dismiss(
+        &mut self,
+        cx: &mut Context<'_>,
+        wid: Wid,
+        announce: bool,
+        refill: bool,
+        signum: Option<i32>,
+        timeout: Option<f64>,
+    ) {
+        match self.slots.remove(&wid) {
+            Some(Slot::Running { pid, started, .. }) => {
+                self.leaving.push(Leaving {
+                    wid,
+                    pid,
+                    started,
+                    farewell: Farewell::Killed,
+                    announce,
+                });
+                if refill {
+                    // the number stays: programs derive ports and paths from it
+                    self.slots.insert(
+                        wid,
+                        Slot::Vacant {
+                            not_before: cx.now,
+                            after: Some(pid),
+                            failures: 0,
+                        },
+                    );
+                }
+                self.ask(cx, pid, signum, timeout);
+            }
+            Some(Slot::Spawning { spawn, .. }) => self.leaving.push(Leaving {
+                wid,
+                pid: 0,
+                started: cx.now,
+                farewell: Farewell::Unborn(spawn),
+                announce,
+            }),
+            Some(Slot::Vacant { .. }) | None => {}
+        }
+    }
+
+    /// Sends the stop signal to a leaving worker and sets its deadline.
+    pub fn ask(
+        &mut self,
+        cx: &mut Context<'_>,
+        pid: Pid,
+        signum: Option<i32>,
+        timeout: Option<f64>,
+    ) {
+        let signum = signum.unwrap_or_else(|| self.options.stop_signal());
+        let timeout = timeout.unwrap_or_else(|| self.options.graceful_timeout());
+        let scope = if self.options.stop_children() {
+            Scope::Tree
+        } else {
+            Scope::Worker
+        };
+        if let Some(leaving) = self.leaving.iter_mut().find(|l| l.pid == pid) {
+            leaving.farewell = Farewell::Asked {
+                deadline: cx.now.plus_seconds(timeout),
+            };
+            cx.effects.push(Effect::Signal {
+                watcher: self.id,
+                pid,
+                signum,
+                scope,
+                announce: true,
+            });
+        }
+    }
+
+    /// The `kill` command: returns the pids that are on their way out by it.
+    pub fn kill(
+        &mut self,
+        cx: &mut Context<'_>,
+        only: Option<Pid>,
+        signum: Option<i32>,
+        timeout: Option<f64>,
+    ) -> Vec<Pid> {
+        let chosen: Vec<(Wid, Pid)> = self
+            .slots
+            .iter()
+            .filter_map(|(wid, slot)| match slot {
+                Slot::Running { pid, .. } if only.is_none_or(|only| only == *pid) => {
+                    Some((*wid, *pid))
+                }
+                _ => None,
+            })
+            .collect();
+        let refill = self.options.respawn();
+        for (wid, _) in &chosen {
+            self.dismiss(cx, *wid, false, refill, signum, timeout);
+        }
+        chosen.into_iter().map(|(_, pid)| pid).collect()
+    }
+
+    /// Makes the number of slots the number of wanted workers: new ones are vacant; of those too many the vacant go
+    /// first, then the oldest (circus keeps the newest).
+    pub fn fit_slots(&mut self, cx: &mut Context<'_>, fill: bool) {
+        let wanted = self.options.numprocesses() as usize;
+        if fill && self.slots.len() < wanted {
+            // one pass over the numbers in use, instead of one for each new slot
+            let mut used: std::collections::BTreeSet<Wid> = self.slots.keys().copied().collect();
+            used.extend(self.leaving.iter().map(|l| l.wid));
+            let fresh: Vec<Wid> = (1..)
+                .filter(|wid| !used.contains(wid))
+                .take(wanted - self.slots.len())
+                .collect();
+            for wid in fresh {
+                self.slots.insert(
+                    wid,
+                    Slot::Vacant {
+                        not_before: cx.now,
+                        after: None,
+                        failures: 0,
+                    },
+                );
+            }
+        }
+        if self.slots.len() <= wanted {
+            return;
+        }
+        let mut order: Vec<(u8, Time, Wid)> = self
+            .slots
+            .iter()
+            .map(|(wid, slot)| match slot {
+                Slot::Vacant { .. } => (0, Time(0), *wid),
+                Slot::Spawning { .. } => (1, Time(0), *wid),
+                Slot::Running { started, .. } => (2, *started, *wid),
+            })
+            .collect();
+        order.sort_unstable();
+        let surplus = self.slots.len() - wanted;
+        for (_, _, wid) in order.into_iter().take(surplus) {
+            self.dismiss(cx, wid, false, false, None, None);
+        }
+    }
+
+    /// All workers are told to go.
+    pub fn begin_stopping(&mut self, cx: &mut Context<'_>) {
+        self.status = Status::Stopping;
+        let wids: Vec<Wid> = self.slots.keys().copied().collect();
+        for wid in wids {
+            self.dismiss(cx, wid, true, false, None, None);
+        }
+        let retiring: Vec<Pid> = self
+            .leaving
+            .iter()
+            .filter(|l| matches!(l.farewell, Farewell::Retiring { .. }))
+            .map(|l| l.pid)
+            .collect();
+        for pid in retiring {
+            self.ask(cx, pid, None, None);
+        }
+        for leaving in &mut self.leaving {
+            leaving.announce = true;
+        }
+    }
+
+    /// Starts what is due and finds out when the next thing is.
+    pub fn upkeep(&mut self, cx: &mut Context<'_>) {
+        let serving = matches!(self.status, Status::Active | Status::Starting) && !cx.closing;
+        let warmup = self.options.warmup_delay();
+        if serving {
+            let due: Vec<Wid> = self
+                .slots
+                .iter()
+                .filter(|(_, slot)| {
+                    matches!(slot, Slot::Vacant { not_before, after: None, .. } if *not_before <= cx.now)
+                })
+                .map(|(wid, _)| *wid)
+                .collect();
+            for wid in due {
+                if self.pace > cx.now {
+                    break;
+                }
+                let Some(Slot::Vacant { failures, .. }) = self.slots.get(&wid) else {
+                    continue;
+                };
+                let failures = *failures;
+                let spawn = *cx.next_spawn;
+                *cx.next_spawn += 1;
+                cx.spawns.insert(spawn, self.id);
+                self.slots.insert(wid, Slot::Spawning { spawn, failures });
+                cx.effects.push(Effect::Spawn {
+                    spawn,
+                    watcher: self.id,
+                    wid,
+                });
+                if warmup > 0.0 {
+                    self.pace = cx.now.plus_seconds(warmup);
+                }
+            }
+            let running = self
+                .slots
+                .values()
+                .any(|slot| matches!(slot, Slot::Running { .. }));
+            // scaled down to nothing while it was starting: up, with nobody in it
+            let idle = self.slots.is_empty() && self.job.is_none() && self.queue.is_empty();
+            if self.status == Status::Starting && self.untried() == 0 && (running || idle) {
+                self.status = Status::Active;
+                cx.effects.push(self.publish(Event::Start));
+                cx.effects.push(Effect::Log {
+                    level: Level::Info,
+                    text: format!("{} started", self.options.name),
+                });
+            }
+        }
+        let mut due = Time::NEVER;
+        for slot in self.slots.values() {
+            due = due.min(match slot {
+                Slot::Vacant {
+                    not_before,
+                    after: None,
+                    ..
+                } if serving => (*not_before).max(self.pace),
+                Slot::Running { expires, .. } => *expires,
+                _ => Time::NEVER,
+            });
+        }
+        for leaving in &self.leaving {
+            if let Farewell::Asked { deadline } = leaving.farewell {
+                due = due.min(deadline);
+            }
+        }
+        if matches!(&self.job, Some(job) if matches!(job.phase, Phase::OneByOne { .. }))
+            && self.pace > cx.now
+        {
+            due = due.min(self.pace);
+        }
+        self.due = due;
+    }
+
+    /// Slots whose outcome is not known yet: being started, or never tried.
+    pub fn untried(&self) -> usize {
+        self.slots
+            .values()
+            .filter(|slot| {
+                matches!(
+                    slot,
+                    Slot::Spawning { .. } | Slot::Vacant { failures: 0, .. }
+                )
+            })
+            .count()
+    }
+}

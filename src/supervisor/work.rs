@@ -1,0 +1,635 @@
+//! How a watcher carries out its jobs.
+
+use super::job::{Job, Phase, Waiter, Work};
+use super::watcher::{Context, Farewell, Leaving, Slot, Watcher};
+use super::{Effect, Event, Level, Outcome, Pid, Refusal, Scope, Status, Wid};
+use crate::options::{Key, OnSet, WatcherOptions, find};
+use std::collections::{BTreeSet, VecDeque};
+
+/// New workers that exit young this often in a row end a reload; the old ones stay.
+const RELOAD_PATIENCE: u32 = 3;
+
+impl Watcher {
+    /// Takes a job into the queue, lets it join an equal one, or lets it interrupt.
+    pub fn enqueue(&mut self, cx: &mut Context<'_>, job: Job) {
+        let urgent = matches!(job.work, Work::Stop | Work::Remove { .. });
+        if !urgent {
+            let last = self.queue.back_mut().or(self.job.as_mut());
+            match last {
+                Some(last) if last.serves(&job.work) => last.waiters.extend(job.waiters),
+                _ => self.queue.push_back(job),
+            }
+            return;
+        }
+        let verb = job.verb();
+        let interrupted =
+            |job: &Job| matches!(job.work, Work::Start | Work::Restart | Work::Reload { .. });
+        let mut kept = VecDeque::new();
+        for queued in std::mem::take(&mut self.queue) {
+            if interrupted(&queued) {
+                answer(cx, queued.waiters, interruption(verb));
+            } else {
+                kept.push_back(queued);
+            }
+        }
+        self.queue = kept;
+        match &mut self.job {
+            Some(current) if matches!(current.work, Work::Stop) => {
+                if matches!(job.work, Work::Stop) {
+                    current.waiters.extend(job.waiters);
+                    return;
+                }
+            }
+            Some(current) if matches!(current.work, Work::Remove { .. }) => {}
+            Some(_) => {
+                if let Some(current) = self.job.take() {
+                    // counts and options have been applied when the job began
+                    let outcome = match current.work {
+                        Work::Count(_) => Outcome::Count(self.options.numprocesses()),
+                        Work::Set(_) | Work::Replace(_) => Outcome::Done,
+                        _ => interruption(verb),
+                    };
+                    answer(cx, current.waiters, outcome);
+                }
+            }
+            None => {}
+        }
+        self.queue.push_front(job);
+    }
+
+    /// A new set of workers is being brought up beside the old one.
+    pub fn is_replacing(&self) -> bool {
+        self.job
+            .as_ref()
+            .is_some_and(|job| job.phase == Phase::Replacing)
+    }
+
+    /// The watcher stops by itself.
+    pub fn give_up(&mut self, cx: &mut Context<'_>) {
+        match self.job.take() {
+            Some(job) if matches!(job.work, Work::Stop | Work::Remove { .. }) => {
+                self.job = Some(job);
+                return;
+            }
+            // circus answers who waited for the start with empty lists, and so do we; `status` says why
+            Some(job) => {
+                let outcome = self.summary(&job);
+                answer(cx, job.waiters, outcome);
+            }
+            None => {}
+        }
+        self.queue.push_front(Job::internal(Work::Stop));
+    }
+
+    /// Carries the jobs as far as they go, then sees to the slots.
+    pub fn advance(&mut self, cx: &mut Context<'_>) {
+        loop {
+            self.upkeep(cx);
+            if self.job.is_none() {
+                let Some(job) = self.queue.pop_front() else {
+                    if self.is_spent() {
+                        self.give_up(cx);
+                        continue;
+                    }
+                    break;
+                };
+                self.begin(cx, job);
+                continue;
+            }
+            if !self.proceed(cx) {
+                break;
+            }
+        }
+        self.upkeep(cx);
+        if self.removed && self.job.is_none() && self.status == Status::Stopped {
+            self.slots.clear();
+        }
+    }
+
+    fn begin(&mut self, cx: &mut Context<'_>, mut job: Job) {
+        job.before = match self.status {
+            Status::Stopped => BTreeSet::new(),
+            _ => self.workers().iter().map(|w| w.pid).collect(),
+        };
+        let stopped = self.status == Status::Stopped;
+        if cx.closing && matches!(job.work, Work::Start | Work::Restart | Work::Reload { .. }) {
+            answer(cx, job.waiters, interruption("quit"));
+            return;
+        }
+        match job.work.clone() {
+            Work::Start => {
+                if stopped {
+                    self.begin_starting(cx);
+                } else {
+                    // whoever says start does not want to wait for a pause to pass
+                    for slot in self.slots.values_mut() {
+                        forget_failures(slot);
+                        if let Slot::Vacant { not_before, .. } = slot {
+                            *not_before = cx.now;
+                        }
+                    }
+                    self.tries = 0;
+                    self.fit_slots(cx, true);
+                }
+                job.phase = Phase::Starting;
+            }
+            Work::Stop => {
+                if !stopped {
+                    self.begin_stopping(cx);
+                }
+                job.phase = Phase::Stopping;
+            }
+            Work::Restart => {
+                if stopped {
+                    self.begin_starting(cx);
+                    job.phase = Phase::Starting;
+                } else {
+                    self.begin_stopping(cx);
+                    job.phase = Phase::Stopping;
+                }
+            }
+            Work::Reload {
+                graceful,
+                sequential,
+            } => self.begin_reload(cx, &mut job, graceful, sequential, true),
+            Work::Count(change) => {
+                let number = i64::from(self.options.numprocesses())
+                    .saturating_add(change)
+                    .clamp(0, i64::from(i32::MAX));
+                if let Err(refusal) = self.set_count(number) {
+                    answer(cx, job.waiters, Outcome::Refused(refusal));
+                    return;
+                }
+                self.resize(cx);
+                job.phase = Phase::Settling;
+            }
+            Work::Set(changes) => match self.apply(cx, &changes) {
+                Err(refusal) => {
+                    answer(cx, job.waiters, Outcome::Refused(refusal));
+                    return;
+                }
+                Ok(true) if !stopped => self.begin_reload(cx, &mut job, true, false, false),
+                Ok(_) => {
+                    self.resize(cx);
+                    job.phase = Phase::Settling;
+                }
+            },
+            Work::Replace(options) => {
+                let reload = self.needs_reload(&options);
+                self.options = *options;
+                if reload && !stopped {
+                    self.begin_reload(cx, &mut job, true, false, false);
+                } else {
+                    self.resize(cx);
+                    job.phase = Phase::Settling;
+                }
+            }
+            Work::Remove { nostop } => {
+                if nostop {
+                    self.release_all(cx);
+                    self.status = Status::Stopped;
+                } else if !stopped {
+                    self.begin_stopping(cx);
+                }
+                job.phase = Phase::Stopping;
+            }
+        }
+        self.job = Some(job);
+    }
+
+    /// Moves the current job on; true if anything has changed.
+    fn proceed(&mut self, cx: &mut Context<'_>) -> bool {
+        let Some(mut job) = self.job.take() else {
+            return false;
+        };
+        let moved = match &mut job.phase {
+            Phase::Queued => false,
+            Phase::Stopping => {
+                if self.leaving.is_empty() {
+                    if self.status != Status::Stopped {
+                        self.now_stopped(cx);
+                    }
+                    if matches!(job.work, Work::Stop | Work::Remove { .. }) || cx.closing {
+                        self.finish(cx, job);
+                        return true;
+                    }
+                    self.begin_starting(cx);
+                    job.phase = Phase::Starting;
+                    true
+                } else {
+                    false
+                }
+            }
+            Phase::Starting => {
+                // a campaign goes on to the next watcher after the first try; a person wants to know how it ends
+                let patient = job
+                    .waiters
+                    .iter()
+                    .any(|waiter| matches!(waiter, Waiter::Ticket(_)))
+                    && self.options.max_retry().is_some()
+                    && self.running_pids().is_empty()
+                    && self.status == Status::Starting;
+                let settled = self.untried() == 0
+                    && self
+                        .slots
+                        .values()
+                        .all(|s| !matches!(s, Slot::Vacant { after: Some(_), .. }));
+                if settled && self.slots.is_empty() && self.status == Status::Starting {
+                    // no worker wanted: circus calls such a watcher stopped
+                    self.now_stopped(cx);
+                    self.finish(cx, job);
+                    return true;
+                }
+                if settled && !patient || self.status == Status::Stopped || cx.closing {
+                    self.finish(cx, job);
+                    return true;
+                }
+                false
+            }
+            Phase::Replacing => {
+                if let Some(why) = self.reload_failure() {
+                    self.take_back(cx);
+                    let text = format!("{} kept its old workers: {why}", self.options.name);
+                    cx.effects.push(Effect::Log {
+                        level: Level::Warning,
+                        text: text.clone(),
+                    });
+                    answer(cx, job.waiters, Outcome::Refused(Refusal::Failed(text)));
+                    return true;
+                }
+                let complete = self
+                    .slots
+                    .values()
+                    .all(|slot| matches!(slot, Slot::Running { .. }));
+                if complete {
+                    for pid in self.retiring() {
+                        self.ask(cx, pid, None, None);
+                    }
+                    job.phase = Phase::Settling;
+                }
+                complete
+            }
+            Phase::OneByOne { todo, going } => {
+                if let Some(why) = self.reload_failure() {
+                    let text = format!(
+                        "{}: reload stopped with {} of the old workers still to replace: {why}",
+                        self.options.name,
+                        todo.len()
+                    );
+                    answer(cx, job.waiters, Outcome::Refused(Refusal::Failed(text)));
+                    return true;
+                }
+                let calm = self.missing() == 0 && self.pace <= cx.now;
+                let gone = going.is_none_or(|pid| self.leaving.iter().all(|l| l.pid != pid));
+                if !(gone && calm) {
+                    false
+                } else {
+                    *going = None;
+                    let next = todo.pop_front();
+                    match next {
+                        Some(pid) => {
+                            let wid = self.slots.iter().find_map(|(wid, slot)| {
+                                matches!(slot, Slot::Running { pid: p, .. } if *p == pid)
+                                    .then_some(*wid)
+                            });
+                            if let Some(wid) = wid {
+                                *going = Some(pid);
+                                // circus publishes the reap of a worker that a sequential reload replaces
+                                self.dismiss(cx, wid, true, true, None, None);
+                            }
+                        }
+                        None => {
+                            self.finish(cx, job);
+                            return true;
+                        }
+                    }
+                    true
+                }
+            }
+            Phase::Settling => {
+                let quiet = self.leaving.is_empty()
+                    && (self.untried() == 0 || self.status == Status::Stopped);
+                if quiet {
+                    self.finish(cx, job);
+                    return true;
+                }
+                false
+            }
+        };
+        self.job = Some(job);
+        moved
+    }
+
+    fn finish(&mut self, cx: &mut Context<'_>, job: Job) {
+        if job.announce_reload && self.status != Status::Stopped {
+            cx.effects.push(self.publish(Event::Reload));
+            cx.effects.push(Effect::Log {
+                level: Level::Info,
+                text: format!("{} reloaded", self.options.name),
+            });
+        }
+        let outcome = self.summary(&job);
+        answer(cx, job.waiters, outcome);
+    }
+
+    /// What circus answers to somebody who waited.
+    fn summary(&self, job: &Job) -> Outcome {
+        let after: BTreeSet<Pid> = self.running_pids().into_iter().collect();
+        let before = &job.before;
+        let started = after.difference(before).copied().collect();
+        let kept = after.intersection(before).copied().collect();
+        match job.work {
+            Work::Start => Outcome::Started { started, kept },
+            Work::Restart | Work::Reload { .. } => Outcome::Replaced {
+                stopped: before.difference(&after).copied().collect(),
+                started,
+                kept,
+            },
+            Work::Count(_) => Outcome::Count(self.options.numprocesses()),
+            Work::Stop | Work::Set(_) | Work::Replace(_) | Work::Remove { .. } => Outcome::Done,
+        }
+    }
+
+    fn begin_starting(&mut self, cx: &mut Context<'_>) {
+        self.status = Status::Starting;
+        self.tries = 0;
+        self.trouble = None;
+        self.pace = cx.now;
+        self.fit_slots(cx, true);
+    }
+
+    fn now_stopped(&mut self, cx: &mut Context<'_>) {
+        self.status = Status::Stopped;
+        self.slots.clear();
+        cx.effects.push(self.publish(Event::Stop));
+        cx.effects.push(Effect::Log {
+            level: Level::Info,
+            text: format!("{} stopped", self.options.name),
+        });
+    }
+
+    /// Without `hup_will_do` the workers are replaced even if a reload is a SIGHUP otherwise: the new options need it.
+    fn begin_reload(
+        &mut self,
+        cx: &mut Context<'_>,
+        job: &mut Job,
+        graceful: bool,
+        sequential: bool,
+        hup_will_do: bool,
+    ) {
+        let running = self.running_pids();
+        if self.status == Status::Stopped {
+            self.begin_starting(cx);
+            job.announce_reload = graceful;
+            job.phase = Phase::Starting;
+            return;
+        }
+        if !graceful {
+            self.begin_stopping(cx);
+            job.phase = Phase::Stopping;
+            return;
+        }
+        job.announce_reload = true;
+        if self.options.send_hup() && hup_will_do {
+            for pid in running {
+                cx.effects.push(Effect::Signal {
+                    watcher: self.id,
+                    pid,
+                    signum: 1,
+                    scope: Scope::Worker,
+                    announce: false,
+                });
+            }
+            job.phase = Phase::Settling;
+            return;
+        }
+        self.tries = 0;
+        if sequential {
+            for slot in self.slots.values_mut() {
+                forget_failures(slot);
+            }
+            let mut order: Vec<_> = self.workers().into_iter().filter(|w| !w.leaving).collect();
+            order.sort_by_key(|worker| (worker.started, worker.wid));
+            job.phase = Phase::OneByOne {
+                todo: order.into_iter().map(|worker| worker.pid).collect(),
+                going: None,
+            };
+            return;
+        }
+        let wids: Vec<Wid> = self.slots.keys().copied().collect();
+        for wid in wids {
+            match self.slots.remove(&wid) {
+                Some(Slot::Running {
+                    pid,
+                    started,
+                    expires,
+                    failures,
+                }) => self.leaving.push(Leaving {
+                    wid,
+                    pid,
+                    started,
+                    farewell: Farewell::Retiring { expires, failures },
+                    announce: false,
+                }),
+                Some(Slot::Spawning { spawn, .. }) => self.leaving.push(Leaving {
+                    wid,
+                    pid: 0,
+                    started: cx.now,
+                    farewell: Farewell::Unborn(spawn),
+                    announce: false,
+                }),
+                Some(Slot::Vacant { .. }) | None => {}
+            }
+        }
+        self.fit_slots(cx, true);
+        job.phase = Phase::Replacing;
+    }
+
+    /// Why the new workers of a reload are no good, if they are not.
+    fn reload_failure(&self) -> Option<String> {
+        let worst = self.slots.values().map(failures_of).max().unwrap_or(0);
+        let exhausted = self
+            .options
+            .max_retry()
+            .is_some_and(|most| self.tries >= most.max(1));
+        (worst >= RELOAD_PATIENCE || exhausted).then(|| {
+            self.trouble
+                .clone()
+                .unwrap_or_else(|| "they do not stay".to_string())
+        })
+    }
+
+    fn retiring(&self) -> Vec<Pid> {
+        let mut all: Vec<&Leaving> = self
+            .leaving
+            .iter()
+            .filter(|l| matches!(l.farewell, Farewell::Retiring { .. }))
+            .collect();
+        all.sort_by_key(|l| (l.started, l.wid));
+        all.into_iter().map(|l| l.pid).collect()
+    }
+
+    /// A reload has failed: the old workers stay as far as they are wanted, the new ones go.
+    fn take_back(&mut self, cx: &mut Context<'_>) {
+        let wids: Vec<Wid> = self.slots.keys().copied().collect();
+        let wanted = self.options.numprocesses() as usize;
+        let mut back: Vec<Leaving> = Vec::new();
+        self.leaving.retain(|l| {
+            let stays = matches!(l.farewell, Farewell::Retiring { .. });
+            if stays {
+                back.push(*l);
+            }
+            !stays
+        });
+        back.sort_by_key(|l| std::cmp::Reverse(l.started));
+        if back.len() >= wanted {
+            for wid in wids {
+                self.dismiss(cx, wid, false, false, None, None);
+            }
+        } else {
+            // too few old ones: the slots that are over go, those without a worker first
+            let spare = (wids.len() + back.len()).saturating_sub(wanted);
+            let mut order: Vec<Wid> = wids;
+            order.sort_by_key(|wid| match self.slots.get(wid) {
+                Some(Slot::Running { .. }) => 2,
+                Some(Slot::Spawning { .. }) => 1,
+                _ => 0,
+            });
+            for wid in order.into_iter().take(spare) {
+                self.dismiss(cx, wid, false, false, None, None);
+            }
+        }
+        for (index, old) in back.into_iter().enumerate() {
+            let Farewell::Retiring { expires, failures } = old.farewell else {
+                continue;
+            };
+            if index < wanted {
+                self.slots.insert(
+                    old.wid,
+                    Slot::Running {
+                        pid: old.pid,
+                        started: old.started,
+                        expires,
+                        failures,
+                    },
+                );
+            } else {
+                self.leaving.push(old);
+                self.ask(cx, old.pid, None, None);
+            }
+        }
+    }
+
+    fn release_all(&mut self, cx: &mut Context<'_>) {
+        let wids: Vec<Wid> = self.slots.keys().copied().collect();
+        for wid in wids {
+            match self.slots.remove(&wid) {
+                Some(Slot::Running { pid, .. }) => {
+                    cx.pids.remove(&pid);
+                    cx.effects.push(Effect::Release { pid });
+                }
+                // it is about to run: it goes as soon as it does
+                Some(Slot::Spawning { spawn, .. }) => self.leaving.push(Leaving {
+                    wid,
+                    pid: 0,
+                    started: cx.now,
+                    farewell: Farewell::Unborn(spawn),
+                    announce: false,
+                }),
+                _ => {}
+            }
+        }
+        for pid in self.retiring() {
+            cx.pids.remove(&pid);
+            cx.effects.push(Effect::Release { pid });
+            self.leaving.retain(|l| l.pid != pid);
+        }
+    }
+
+    fn set_count(&mut self, number: i64) -> Result<(), Refusal> {
+        if self.options.singleton() && number > 1 {
+            return Err(Refusal::Invalid(
+                "Singleton watcher has a single process".to_string(),
+            ));
+        }
+        self.options
+            .put("numprocesses", number.into())
+            .map_err(|error| Refusal::Invalid(error.to_string()))
+    }
+
+    /// The number of wanted workers may have changed.
+    fn resize(&mut self, cx: &mut Context<'_>) {
+        match self.status {
+            Status::Active | Status::Starting => {
+                let fill = self.options.respawn();
+                self.fit_slots(cx, fill);
+            }
+            Status::Stopped | Status::Stopping => {}
+        }
+    }
+
+    /// Applies changes to the options, all or none; true if the workers have to be replaced.
+    fn apply(
+        &mut self,
+        cx: &mut Context<'_>,
+        changes: &[(String, crate::options::Value)],
+    ) -> Result<bool, Refusal> {
+        let mut options = self.options.clone();
+        let mut reload = false;
+        for (key, value) in changes {
+            if key == "numprocesses" && options.singleton() && value.as_i64().is_some_and(|n| n > 1)
+            {
+                return Err(Refusal::Invalid(
+                    "Singleton watcher has a single process".to_string(),
+                ));
+            }
+            options
+                .put(key, value.clone())
+                .map_err(|error| Refusal::Invalid(error.to_string()))?;
+            reload |= matches!(find(key), Some((spec, Key::Whole | Key::Entry(_))) if spec.on_set == OnSet::Reload);
+        }
+        options
+            .check_singleton()
+            .map_err(|error| Refusal::Invalid(error.to_string()))?;
+        self.options = options;
+        for _ in changes {
+            cx.effects.push(self.publish(Event::Updated));
+        }
+        Ok(reload)
+    }
+
+    fn needs_reload(&self, options: &WatcherOptions) -> bool {
+        self.options
+            .differing(options)
+            .iter()
+            .any(|key| find(key).is_some_and(|(spec, _)| spec.on_set == OnSet::Reload))
+    }
+}
+
+fn failures_of(slot: &Slot) -> u32 {
+    match slot {
+        Slot::Vacant { failures, .. }
+        | Slot::Spawning { failures, .. }
+        | Slot::Running { failures, .. } => *failures,
+    }
+}
+
+fn forget_failures(slot: &mut Slot) {
+    match slot {
+        Slot::Vacant { failures, .. }
+        | Slot::Spawning { failures, .. }
+        | Slot::Running { failures, .. } => *failures = 0,
+    }
+}
+
+fn interruption(verb: &str) -> Outcome {
+    Outcome::Refused(Refusal::Interrupted(format!(
+        "interrupted by a later {verb}"
+    )))
+}
+
+fn answer(cx: &mut Context<'_>, waiters: Vec<Waiter>, outcome: Outcome) {
+    for waiter in waiters {
+        cx.finished.push((waiter, outcome.clone()));
+    }
+}
