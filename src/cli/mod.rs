@@ -1,57 +1,183 @@
 //! The command line: one file a command family: parse, call, print.
 //!
 //! This file owns the dispatch. The binary is multi-call: under the name `circusd` or `circusctl`
-//! (a symlink) it is that program; under any other name it is `circ`.
+//! (a symlink, or as the first word: `circ circusctl …`) it is that program; under any other name
+//! it is `circ`.
+//!
+//! Results go to standard output, everything said about them to standard error.
 
 use std::ffi::OsString;
 use std::path::Path;
 use std::process::ExitCode;
 
-use clap::{Parser, Subcommand};
+use clap::{ArgMatches, Args, Command, FromArgMatches};
 
+pub mod circusctl;
+mod completions;
+mod connection;
+mod control;
 pub mod daemon;
+mod events;
+pub mod output;
 pub mod state;
 
 /// Exit code of a usage error (`EX_USAGE`); clap's own 2 means drift in `circ state`.
 pub const EXIT_USAGE: u8 = 64;
-
-/// Runs and watches processes and the sockets they share.
-#[derive(Debug, Parser)]
-#[command(name = "circ", version, arg_required_else_help = true)]
-struct Circ {
-    #[command(subcommand)]
-    command: Top,
-}
-
-#[derive(Debug, Subcommand)]
-enum Top {
-    /// Run the daemon on a circus.ini
-    Daemon(daemon::Args),
-    /// Bring a watcher to a desired state, in the file and in the running daemon
-    State(state::Args),
-}
+/// Exit code when the daemon could not be reached or did not answer in time.
+pub const EXIT_UNREACHABLE: u8 = 1;
+/// Exit code when the daemon answered with an error.
+pub const EXIT_REFUSED: u8 = 3;
 
 /// Runs the program that `args[0]` names and returns its exit code.
 pub fn run(args: impl IntoIterator<Item = OsString>) -> ExitCode {
-    let args: Vec<OsString> = args.into_iter().collect();
-    if program_name(&args) == "circusd" {
-        return daemon::run_as_circusd(args);
+    let mut args: Vec<OsString> = args.into_iter().collect();
+    if let Some(program) = args.get(1).and_then(|word| compatible(word)) {
+        args.remove(0);
+        return program(args);
     }
-    match Circ::try_parse_from(args) {
-        Ok(circ) => match circ.command {
-            Top::Daemon(args) => daemon::run(args),
-            Top::State(args) => state::run(args),
-        },
-        Err(error) => usage(&error),
+    if let Some(program) = args.first().and_then(|word| compatible(word)) {
+        return program(args);
+    }
+    let matches = match command().try_get_matches_from(args) {
+        Ok(matches) => matches,
+        Err(error) => return usage(&error),
+    };
+    dispatch(&matches).unwrap_or_else(|error| usage(&error))
+}
+
+type Program = fn(Vec<OsString>) -> ExitCode;
+
+/// The program of the Circus family that is called like the last part of `word`.
+fn compatible(word: &OsString) -> Option<Program> {
+    match Path::new(word).file_name()?.to_str()? {
+        "circusd" => Some(daemon::run_as_circusd),
+        "circusctl" => Some(circusctl::run),
+        _ => None,
     }
 }
 
-/// The last part of `args[0]`, empty when there is none.
-fn program_name(args: &[OsString]) -> String {
-    args.first()
-        .and_then(|arg| Path::new(arg).file_name())
-        .map(|name| name.to_string_lossy().into_owned())
-        .unwrap_or_default()
+/// The whole command line of `circ`, as clap sees it.
+fn command() -> Command {
+    let state =
+        Command::new("state").about("Bring a watcher to a desired state, in file and daemon");
+    // The doc comment of a derived argument list would become the help of its command, so each
+    // command says what it is after its arguments are added.
+    let about = |command: Command, text: &'static str| command.about(text).long_about(None);
+    let command = Command::new("circ")
+        .version(env!("CARGO_PKG_VERSION"))
+        .subcommand_required(true)
+        .arg_required_else_help(true)
+        .disable_help_subcommand(true)
+        .subcommand(about(
+            daemon::Args::augment_args(Command::new("daemon")),
+            "Run the daemon on a circus.ini",
+        ))
+        .subcommand(about(
+            state::Args::augment_args(Command::new("state")),
+            "Bring a watcher to a desired state, in file and daemon",
+        ))
+        .subcommands(control::subcommands())
+        .subcommand(completions::subcommand());
+    let overview = overview(&command);
+    about(
+        connection::Args::augment_args(command),
+        "Runs and watches processes and the sockets they share",
+    )
+    .help_template("{about}\n\n{usage-heading} {usage}{after-help}\n\nOptions:\n{options}")
+    .after_help(overview)
+}
+
+/// The commands in groups, with their one line each: clap itself knows no groups of subcommands.
+const GROUPS: &[(&str, &[&str])] = &[
+    ("Run", &["daemon"]),
+    ("Desired state", &["state"]),
+    (
+        "Look",
+        &[
+            "status",
+            "list",
+            "stats",
+            "dstats",
+            "listen",
+            "options",
+            "get",
+            "globaloptions",
+            "listsockets",
+            "numprocesses",
+            "numwatchers",
+        ],
+    ),
+    (
+        "Control",
+        &[
+            "start",
+            "stop",
+            "restart",
+            "reload",
+            "incr",
+            "decr",
+            "set",
+            "signal",
+            "kill",
+            "add",
+            "rm",
+            "reloadconfig",
+            "quit",
+            "ipython",
+        ],
+    ),
+    ("Shell", &["completions"]),
+];
+
+fn overview(command: &Command) -> String {
+    let mut text = String::new();
+    for (heading, names) in GROUPS {
+        if !text.is_empty() {
+            text.push('\n');
+        }
+        text.push_str(&format!("{heading}:\n"));
+        for name in *names {
+            let about = command
+                .find_subcommand(name)
+                .and_then(Command::get_about)
+                .map(ToString::to_string)
+                .unwrap_or_default();
+            text.push_str(&format!("  {name:<14} {about}\n"));
+        }
+    }
+    text.push_str(
+        "\n\
+         The endpoint of a daemon is taken from --endpoint, the [circus] section of --config,\n\
+         the variable CIRCUSCTL_ENDPOINT, or is tcp://127.0.0.1:5555, in this order.\n\
+         `circ COMMAND --help` says more. As `circusctl` or `circusd` (a symlink, or the first\n\
+         word after circ) the program takes that program's options and prints its texts.\n\n\
+         Exit codes: 0 done, 1 daemon not reached or no answer in time, 3 the daemon refused,\n\
+         64 usage error.",
+    );
+    text
+}
+
+fn dispatch(matches: &ArgMatches) -> Result<ExitCode, clap::Error> {
+    let before = connection::Args::from_arg_matches(matches)?;
+    let Some((name, matches)) = matches.subcommand() else {
+        // clap requires a subcommand, so this is not reached.
+        return Ok(ExitCode::from(EXIT_USAGE));
+    };
+    if let ("daemon" | "state" | "completions", Some(option)) = (name, before.first_given()) {
+        return Err(command().error(
+            clap::error::ErrorKind::UnknownArgument,
+            format!("{option} belongs after `circ {name}`, if it takes it"),
+        ));
+    }
+    Ok(match name {
+        "daemon" => daemon::run(daemon::Args::from_arg_matches(matches)?),
+        "state" => state::run(state::Args::from_arg_matches(matches)?),
+        "completions" => completions::run(matches, command()),
+        _ => {
+            let connection = connection::Args::from_arg_matches(matches)?.or(before);
+            control::run(name, matches, &connection)
+        }
+    })
 }
 
 /// Prints what clap has to say: help and version are answers (0), all else a usage error (64).
@@ -62,5 +188,28 @@ fn usage(error: &clap::Error) -> ExitCode {
         ExitCode::from(EXIT_USAGE)
     } else {
         ExitCode::SUCCESS
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_command_line_is_sound() {
+        command().debug_assert();
+    }
+
+    #[test]
+    fn the_overview_names_every_command_once() {
+        let command = command();
+        let mut listed: Vec<&str> = GROUPS
+            .iter()
+            .flat_map(|(_, names)| names.iter().copied())
+            .collect();
+        let mut defined: Vec<&str> = command.get_subcommands().map(Command::get_name).collect();
+        listed.sort_unstable();
+        defined.sort_unstable();
+        assert_eq!(listed, defined);
     }
 }

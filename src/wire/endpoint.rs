@@ -25,6 +25,24 @@ pub enum Endpoint {
     Ipc(PathBuf),
 }
 
+impl Endpoint {
+    /// Where a client connects to reach what is bound here: an address that means every interface
+    /// is reached over loopback.
+    pub fn reachable(self) -> Self {
+        match self {
+            Endpoint::Tcp { host, port } => Endpoint::Tcp {
+                host: match host.as_str() {
+                    "*" | "0.0.0.0" => "127.0.0.1".to_string(),
+                    "::" => "::1".to_string(),
+                    _ => host,
+                },
+                port,
+            },
+            ipc => ipc,
+        }
+    }
+}
+
 /// An address that cannot be used.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 #[error("endpoint {text:?} {reason}; write tcp://HOST:PORT or ipc://PATH")]

@@ -1,0 +1,154 @@
+//! Which daemon a command talks to, for how long, and in which form it prints.
+
+use std::collections::BTreeMap;
+use std::env;
+use std::path::{Path, PathBuf};
+use std::time::Duration;
+
+use crate::config::Config;
+use crate::wire::endpoint::{DEFAULT_CONTROL, Endpoint};
+
+/// The variable that names the control endpoint, as for circusctl.
+pub const ENDPOINT_VARIABLE: &str = "CIRCUSCTL_ENDPOINT";
+
+/// Options of every command that talks to a daemon.
+#[derive(Debug, Clone, Default, clap::Args)]
+#[command(next_help_heading = "Connection")]
+pub struct Args {
+    /// Control endpoint of the daemon: tcp://HOST:PORT or ipc://PATH
+    #[arg(long, value_name = "ENDPOINT")]
+    endpoint: Option<String>,
+
+    /// Take the endpoint from the [circus] section of this circus.ini
+    #[arg(long, value_name = "FILE")]
+    config: Option<PathBuf>,
+
+    /// Seconds to wait for an answer [default: 5]
+    #[arg(long, value_name = "SECONDS", value_parser = seconds)]
+    timeout: Option<Duration>,
+
+    /// Print the daemon's reply as JSON
+    #[arg(long)]
+    pub json: bool,
+}
+
+fn seconds(text: &str) -> Result<Duration, String> {
+    text.parse::<f64>()
+        .ok()
+        .filter(|seconds| *seconds > 0.0)
+        .and_then(|seconds| Duration::try_from_secs_f64(seconds).ok())
+        .ok_or_else(|| "a number of seconds above 0 was expected".to_string())
+}
+
+impl Args {
+    /// These options, with those of `other` where they are missing.
+    pub fn or(self, other: Self) -> Self {
+        // An endpoint that stands nearer to the command beats a file that stands farther away.
+        let (endpoint, config) = if self.endpoint.is_some() || self.config.is_some() {
+            (self.endpoint, self.config)
+        } else {
+            (other.endpoint, other.config)
+        };
+        Self {
+            endpoint,
+            config,
+            timeout: self.timeout.or(other.timeout),
+            json: self.json || other.json,
+        }
+    }
+
+    /// The first of these options that was given, with its dashes.
+    pub fn first_given(&self) -> Option<&'static str> {
+        [
+            (self.endpoint.is_some(), "--endpoint"),
+            (self.config.is_some(), "--config"),
+            (self.timeout.is_some(), "--timeout"),
+            (self.json, "--json"),
+        ]
+        .into_iter()
+        .find_map(|(given, name)| given.then_some(name))
+    }
+
+    /// How long each call may take.
+    pub fn timeout(&self) -> Duration {
+        self.timeout.unwrap_or(Duration::from_secs(5))
+    }
+
+    /// The control endpoint: `--endpoint`, else the file's, else the environment's, else the default.
+    ///
+    /// # Errors
+    /// A sentence that names where the unusable endpoint came from.
+    pub fn control_endpoint(&self) -> Result<Endpoint, String> {
+        let (text, origin) = if let Some(text) = &self.endpoint {
+            (text.clone(), "--endpoint".to_string())
+        } else if let Some(path) = &self.config {
+            (endpoint_of(path)?, path.display().to_string())
+        } else if let Ok(text) = env::var(ENDPOINT_VARIABLE) {
+            (text, ENDPOINT_VARIABLE.to_string())
+        } else {
+            (DEFAULT_CONTROL.to_string(), "the default".to_string())
+        };
+        text.parse().map_err(|error| format!("{origin}: {error}"))
+    }
+}
+
+/// The control endpoint that the file gives to its daemon.
+fn endpoint_of(path: &Path) -> Result<String, String> {
+    // Names and values that are no text cannot be written in a circus.ini either.
+    let environ: BTreeMap<String, String> = env::vars_os()
+        .filter_map(|(name, value)| Some((name.into_string().ok()?, value.into_string().ok()?)))
+        .collect();
+    let cwd = env::current_dir()
+        .map_err(|error| format!("cannot tell the working directory: {error}"))?;
+    Config::load(path, &environ, &cwd)
+        .map(|config| config.circus.endpoint)
+        .map_err(|error| error.to_string())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_nearer_option_wins() {
+        let near = Args {
+            config: Some("a.ini".into()),
+            ..Args::default()
+        };
+        let far = Args {
+            endpoint: Some("tcp://h:1".into()),
+            timeout: Some(Duration::from_secs(9)),
+            json: true,
+            ..Args::default()
+        };
+        let both = near.or(far.clone());
+        assert_eq!(both.endpoint, None);
+        assert_eq!(both.timeout(), Duration::from_secs(9));
+        assert!(both.json);
+        assert_eq!(far.first_given(), Some("--endpoint"));
+        assert_eq!(Args::default().first_given(), None);
+    }
+
+    #[test]
+    fn a_file_gives_the_endpoint() {
+        let file = tempfile::NamedTempFile::new().unwrap();
+        std::fs::write(file.path(), "[circus]\nendpoint = tcp://0.0.0.0:6001\n").unwrap();
+        let mut args = Args {
+            config: Some(file.path().into()),
+            ..Args::default()
+        };
+        let endpoint = args.control_endpoint().unwrap();
+        assert_eq!(endpoint.to_string(), "tcp://127.0.0.1:6001");
+        args.config = Some("/no/such/circus.ini".into());
+        let error = args.control_endpoint().unwrap_err();
+        assert!(error.contains("/no/such/circus.ini"), "{error}");
+    }
+
+    #[test]
+    fn timeouts_are_positive_numbers() {
+        assert_eq!(seconds("0.5"), Ok(Duration::from_millis(500)));
+        for bad in ["0", "-1", "x", "nan", "inf", "1e300", ""] {
+            assert!(seconds(bad).is_err(), "{bad}");
+        }
+    }
+}

@@ -1,0 +1,373 @@
+//! The one place that turns results into what a person, a script or a playbook reads.
+//!
+//! Nothing here panics when the reader has gone away: a closed pipe just ends the output.
+
+use std::io::{self, Write};
+
+use serde_json::{Map, Value};
+
+use crate::wire::pytext;
+
+/// Writes bytes to standard output; false when nobody reads them.
+pub fn bytes(bytes: &[u8]) -> bool {
+    let mut out = io::stdout().lock();
+    out.write_all(bytes).and_then(|()| out.flush()).is_ok()
+}
+
+/// Writes a text and a line feed to standard output; false when nobody reads it.
+pub fn line(text: &str) -> bool {
+    bytes(format!("{text}\n").as_bytes())
+}
+
+/// Writes a text that may have several lines, or none: nothing at all is written for an empty one.
+pub fn text(text: &str) -> bool {
+    text.is_empty() || line(text)
+}
+
+/// Writes an error to standard error.
+pub fn error(text: &str) {
+    // Nobody is left to tell when standard error is closed.
+    let _ = writeln!(io::stderr().lock(), "error: {text}");
+}
+
+/// What an error reply says.
+pub fn refusal(reply: &Value) -> String {
+    let reason = reply.get("reason").map_or_else(
+        || "the daemon gave no reason".to_string(),
+        |reason| plain(reason),
+    );
+    match reply.get("errno").and_then(Value::as_i64) {
+        Some(errno) => format!("{reason} (errno {errno})"),
+        None => reason,
+    }
+}
+
+/// The reply to `command` in words and columns.
+pub fn reply(command: &str, reply: &Value) -> String {
+    let shown = match command {
+        "status" => status(reply),
+        "list" => names(reply, "pids").or_else(|| names(reply, "watchers")),
+        "get" | "options" | "globaloptions" => options(reply),
+        "numprocesses" | "numwatchers" => reply.get(command).map(plain),
+        "incr" | "decr" => number(reply),
+        "listsockets" => sockets(reply),
+        "stats" => stats(reply),
+        "dstats" => reply.get("info").map(|info| process_table(&[("", info)])),
+        "ipython" => kernel(reply),
+        _ => changes(reply),
+    };
+    shown.unwrap_or_else(|| "ok".to_string())
+}
+
+/// A value without quotes around a text; null is nothing.
+pub fn plain(value: &Value) -> String {
+    match value {
+        Value::Null => String::new(),
+        Value::String(text) => text.clone(),
+        other => other.to_string(),
+    }
+}
+
+/// A moment, in seconds since the epoch, as `2026-11-21T08:00:00.000Z`.
+pub fn utc(seconds: f64) -> String {
+    if !seconds.is_finite() || seconds.abs() > 1e11 {
+        return pytext::repr_float(seconds);
+    }
+    let millis = (seconds * 1000.0).round() as i64;
+    let (days, of_day) = (millis.div_euclid(86_400_000), millis.rem_euclid(86_400_000));
+    let (year, month, day) = civil(days);
+    format!(
+        "{year:04}-{month:02}-{day:02}T{:02}:{:02}:{:02}.{:03}Z",
+        of_day / 3_600_000,
+        of_day / 60_000 % 60,
+        of_day / 1000 % 60,
+        of_day % 1000
+    )
+}
+
+/// Year, month and day of a number of days since 1970-01-01 (Gregorian, by eras of 400 years
+/// that begin in March, so that the leap day is the last of its year).
+fn civil(days: i64) -> (i64, i64, i64) {
+    let days = days + 719_468;
+    let (era, of_era) = (days.div_euclid(146_097), days.rem_euclid(146_097));
+    let year = (of_era - of_era / 1460 + of_era / 36_524 - of_era / 146_096) / 365;
+    let of_year = of_era - (365 * year + year / 4 - year / 100);
+    let shifted = (5 * of_year + 2) / 153;
+    let day = of_year - (153 * shifted + 2) / 5 + 1;
+    let month = if shifted < 10 {
+        shifted + 3
+    } else {
+        shifted - 9
+    };
+    (era * 400 + year + i64::from(month <= 2), month, day)
+}
+
+/// Rows as columns, two spaces apart; the last column is not padded.
+fn columns(rows: &[Vec<String>]) -> String {
+    let mut widths: Vec<usize> = Vec::new();
+    for row in rows {
+        for (at, cell) in row.iter().enumerate() {
+            let width = cell.chars().count();
+            match widths.get_mut(at) {
+                Some(known) => *known = width.max(*known),
+                None => widths.push(width),
+            }
+        }
+    }
+    let lines: Vec<String> = rows
+        .iter()
+        .map(|row| {
+            let mut line = String::new();
+            for (cell, width) in row.iter().zip(&widths) {
+                line.push_str(&format!("{cell:<width$}  "));
+            }
+            line.trim_end().to_string()
+        })
+        .collect();
+    lines.join("\n")
+}
+
+fn status(reply: &Value) -> Option<String> {
+    let Some(statuses) = reply.get("statuses").and_then(Value::as_object) else {
+        return reply.get("status").map(plain);
+    };
+    let mut rows: Vec<Vec<String>> = statuses
+        .iter()
+        .map(|(name, status)| vec![name.clone(), plain(status)])
+        .collect();
+    rows.sort();
+    Some(columns(&rows))
+}
+
+fn names(reply: &Value, key: &str) -> Option<String> {
+    let names: Vec<String> = reply.get(key)?.as_array()?.iter().map(plain).collect();
+    Some(names.join("\n"))
+}
+
+fn options(reply: &Value) -> Option<String> {
+    let options = reply.get("options")?.as_object()?;
+    let lines: Vec<String> = options
+        .iter()
+        .map(|(key, value)| format!("{key} = {}", plain(value)).trim_end().to_string())
+        .collect();
+    Some(lines.join("\n"))
+}
+
+fn number(reply: &Value) -> Option<String> {
+    let number = plain(reply.get("numprocesses")?);
+    Some(if reply.get("singleton").is_some() {
+        format!("{number} (a singleton: the number does not change)")
+    } else {
+        number
+    })
+}
+
+fn sockets(reply: &Value) -> Option<String> {
+    let rows: Vec<Vec<String>> = reply
+        .get("sockets")?
+        .as_array()?
+        .iter()
+        .map(|socket| {
+            let field = |key: &str| socket.get(key).map(plain).unwrap_or_default();
+            let place = match socket.get("path") {
+                Some(path) => plain(path),
+                None => format!("{}:{}", field("host"), field("port")),
+            };
+            vec![field("name"), format!("fd {}", field("fd")), place]
+        })
+        .collect();
+    Some(columns(&rows))
+}
+
+fn kernel(reply: &Value) -> Option<String> {
+    let shell = reply.get("shell")?;
+    Some(if pytext::truthy(shell) {
+        plain(shell)
+    } else {
+        let reason = reply.get("msg").map(plain).unwrap_or_default();
+        format!("no IPython kernel: {reason}")
+    })
+}
+
+/// The processes that a waiting command started, kept and stopped.
+fn changes(reply: &Value) -> Option<String> {
+    let info = reply.get("info").unwrap_or(reply);
+    let lines: Vec<String> = ["started", "kept", "stopped"]
+        .iter()
+        .filter_map(|what| {
+            let pids: Vec<String> = info.get(what)?.as_array()?.iter().map(plain).collect();
+            (!pids.is_empty()).then(|| format!("{what}: {}", pids.join(", ")))
+        })
+        .collect();
+    (!lines.is_empty()).then(|| lines.join("\n"))
+}
+
+fn stats(reply: &Value) -> Option<String> {
+    if let Some(infos) = reply.get("infos").and_then(Value::as_object) {
+        let mut processes = Vec::new();
+        let mut silent = Vec::new();
+        for (name, info) in infos {
+            match info.as_object() {
+                Some(info) if !info.is_empty() => {
+                    processes.extend(info.values().map(|process| (name.as_str(), process)));
+                }
+                _ => silent.push(name.as_str()),
+            }
+        }
+        let mut text = process_table(&processes);
+        if !silent.is_empty() {
+            text.push_str(&format!("\nno processes: {}", silent.join(", ")));
+        }
+        return Some(text);
+    }
+    let info = reply.get("info")?;
+    if let Some(name) = reply.get("name").and_then(Value::as_str) {
+        let processes: Vec<(&str, &Value)> = info
+            .as_object()?
+            .values()
+            .map(|process| (name, process))
+            .collect();
+        if processes.is_empty() {
+            return Some(format!("no processes: {name}"));
+        }
+        return Some(process_table(&processes));
+    }
+    Some(process_table(&[("", info)]))
+}
+
+/// A table of processes, each under the name of its watcher and followed by its children.
+fn process_table(processes: &[(&str, &Value)]) -> String {
+    const HEAD: [&str; 9] = [
+        "PID", "CPU%", "MEM%", "RSS", "VIRT", "TIME", "NICE", "USER", "COMMAND",
+    ];
+    const KEYS: [&str; 9] = [
+        "pid",
+        "cpu",
+        "mem",
+        "mem_info1",
+        "mem_info2",
+        "ctime",
+        "nice",
+        "username",
+        "cmdline",
+    ];
+    let named = processes.iter().any(|(name, _)| !name.is_empty());
+    let first = named.then(|| "WATCHER".to_string());
+    let head = HEAD.iter().map(ToString::to_string);
+    let mut rows: Vec<Vec<String>> = vec![first.into_iter().chain(head).collect()];
+    let mut row = |name: &str, process: &Map<String, Value>, child: bool| {
+        let first = named.then(|| name.to_string());
+        let cells = KEYS.iter().map(|key| {
+            let cell = process.get(*key).map(plain).unwrap_or_default();
+            if child && *key == "pid" {
+                format!("+ {cell}")
+            } else {
+                cell
+            }
+        });
+        rows.push(first.into_iter().chain(cells).collect());
+    };
+    for (name, process) in processes {
+        match process {
+            Value::Object(process) => {
+                row(name, process, false);
+                let children = process.get("children").and_then(Value::as_array);
+                for child in children.into_iter().flatten().filter_map(Value::as_object) {
+                    row(name, child, true);
+                }
+            }
+            // A process that cannot be read is a sentence in place of its numbers.
+            other => {
+                let mut broken = Map::new();
+                broken.insert("cmdline".into(), Value::from(plain(other)));
+                row(name, &broken, false);
+            }
+        }
+    }
+    columns(&rows)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use serde_json::json;
+
+    #[test]
+    fn replies_in_words() {
+        for (command, value, want) in [
+            ("quit", json!({"status": "ok"}), "ok"),
+            (
+                "status",
+                json!({"status": "ok", "statuses": {"web": "active", "Api Two": "stopped"}}),
+                "Api Two  stopped\nweb      active",
+            ),
+            ("status", json!({"status": "active"}), "active"),
+            ("list", json!({"watchers": ["a", "b"]}), "a\nb"),
+            ("list", json!({"pids": []}), ""),
+            ("numprocesses", json!({"numprocesses": 3}), "3"),
+            ("incr", json!({"numprocesses": 3}), "3"),
+            ("incr", json!({"status": "ok"}), "ok"),
+            (
+                "decr",
+                json!({"numprocesses": 1, "singleton": true}),
+                "1 (a singleton: the number does not change)",
+            ),
+            (
+                "get",
+                json!({"options": {"cmd": "sleep 1", "env": {"A": "b"}, "uid": null, "shell": false}}),
+                "cmd = sleep 1\nenv = {\"A\":\"b\"}\nuid =\nshell = false",
+            ),
+            (
+                "listsockets",
+                json!({"sockets": [{"fd": 5, "name": "web", "host": "127.0.0.1", "port": 80, "backlog": 1},
+                                   {"fd": 12, "name": "s", "path": "/run/s", "backlog": 1}]}),
+                "web  fd 5   127.0.0.1:80\ns    fd 12  /run/s",
+            ),
+            (
+                "restart",
+                json!({"info": {"started": [3, 4], "kept": [], "stopped": [1]}}),
+                "started: 3, 4\nstopped: 1",
+            ),
+            (
+                "ipython",
+                json!({"shell": false, "msg": "none here"}),
+                "no IPython kernel: none here",
+            ),
+        ] {
+            assert_eq!(reply(command, &value), want);
+        }
+        assert_eq!(
+            refusal(&json!({"status": "error", "reason": "program x not found", "errno": 3})),
+            "program x not found (errno 3)"
+        );
+    }
+
+    #[test]
+    fn processes_as_a_table() {
+        let process = |pid: i32, children: Value| {
+            json!({"pid": pid, "cpu": 0.5, "mem": 0.1, "mem_info1": "1M", "mem_info2": "2M",
+                   "ctime": "0:00.1", "nice": 0, "username": "root", "cmdline": "sleep", "children": children})
+        };
+        let value = json!({"infos": {
+            "web": {"7": process(7, json!([process(8, json!([]))])), "9": "No such process"},
+            "idle": {},
+        }});
+        assert_eq!(
+            reply("stats", &value),
+            "WATCHER  PID  CPU%  MEM%  RSS  VIRT  TIME    NICE  USER  COMMAND\n\
+             web      7    0.5   0.1   1M   2M    0:00.1  0     root  sleep\n\
+             web      + 8  0.5   0.1   1M   2M    0:00.1  0     root  sleep\n\
+             web                                                      No such process\n\
+             no processes: idle"
+        );
+    }
+
+    #[test]
+    fn moments() {
+        assert_eq!(utc(0.0), "1970-01-01T00:00:00.000Z");
+        assert_eq!(utc(951_782_400.0), "2000-02-29T00:00:00.000Z");
+        assert_eq!(utc(1_795_247_906.519_413), "2026-11-21T07:58:26.519Z");
+        assert_eq!(utc(-1.5), "1969-12-31T23:59:58.500Z");
+        assert_eq!(utc(f64::INFINITY), "inf");
+    }
+}
