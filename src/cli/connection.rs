@@ -88,7 +88,9 @@ impl Args {
         } else {
             (DEFAULT_CONTROL.to_string(), "the default".to_string())
         };
-        text.parse().map_err(|error| format!("{origin}: {error}"))
+        text.parse()
+            .map(Endpoint::reachable)
+            .map_err(|error| format!("{origin}: {error}"))
     }
 }
 

@@ -31,11 +31,11 @@ pub const EXIT_REFUSED: u8 = 3;
 /// Runs the program that `args[0]` names and returns its exit code.
 pub fn run(args: impl IntoIterator<Item = OsString>) -> ExitCode {
     let mut args: Vec<OsString> = args.into_iter().collect();
-    if let Some(program) = args.get(1).and_then(|word| compatible(word)) {
+    if let Some(program) = args.get(1).and_then(compatible) {
         args.remove(0);
         return program(args);
     }
-    if let Some(program) = args.first().and_then(|word| compatible(word)) {
+    if let Some(program) = args.first().and_then(compatible) {
         return program(args);
     }
     let matches = match command().try_get_matches_from(args) {
@@ -58,8 +58,6 @@ fn compatible(word: &OsString) -> Option<Program> {
 
 /// The whole command line of `circ`, as clap sees it.
 fn command() -> Command {
-    let state =
-        Command::new("state").about("Bring a watcher to a desired state, in file and daemon");
     // The doc comment of a derived argument list would become the help of its command, so each
     // command says what it is after its arguments are added.
     let about = |command: Command, text: &'static str| command.about(text).long_about(None);

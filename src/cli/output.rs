@@ -32,10 +32,9 @@ pub fn error(text: &str) {
 
 /// What an error reply says.
 pub fn refusal(reply: &Value) -> String {
-    let reason = reply.get("reason").map_or_else(
-        || "the daemon gave no reason".to_string(),
-        |reason| plain(reason),
-    );
+    let reason = reply
+        .get("reason")
+        .map_or_else(|| "the daemon gave no reason".to_string(), plain);
     match reply.get("errno").and_then(Value::as_i64) {
         Some(errno) => format!("{reason} (errno {errno})"),
         None => reason,
