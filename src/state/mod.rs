@@ -13,11 +13,11 @@
 //! [`ensure`] strings them together. The file and the daemon are two truths: each is compared with what is wanted on
 //! its own, and drift of either is named and repaired.
 
-pub mod apply;
+
 pub mod desired;
-pub mod ensure;
+
 pub mod observed;
 pub mod plan;
 pub mod report;
 pub mod store;
-pub mod verify;
+

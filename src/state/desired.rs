@@ -1,0 +1,247 @@
+//! What is wanted of a watcher, as a caller told it: checked against the options table, not yet compared with anything.
+
+use std::fmt;
+
+use crate::options::{self, Key, Kind, OptionError, WatcherOptions};
+
+/// What a caller asks of `ensure`, word for word.
+#[derive(Debug, Clone, Default)]
+pub struct Request {
+    /// The watcher's name.
+    pub name: String,
+    /// `--procs`, as text: a wrong number is a failed report, not a usage error.
+    pub procs: Option<String>,
+    /// `--cmd`.
+    pub cmd: Option<String>,
+    /// `--args`.
+    pub args: Option<String>,
+    /// `--set KEY=VALUE`, as given.
+    pub set: Vec<String>,
+}
+
+/// One wanted option, in the text form that a circus.ini holds.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Wanted {
+    /// The option's key, as in a watcher section.
+    pub key: String,
+    /// Its text.
+    pub text: String,
+}
+
+/// A watcher that should be there, and the options it should have. An option that is not named here is not managed.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Desired {
+    /// The watcher's name.
+    pub name: String,
+    /// The options, each once, cmd and args first.
+    pub options: Vec<Wanted>,
+}
+
+/// Everything that is wrong with a request.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+pub struct DesiredError(Vec<String>);
+
+impl fmt::Display for DesiredError {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(&self.0.join("; "))
+    }
+}
+
+impl Desired {
+    /// Reads a request. All that is wrong with its keys is told at once; values are checked by [`Desired::applied_to`],
+    /// when variables in them are known.
+    pub fn new(request: &Request) -> Result<Desired, DesiredError> {
+        let mut problems = Vec::new();
+        check_name(&request.name, &mut problems);
+        let mut options: Vec<Wanted> = Vec::new();
+        let named = [
+            ("cmd", &request.cmd),
+            ("args", &request.args),
+            ("numprocesses", &request.procs),
+        ];
+        let named = named.into_iter().filter_map(|(key, text)| {
+            let text = text.clone()?;
+            Some((key.to_string(), text))
+        });
+        let set = request.set.iter().filter_map(|pair| {
+            let Some((key, text)) = pair.split_once('=') else {
+                problems.push(format!("--set {pair}: KEY=VALUE is expected"));
+                return None;
+            };
+            Some((key.trim().to_string(), text.trim().to_string()))
+        });
+        let pairs: Vec<(String, String)> = named.chain(set).collect();
+        for (key, text) in pairs {
+            if let Err(problem) = check_key(&key) {
+                problems.push(problem);
+                continue;
+            }
+            match options.iter().find(|wanted| wanted.key == key) {
+                Some(known) if known.text != text => problems.push(format!(
+                    "{key} is wanted twice, as {:?} and as {text:?}",
+                    known.text
+                )),
+                Some(_) => {}
+                None => options.push(Wanted { key, text }),
+            }
+        }
+        if problems.is_empty() {
+            Ok(Desired {
+                name: request.name.clone(),
+                options,
+            })
+        } else {
+            Err(DesiredError(problems))
+        }
+    }
+
+    /// The wanted options laid over `base`; `expand` replaces the variables of a text.
+    ///
+    /// Fails on a value that is not of its option's type, and on a singleton of several workers.
+    pub fn applied_to(
+        &self,
+        base: &WatcherOptions,
+        expand: impl Fn(&str) -> String,
+    ) -> Result<WatcherOptions, DesiredError> {
+        let mut result = base.clone();
+        let mut problems: Vec<String> = Vec::new();
+        for wanted in &self.options {
+            if let Err(error) = result.set_ini(&wanted.key, &expand(&wanted.text)) {
+                problems.push(explain(&error));
+            }
+        }
+        if problems.is_empty()
+            && let Err(error) = result.check_singleton()
+        {
+            problems.push(explain(&error));
+        }
+        if problems.is_empty() && result.cmd().trim().is_empty() && self.wants("cmd") {
+            problems.push("cmd is empty: a command to run is expected".to_string());
+        }
+        if problems.is_empty() {
+            Ok(result)
+        } else {
+            Err(DesiredError(problems))
+        }
+    }
+
+    /// The option `key` is wanted.
+    pub fn wants(&self, key: &str) -> bool {
+        self.options.iter().any(|wanted| wanted.key == key)
+    }
+}
+
+fn explain(error: &OptionError) -> String {
+    error.to_string()
+}
+
+fn check_name(name: &str, problems: &mut Vec<String>) {
+    if name.trim().is_empty() {
+        problems.push("the watcher's name is empty".to_string());
+    } else if name != name.trim() || name.chars().any(|c| c.is_control() || c == ']') {
+        problems.push(format!(
+            "{name:?} cannot be a watcher's name: no ']', no control characters and no white space at its ends"
+        ));
+    }
+}
+
+fn check_key(key: &str) -> Result<(), String> {
+    match options::find(key) {
+        None => Err(match options::nearest(key) {
+            Some(nearest) => format!("unknown option {key}; did you mean {nearest}?"),
+            None => format!("unknown option {key}"),
+        }),
+        Some((spec, Key::Whole)) => match spec.kind {
+            Kind::Env => Err(
+                "env is not an option of a watcher section: the environment stands in [env] and [env:NAME], \
+                 which this command does not manage"
+                    .to_string(),
+            ),
+            Kind::Stream | Kind::Hooks | Kind::Limits => Err(format!(
+                "{key} is a group of settings; name one of them, such as {}",
+                match spec.kind {
+                    Kind::Limits => "rlimit_nofile".to_string(),
+                    Kind::Hooks => "hooks.before_start".to_string(),
+                    _ => format!("{}.class", spec.name),
+                }
+            )),
+            _ => Ok(()),
+        },
+        Some((spec, Key::Entry(entry))) => match spec.kind {
+            Kind::Limits if !options::RLIMITS.contains(&entry) => Err(format!(
+                "{key}: no such limit; limits are {}",
+                options::RLIMITS.join(", ")
+            )),
+            Kind::Hooks if !options::HOOKS.contains(&entry) => Err(format!(
+                "{key}: no such hook; hooks are {}",
+                options::HOOKS.join(", ")
+            )),
+            _ if entry.is_empty() => Err(format!("{key}: a name after the dot is expected")),
+            _ => Ok(()),
+        },
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn request(procs: &str, set: &[&str]) -> Request {
+        Request {
+            name: "web".into(),
+            procs: Some(procs.into()),
+            set: set.iter().map(|pair| pair.to_string()).collect(),
+            ..Request::default()
+        }
+    }
+
+    fn refusal(procs: &str, set: &[&str]) -> String {
+        match Desired::new(&request(procs, set)) {
+            Err(error) => error.to_string(),
+            Ok(desired) => desired
+                .applied_to(&WatcherOptions::ini_defaults("web"), str::to_string)
+                .map_or_else(|error| error.to_string(), |_| "accepted".to_string()),
+        }
+    }
+
+    #[test]
+    fn bad_requests_say_what_was_expected() {
+        for (procs, set, says) in [
+            ("4", &["max_agee=1"][..], "did you mean max_age?"),
+            ("4", &["xyzzyplugh=1"], "unknown option xyzzyplugh"),
+            ("many", &[], "numprocesses"),
+            ("-1", &[], "-1 is not allowed"),
+            ("4", &["shell=perhaps"], "shell"),
+            ("4", &["shell"], "KEY=VALUE is expected"),
+            ("4", &["numprocesses=5"], "wanted twice"),
+            ("2", &["singleton=true"], "singleton"),
+            ("4", &["env=A=1"], "[env:NAME]"),
+            ("4", &["hooks=a:b"], "hooks.before_start"),
+            ("4", &["rlimit_nofiles=1"], "limits are"),
+            ("4", &["hooks.before=1"], "hooks are"),
+            ("4", &["stop_signal=SIGNOPE"], "stop_signal"),
+            ("4", &["cmd="], "cmd is empty"),
+        ] {
+            let told = refusal(procs, set);
+            assert!(told.contains(says), "{procs} {set:?}: {told}");
+        }
+        assert_eq!(refusal("4", &["max_age=3", "shell=yes"]), "accepted");
+    }
+
+    #[test]
+    fn all_problems_are_told_at_once() {
+        let told = refusal("4", &["nope_a=1", "maxage=2"]);
+        assert!(told.contains("nope_a") && told.contains("max_age"), "{told}");
+    }
+
+    #[test]
+    fn names_that_no_section_can_carry_are_refused() {
+        for name in ["", "  ", "a]b", "a\nb", " a"] {
+            let request = Request {
+                name: name.into(),
+                ..Request::default()
+            };
+            assert!(Desired::new(&request).is_err(), "{name:?}");
+        }
+    }
+}

@@ -1,0 +1,116 @@
+//! What is there: the file's side and the daemon's side of one watcher.
+
+use std::collections::BTreeSet;
+
+use serde_json::{Map, Value};
+
+use crate::options::{self, Key, Kind, WatcherOptions};
+
+/// Both sides, as far as they were looked at.
+#[derive(Debug, Clone, PartialEq, Default)]
+pub struct Observed {
+    /// The file; none without `--config`.
+    pub file: Option<FileSide>,
+    /// The daemon; none with `--no-live`.
+    pub daemon: Option<DaemonSide>,
+}
+
+/// What the configuration says.
+#[derive(Debug, Clone, PartialEq)]
+pub struct FileSide {
+    /// The configuration file's name, as given.
+    pub path: String,
+    /// The watcher as the configuration makes it: variables replaced, defaults filled in. None if it has no section.
+    pub watcher: Option<WatcherOptions>,
+    /// The keys that the watcher's section states, in their order.
+    pub stated: Vec<String>,
+    /// The variables that `[env]` and `[env:…]` give the watcher.
+    pub environment: Map<String, Value>,
+}
+
+/// What a running daemon says.
+#[derive(Debug, Clone, PartialEq)]
+pub struct DaemonSide {
+    /// Where it was asked.
+    pub endpoint: String,
+    /// The watcher; none if the daemon has none of that name.
+    pub watcher: Option<LiveWatcher>,
+}
+
+/// A watcher in a daemon.
+#[derive(Debug, Clone, PartialEq, Default)]
+pub struct LiveWatcher {
+    /// The reply to `options`.
+    pub options: Map<String, Value>,
+    /// The reply to `status`: active, starting, stopping, stopped.
+    pub status: String,
+    /// The reply to `list`: the pids of its workers.
+    pub pids: Vec<i64>,
+    /// Options that this daemon took with `set` and did not change.
+    pub ignores_set: BTreeSet<String>,
+}
+
+impl LiveWatcher {
+    /// The value of an option or of an entry of a mapping option; none if the daemon does not tell it.
+    pub fn get(&self, key: &str) -> Option<Value> {
+        match options::find(key) {
+            Some((spec, part)) => {
+                let name = match spec.kind {
+                    Kind::Stream => format!("{}_conf", spec.name),
+                    _ => spec.name.to_string(),
+                };
+                let whole = self.options.get(&name)?;
+                Some(match part {
+                    Key::Whole => whole.clone(),
+                    Key::Entry(entry) => whole.get(entry).cloned().unwrap_or(Value::Null),
+                })
+            }
+            None => self.options.get(key).cloned(),
+        }
+    }
+
+    /// How many workers it should have, in the daemon's own view.
+    pub fn numprocesses(&self) -> u64 {
+        self.options
+            .get("numprocesses")
+            .and_then(Value::as_u64)
+            .unwrap_or(0)
+    }
+
+    /// It is not stopped.
+    pub fn is_running(&self) -> bool {
+        self.status != "stopped"
+    }
+
+    fn flag(&self, key: &str) -> bool {
+        self.options
+            .get(key)
+            .and_then(Value::as_bool)
+            .unwrap_or(false)
+    }
+
+    /// At most one worker.
+    pub fn is_singleton(&self) -> bool {
+        self.flag("singleton")
+    }
+
+    /// A reload sends SIGHUP and replaces nobody.
+    pub fn sends_hup(&self) -> bool {
+        self.flag("send_hup")
+    }
+
+    /// It waits for a connection before it starts.
+    pub fn is_on_demand(&self) -> bool {
+        self.flag("on_demand")
+    }
+
+    /// All that the daemon tells, laid over `base`, which supplies what it does not tell.
+    pub fn as_options(&self, base: &WatcherOptions) -> WatcherOptions {
+        let mut result = base.clone();
+        for (key, value) in &self.options {
+            // A value of a daemon that the table cannot take stays as in the base.
+            let _ = result.put(key, value.clone());
+        }
+        result
+    }
+}

@@ -1,0 +1,586 @@
+//! Desired × observed → the smallest list of actions. Pure: no file, no socket, no clock.
+//!
+//! Which options are managed: those the caller named; if none was named, those that the file's section states. Other
+//! options are never changed, and a difference in them between file and daemon is only told as a warning.
+//!
+//! A count changes by incr and decr, so that no worker restarts. An option is set in place; one that cannot be set in
+//! place replaces the watcher (rm and add).
+
+use std::collections::BTreeSet;
+
+use serde_json::{Map, Value, json};
+
+use super::desired::{Desired, Wanted};
+use super::observed::{LiveWatcher, Observed};
+use crate::options::{self, Key, Kind, OnSet, WatcherOptions};
+
+/// One edit of the configuration file.
+#[derive(Debug, Clone, PartialEq)]
+pub enum FileEdit {
+    /// One key of the watcher's section gets this text.
+    Set {
+        /// The key.
+        key: String,
+        /// The text.
+        text: String,
+    },
+    /// The watcher's section is added with these keys.
+    AddSection(Vec<Wanted>),
+}
+
+/// One command to the daemon.
+#[derive(Debug, Clone, PartialEq)]
+pub enum DaemonAction {
+    /// `set` of these options, and their values before.
+    Set {
+        /// Option to new value.
+        new: Map<String, Value>,
+        /// Option to value before.
+        old: Map<String, Value>,
+    },
+    /// `incr` by so many.
+    Incr(u64),
+    /// `decr` by so many.
+    Decr(u64),
+    /// `set numprocesses` of a singleton, which takes no incr and decr.
+    Count {
+        /// Wanted.
+        new: u64,
+        /// Before.
+        old: u64,
+    },
+    /// `start` of a stopped watcher.
+    Start,
+    /// `add` with `start`.
+    Add(Box<Addition>),
+    /// `rm`, then `add` with `start`: for options that the daemon cannot change in place.
+    Replace {
+        /// The watcher as it should be.
+        new: Box<Addition>,
+        /// The watcher as it was.
+        old: Box<Addition>,
+        /// The options it is about.
+        keys: Vec<String>,
+    },
+}
+
+/// What an `add` command says.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Addition {
+    /// The watcher's name.
+    pub name: String,
+    /// The command.
+    pub cmd: String,
+    /// Its arguments.
+    pub args: Value,
+    /// All other options that are not at their default.
+    pub options: Map<String, Value>,
+    /// Start it too; false for a watcher that was stopped.
+    pub start: bool,
+}
+
+/// What must be true in the daemon in the end.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Expectation {
+    /// How many workers run.
+    pub running: u64,
+    /// They must be running at this moment; false for watchers whose workers may rightly be gone (`on_demand`, and
+    /// `respawn = False`).
+    pub must_run: bool,
+}
+
+/// What is to be done, and how it will be told.
+#[derive(Debug, Clone, PartialEq, Default)]
+pub struct Plan {
+    /// Edits of the file.
+    pub edits: Vec<FileEdit>,
+    /// Commands to the daemon.
+    pub commands: Vec<DaemonAction>,
+    /// `key -> {"old", "new"}` over both sides.
+    pub changes: Map<String, Value>,
+    /// One short text a change, for the message.
+    pub lines: Vec<String>,
+    /// One line a change of the daemon, for the diff.
+    pub daemon_lines: Vec<String>,
+    /// Differences that are not ours to repair.
+    pub warnings: Vec<String>,
+    /// Running workers will be replaced because of an option.
+    pub restarts: bool,
+    /// What to wait for; none without a daemon.
+    pub expect: Option<Expectation>,
+}
+
+impl Plan {
+    /// Nothing to do.
+    pub fn is_empty(&self) -> bool {
+        self.edits.is_empty() && self.commands.is_empty()
+    }
+}
+
+/// Plans the run. `target` is the watcher as it should be in the end: `desired` laid over what is there.
+pub fn plan(desired: &Desired, target: &WatcherOptions, seen: &Observed) -> Result<Plan, String> {
+    let mut plan = Plan::default();
+    if target.cmd().trim().is_empty() {
+        return Err(no_command(desired, seen));
+    }
+    let file_keys = plan_file(&mut plan, desired, target, seen)?;
+    let mut daemon_keys = Vec::new();
+    if let Some(daemon) = &seen.daemon {
+        match &daemon.watcher {
+            None => {
+                plan.commands
+                    .push(DaemonAction::Add(Box::new(addition(target, seen, true))));
+                daemon_keys.push("watcher".to_string());
+            }
+            Some(live) => {
+                daemon_keys = plan_live(&mut plan, desired, target, seen, live)?;
+            }
+        }
+        plan.expect = Some(Expectation {
+            running: u64::from(target.numprocesses()),
+            must_run: target.respawn() && !target.on_demand(),
+        });
+    }
+    tell(&mut plan, desired, target, seen, &file_keys, &daemon_keys);
+    Ok(plan)
+}
+
+fn no_command(desired: &Desired, seen: &Observed) -> String {
+    match &seen.file {
+        Some(file) if file.watcher.is_none() => format!(
+            "{} has no [watcher:{}] section and no --cmd was given: say what to run with --cmd",
+            file.path, desired.name
+        ),
+        Some(file) => format!(
+            "[watcher:{}] in {} has no cmd: say what to run with --cmd",
+            desired.name, file.path
+        ),
+        None => "the daemon has no such watcher and no --cmd was given: say what to run with --cmd"
+            .to_string(),
+    }
+}
+
+/// The keys of the file that change; `watcher` alone for a new section.
+fn plan_file(
+    plan: &mut Plan,
+    desired: &Desired,
+    target: &WatcherOptions,
+    seen: &Observed,
+) -> Result<Vec<String>, String> {
+    let Some(file) = &seen.file else {
+        return Ok(Vec::new());
+    };
+    let Some(current) = &file.watcher else {
+        if !desired.wants("cmd") {
+            return Err(no_command(desired, seen));
+        }
+        plan.edits
+            .push(FileEdit::AddSection(desired.options.clone()));
+        return Ok(vec!["watcher".to_string()]);
+    };
+    let mut keys = Vec::new();
+    for wanted in &desired.options {
+        if !same(&wanted.key, current.get(&wanted.key), target.get(&wanted.key)) {
+            plan.edits.push(FileEdit::Set {
+                key: wanted.key.clone(),
+                text: wanted.text.clone(),
+            });
+            keys.push(wanted.key.clone());
+        }
+    }
+    Ok(keys)
+}
+
+/// The options of a running watcher that change.
+fn plan_live(
+    plan: &mut Plan,
+    desired: &Desired,
+    target: &WatcherOptions,
+    seen: &Observed,
+    live: &LiveWatcher,
+) -> Result<Vec<String>, String> {
+    let mut keys = Vec::new();
+    let mut new = Map::new();
+    let mut old = Map::new();
+    let mut replace = Vec::new();
+    for key in managed(desired, seen) {
+        if key == "numprocesses" {
+            continue;
+        }
+        let wanted = target.get(&key);
+        match live.get(&key) {
+            Some(current) if same(&key, Some(&current), wanted) => {}
+            Some(current) => {
+                if live.ignores_set.contains(&key) {
+                    replace.push(key.clone());
+                } else {
+                    new.insert(key.clone(), wire_value(&key, wanted));
+                    old.insert(key.clone(), current);
+                }
+                keys.push(key);
+            }
+            // The daemon does not tell this option: the file knows whether it was right.
+            None if key == "autostart" => {}
+            None if plan.edits.iter().any(|edit| edits(edit, &key)) => {
+                replace.push(key.clone());
+                keys.push(key);
+            }
+            None if seen.file.is_none() => {
+                return Err(format!(
+                    "the daemon does not tell the value of {key}, so whether it is right can only be read from the \
+                     file: give --config"
+                ));
+            }
+            None => {}
+        }
+    }
+    warn_of_other_differences(plan, desired, seen, live);
+    let count = u64::from(target.numprocesses());
+    let counted = count != live.numprocesses() && manages_count(desired, seen);
+    if counted {
+        keys.push("numprocesses".to_string());
+    }
+    let running = live.is_running();
+    if !replace.is_empty() {
+        // What the daemon does not tell (limits, hooks) would be lost if the file did not tell it.
+        let Some(file) = &seen.file else {
+            return Err(format!(
+                "this daemon cannot change {} in place, and the watcher cannot be replaced without its file: give \
+                 --config",
+                replace.join(", ")
+            ));
+        };
+        let before = live.as_options(file.watcher.as_ref().unwrap_or(target));
+        let mut wanted = addition(target, seen, true);
+        if !manages_count(desired, seen) {
+            wanted
+                .options
+                .insert("numprocesses".into(), json!(live.numprocesses()));
+        }
+        plan.restarts = running;
+        plan.commands.push(DaemonAction::Replace {
+            new: Box::new(wanted),
+            old: Box::new(addition_of(&before, None, running)),
+            keys: replace,
+        });
+        return Ok(keys);
+    }
+    if !new.is_empty() {
+        plan.restarts = running
+            && live.numprocesses() > 0
+            && !live.sends_hup()
+            && new
+                .keys()
+                .any(|key| options::spec(key).is_some_and(|spec| spec.on_set == OnSet::Reload));
+        plan.commands.push(DaemonAction::Set { new, old });
+    }
+    if counted {
+        let current = live.numprocesses();
+        plan.commands.push(if live.is_singleton() {
+            DaemonAction::Count {
+                new: count,
+                old: current,
+            }
+        } else if count > current {
+            DaemonAction::Incr(count - current)
+        } else {
+            DaemonAction::Decr(current - count)
+        });
+    }
+    let final_count = if counted { count } else { live.numprocesses() };
+    if !running && final_count > 0 && !live.is_on_demand() {
+        plan.commands.push(DaemonAction::Start);
+        keys.push("status".to_string());
+    }
+    Ok(keys)
+}
+
+fn edits(edit: &FileEdit, key: &str) -> bool {
+    match edit {
+        FileEdit::Set { key: edited, .. } => edited == key,
+        FileEdit::AddSection(options) => options.iter().any(|wanted| wanted.key == key),
+    }
+}
+
+/// The keys this run answers for, in a fixed order.
+pub fn managed(desired: &Desired, seen: &Observed) -> Vec<String> {
+    if !desired.options.is_empty() {
+        return desired
+            .options
+            .iter()
+            .map(|wanted| wanted.key.clone())
+            .collect();
+    }
+    let Some(file) = &seen.file else {
+        return Vec::new();
+    };
+    file.stated
+        .iter()
+        .filter(|key| {
+            options::find(key).is_some_and(|(spec, part)| match part {
+                Key::Entry(_) => true,
+                Key::Whole => !matches!(
+                    spec.kind,
+                    Kind::Env | Kind::Stream | Kind::Hooks | Kind::Limits
+                ),
+            })
+        })
+        .cloned()
+        .collect()
+}
+
+/// Whether the number of workers is this run's business: it is named, or nothing is and the file decides.
+fn manages_count(desired: &Desired, seen: &Observed) -> bool {
+    desired.wants("numprocesses") || (desired.options.is_empty() && seen.file.is_some())
+}
+
+fn warn_of_other_differences(
+    plan: &mut Plan,
+    desired: &Desired,
+    seen: &Observed,
+    live: &LiveWatcher,
+) {
+    let Some(file) = &seen.file else { return };
+    let Some(current) = &file.watcher else {
+        plan.warnings.push(format!(
+            "{} existed in the daemon only, not in {}",
+            desired.name, file.path
+        ));
+        return;
+    };
+    let managed: BTreeSet<String> = managed(desired, seen).into_iter().collect();
+    for key in &file.stated {
+        if managed.contains(key) {
+            continue;
+        }
+        let Some(value) = live.get(key) else { continue };
+        if !same(key, Some(&value), current.get(key)) {
+            plan.warnings.push(format!(
+                "{key} is {} in the daemon and {} in {}; it was not asked for and is left alone",
+                show(Some(&value)),
+                show(current.get(key)),
+                file.path
+            ));
+        }
+    }
+}
+
+/// What `add` must say for the watcher to be as `target`.
+fn addition(target: &WatcherOptions, seen: &Observed, start: bool) -> Addition {
+    addition_of(
+        target,
+        seen.file.as_ref().map(|file| &file.environment),
+        start,
+    )
+}
+
+fn addition_of(
+    target: &WatcherOptions,
+    environment: Option<&Map<String, Value>>,
+    start: bool,
+) -> Addition {
+    let defaults = WatcherOptions::ini_defaults(&target.name);
+    let mut sent = Map::new();
+    for (key, value) in target.values() {
+        let Some(spec) = options::spec(key) else {
+            continue;
+        };
+        // autostart is about the daemon's own start.
+        if matches!(key.as_str(), "cmd" | "args" | "autostart") {
+            continue;
+        }
+        match spec.kind {
+            Kind::Env => {
+                let env = environment.or(value.as_object());
+                if let Some(env) = env.filter(|env| !env.is_empty()) {
+                    sent.insert(key.clone(), Value::Object(env.clone()));
+                }
+            }
+            Kind::Limits => {
+                for (limit, number) in value.as_object().into_iter().flatten() {
+                    sent.insert(format!("rlimit_{limit}"), limit_value(number));
+                }
+            }
+            _ if same(key, Some(value), defaults.get(key)) => {}
+            _ if value.as_object().is_some_and(Map::is_empty) => {}
+            _ => {
+                sent.insert(key.clone(), value.clone());
+            }
+        }
+    }
+    Addition {
+        name: target.name.clone(),
+        cmd: target.cmd().to_string(),
+        args: match target.args() {
+            Value::String(text) if text.is_empty() => Value::Null,
+            other => other.clone(),
+        },
+        options: sent,
+        start,
+    }
+}
+
+/// An unlimited limit is null on the wire.
+fn limit_value(number: &Value) -> Value {
+    if number.as_i64() == Some(-1) {
+        Value::Null
+    } else {
+        number.clone()
+    }
+}
+
+/// A value as `set` takes it.
+fn wire_value(key: &str, value: Option<&Value>) -> Value {
+    let value = value.cloned().unwrap_or(Value::Null);
+    match options::find(key) {
+        Some((spec, Key::Entry(entry))) => match (spec.kind, &value) {
+            (Kind::Limits, number) => limit_value(number),
+            (Kind::Hooks, Value::Array(pair)) => {
+                let callable = pair.first().and_then(Value::as_str).unwrap_or_default();
+                match pair.get(1).and_then(Value::as_bool) {
+                    Some(true) => Value::from(format!("{callable},True")),
+                    _ => Value::from(callable),
+                }
+            }
+            (Kind::Stream, Value::String(text)) if entry == "max_bytes" || entry == "backup_count" => {
+                text.trim().parse::<i64>().map_or(value, Value::from)
+            }
+            _ => value,
+        },
+        _ => value,
+    }
+}
+
+/// Two values of an option mean the same: numbers by value, null as the empty text, a signal by its number.
+pub fn same(key: &str, a: Option<&Value>, b: Option<&Value>) -> bool {
+    let a = a.unwrap_or(&Value::Null);
+    let b = b.unwrap_or(&Value::Null);
+    if a == b || is_unset(a) && is_unset(b) {
+        return true;
+    }
+    if let (Some(a), Some(b)) = (a.as_f64(), b.as_f64()) {
+        return a == b;
+    }
+    match options::find(key) {
+        Some((spec, Key::Whole)) if spec.kind == Kind::Signal => {
+            matches!((options::to_signum(a), options::to_signum(b)), (Ok(a), Ok(b)) if a == b)
+        }
+        // A stream keeps numbers that arrived as text from a file as text.
+        Some((spec, Key::Entry(_))) if matches!(spec.kind, Kind::Stream | Kind::Limits) => {
+            plain(a) == plain(b)
+        }
+        _ => false,
+    }
+}
+
+fn is_unset(value: &Value) -> bool {
+    match value {
+        Value::Null => true,
+        Value::String(text) => text.is_empty(),
+        Value::Array(items) => items.is_empty(),
+        _ => false,
+    }
+}
+
+fn plain(value: &Value) -> String {
+    match value {
+        Value::String(text) => text.trim().to_string(),
+        other => other.to_string(),
+    }
+}
+
+/// A value for a person: compact JSON, `unset` for null.
+pub fn show(value: Option<&Value>) -> String {
+    match value {
+        None | Some(Value::Null) => "unset".to_string(),
+        Some(value) => value.to_string(),
+    }
+}
+
+/// Fills in `changes` and the texts, from the keys that change on each side.
+fn tell(
+    plan: &mut Plan,
+    desired: &Desired,
+    target: &WatcherOptions,
+    seen: &Observed,
+    file_keys: &[String],
+    daemon_keys: &[String],
+) {
+    let both_looked_at = seen.file.is_some() && seen.daemon.is_some();
+    let live = seen.daemon.as_ref().and_then(|d| d.watcher.as_ref());
+    let in_file = seen.file.as_ref().and_then(|f| f.watcher.as_ref());
+    let mut keys: Vec<&String> = file_keys.iter().collect();
+    keys.extend(daemon_keys.iter().filter(|key| !file_keys.contains(key)));
+    for key in keys {
+        let on_file = file_keys.contains(key);
+        let on_daemon = daemon_keys.contains(key);
+        let place = match (both_looked_at, on_file, on_daemon) {
+            (true, true, false) => match (key.as_str(), live) {
+                ("watcher", Some(_)) => " (to the file; the daemon had it)",
+                _ => " (in the file; the daemon was right)",
+            },
+            (true, false, true) => match key.as_str() {
+                "watcher" => " (to the daemon; the file had it)",
+                "status" => "",
+                _ => " (in the daemon; the file was right)",
+            },
+            _ => "",
+        };
+        match key.as_str() {
+            "watcher" => {
+                plan.changes
+                    .insert("watcher".into(), json!({"old": "absent", "new": "present"}));
+                plan.lines.push(format!("added{place}"));
+                for wanted in &desired.options {
+                    plan.changes.insert(
+                        wanted.key.clone(),
+                        json!({"old": null, "new": target.get(&wanted.key)}),
+                    );
+                }
+                if on_daemon {
+                    plan.daemon_lines.push(format!(
+                        "added, {} workers: {}",
+                        target.numprocesses(),
+                        target.cmd()
+                    ));
+                }
+            }
+            "status" => {
+                let old = live.map(|live| live.status.clone()).unwrap_or_default();
+                plan.changes
+                    .insert("status".into(), json!({"old": old, "new": "active"}));
+                let line = format!("{old} -> started");
+                plan.lines.push(line.clone());
+                plan.daemon_lines.push(line);
+            }
+            _ => {
+                let daemon_old = live.and_then(|live| live.get(key));
+                let file_old = in_file.and_then(|options| options.get(key)).cloned();
+                let old = if on_daemon && daemon_old.is_some() {
+                    daemon_old.clone()
+                } else {
+                    file_old.clone()
+                };
+                let new = target.get(key);
+                plan.changes
+                    .insert(key.clone(), json!({"old": old, "new": new}));
+                let mut line = format!("{key} {} -> {}", show(old.as_ref()), show(new));
+                if on_file
+                    && on_daemon
+                    && daemon_old.is_some()
+                    && !same(key, file_old.as_ref(), daemon_old.as_ref())
+                {
+                    line.push_str(&format!(" (it was {} in the file)", show(file_old.as_ref())));
+                }
+                if on_daemon {
+                    plan.daemon_lines.push(format!(
+                        "{key} {} -> {}",
+                        show(daemon_old.as_ref()),
+                        show(new)
+                    ));
+                }
+                plan.lines.push(format!("{line}{place}"));
+            }
+        }
+    }
+}
