@@ -1,0 +1,330 @@
+//! The only file of this room with effects: writes the file, sends the commands, and takes both back when the daemon
+//! refuses.
+
+use std::collections::BTreeSet;
+
+use serde_json::{Map, Value, json};
+
+use super::files::Edited;
+use super::live::{Live, LiveError, named};
+use super::plan::{Addition, DaemonAction, FileEdit, Plan};
+use super::report::{ActionLine, ActionStatus, Target};
+use super::store;
+
+/// What was done so far, so that it can be told and taken back.
+#[derive(Debug, Default)]
+pub struct Journal {
+    /// The actions of the plan with what became of them.
+    pub lines: Vec<ActionLine>,
+    written: Vec<Edited>,
+    /// The daemon's actions that were tried, and where their lines are.
+    tried: Vec<(DaemonAction, usize, usize)>,
+}
+
+/// What was undone, and what could not be.
+#[derive(Debug, Default)]
+pub struct Undone {
+    /// One short text each.
+    pub done: Vec<String>,
+    /// Likewise, with the reason.
+    pub failed: Vec<String>,
+}
+
+impl Undone {
+    /// For the end of an error message.
+    pub fn to_text(&self) -> String {
+        let mut text = String::new();
+        if !self.done.is_empty() {
+            text.push_str(&format!("; undone: {}", self.done.join(", ")));
+        }
+        if !self.failed.is_empty() {
+            text.push_str(&format!("; could not be undone: {}", self.failed.join(", ")));
+        }
+        text
+    }
+}
+
+impl Journal {
+    /// The plan's actions as lines of the report, none of them done.
+    pub fn planned(plan: &Plan) -> Journal {
+        let mut journal = Journal::default();
+        for edit in &plan.edits {
+            journal.lines.push(match edit {
+                FileEdit::Set { key, .. } => line(Target::File, "set", Some(key)),
+                FileEdit::AddSection(_) => line(Target::File, "add", None),
+            });
+        }
+        for action in &plan.commands {
+            journal.lines.extend(lines_of(action));
+        }
+        journal
+    }
+
+    fn mark(&mut self, range: std::ops::Range<usize>, status: ActionStatus) {
+        for line in self.lines.iter_mut().take(range.end).skip(range.start) {
+            line.status = status;
+        }
+    }
+
+    /// Writes the edited files; the first `edits` lines are about them.
+    pub fn write(&mut self, edited: &[Edited], edits: usize) -> Result<(), store::StoreError> {
+        for file in edited {
+            if let Err(error) = store::replace(&file.path, &file.before, &file.after) {
+                self.mark(0..edits, ActionStatus::Failed);
+                return Err(error);
+            }
+            self.written.push(file.clone());
+        }
+        self.mark(0..edits, ActionStatus::Done);
+        Ok(())
+    }
+
+    /// Sends the commands of the plan whose lines begin at `first`. Returns the options that the daemon took with `set`
+    /// and did not change.
+    pub fn command(
+        &mut self,
+        live: &mut Live,
+        name: &str,
+        actions: &[DaemonAction],
+        first: usize,
+    ) -> Result<BTreeSet<String>, LiveError> {
+        let mut ignored = BTreeSet::new();
+        let mut at = first;
+        for action in actions {
+            let next = at + lines_of(action).len();
+            self.tried.push((action.clone(), at, next));
+            let sent = send(live, name, action);
+            self.mark(
+                at..next,
+                match &sent {
+                    Ok(()) => ActionStatus::Done,
+                    Err(_) => ActionStatus::Failed,
+                },
+            );
+            sent?;
+            if let DaemonAction::Set { new, .. } = action {
+                ignored.extend(not_taken(live, name, new)?);
+            }
+            at = next;
+        }
+        Ok(ignored)
+    }
+
+    /// Adds the lines of further actions; returns where they begin.
+    pub fn extend(&mut self, actions: &[DaemonAction]) -> usize {
+        let first = self.lines.len();
+        self.lines.extend(actions.iter().flat_map(lines_of));
+        first
+    }
+
+    /// Takes everything back, last action first.
+    pub fn undo(&mut self, live: Option<&mut Live>, name: &str) -> Undone {
+        let mut undone = Undone::default();
+        if let Some(live) = live {
+            for (action, from, to) in std::mem::take(&mut self.tried).into_iter().rev() {
+                let was_done = self
+                    .lines
+                    .get(from)
+                    .is_some_and(|line| line.status == ActionStatus::Done);
+                match take_back(live, name, &action, was_done) {
+                    Ok(Some(text)) => {
+                        undone.done.push(text);
+                        if was_done {
+                            self.mark(from..to, ActionStatus::Undone);
+                        }
+                    }
+                    Ok(None) => {}
+                    Err((text, error)) => undone.failed.push(format!("{text}: {error}")),
+                }
+            }
+        }
+        for file in std::mem::take(&mut self.written).into_iter().rev() {
+            let path = file.path.display();
+            match store::replace(&file.path, &file.after, &file.before) {
+                Ok(()) => undone.done.push(format!("{path} was put back")),
+                Err(error) => undone.failed.push(error.to_string()),
+            }
+        }
+        if undone.failed.is_empty() {
+            for line in &mut self.lines {
+                if line.target == Target::File && line.status == ActionStatus::Done {
+                    line.status = ActionStatus::Undone;
+                }
+            }
+        }
+        undone
+    }
+}
+
+fn line(target: Target, op: &str, key: Option<&String>) -> ActionLine {
+    ActionLine {
+        target,
+        op: op.to_string(),
+        key: key.cloned(),
+        status: ActionStatus::Planned,
+    }
+}
+
+/// The lines of one command: an option each for `set`.
+fn lines_of(action: &DaemonAction) -> Vec<ActionLine> {
+    let count = "numprocesses".to_string();
+    let one = |op: &str, key: Option<&String>| vec![line(Target::Daemon, op, key)];
+    match action {
+        DaemonAction::Set { new, .. } => new
+            .keys()
+            .map(|key| line(Target::Daemon, "set", Some(key)))
+            .collect(),
+        DaemonAction::Incr(_) => one("incr", Some(&count)),
+        DaemonAction::Decr(_) => one("decr", Some(&count)),
+        DaemonAction::Count { .. } => one("set", Some(&count)),
+        DaemonAction::Start => one("start", None),
+        DaemonAction::Add(_) => one("add", None),
+        DaemonAction::Replace { keys, .. } => keys
+            .iter()
+            .map(|key| line(Target::Daemon, "replace", Some(key)))
+            .collect(),
+    }
+}
+
+fn send(live: &mut Live, name: &str, action: &DaemonAction) -> Result<(), LiveError> {
+    match action {
+        DaemonAction::Set { new, .. } => set(live, name, new.clone()),
+        DaemonAction::Incr(by) => count(live, "incr", name, *by),
+        DaemonAction::Decr(by) => count(live, "decr", name, *by),
+        DaemonAction::Count { new, .. } => set(live, name, numprocesses(*new)),
+        DaemonAction::Start => start(live, name),
+        DaemonAction::Add(addition) => add(live, addition),
+        DaemonAction::Replace { new, .. } => {
+            remove(live, name)?;
+            add(live, new)
+        }
+    }
+}
+
+/// Reverses an action: what to tell, or nothing if there was nothing to reverse.
+fn take_back(
+    live: &mut Live,
+    name: &str,
+    action: &DaemonAction,
+    was_done: bool,
+) -> Result<Option<String>, (String, LiveError)> {
+    let (text, result) = match action {
+        // A refused `set` may have changed some of its options: circus changes them one by one.
+        DaemonAction::Set { new, old } => {
+            let keys: Vec<&str> = new.keys().map(String::as_str).collect();
+            let changed = changed_options(live, name, old).unwrap_or_else(|_| old.clone());
+            if changed.is_empty() {
+                return Ok(None);
+            }
+            (
+                format!("{} set back", keys.join(", ")),
+                set(live, name, changed),
+            )
+        }
+        DaemonAction::Replace { new, old, .. } => {
+            // What the daemon has now is the new one, or none.
+            let _ = remove(live, &new.name);
+            (format!("{} added again as it was", old.name), add(live, old))
+        }
+        _ if !was_done => return Ok(None),
+        DaemonAction::Incr(by) => (
+            format!("numprocesses lowered by {by} again"),
+            count(live, "decr", name, *by),
+        ),
+        DaemonAction::Decr(by) => (
+            format!("numprocesses raised by {by} again"),
+            count(live, "incr", name, *by),
+        ),
+        DaemonAction::Count { old, .. } => (
+            format!("numprocesses set back to {old}"),
+            set(live, name, numprocesses(*old)),
+        ),
+        DaemonAction::Start => (format!("{name} stopped again"), stop(live, name)),
+        DaemonAction::Add(_) => (format!("{name} removed again"), remove(live, name)),
+    };
+    match result {
+        Ok(()) => Ok(Some(text)),
+        Err(error) => Err((text, error)),
+    }
+}
+
+/// The options that are not any more as `old` has them.
+fn changed_options(
+    live: &mut Live,
+    name: &str,
+    old: &Map<String, Value>,
+) -> Result<Map<String, Value>, LiveError> {
+    let now = live.observe(name)?;
+    let Some(watcher) = now.watcher else {
+        return Ok(Map::new());
+    };
+    Ok(old
+        .iter()
+        .filter(|(key, value)| {
+            !super::plan::same(key, watcher.get(key).as_ref(), Some(value))
+        })
+        .map(|(key, value)| (key.clone(), value.clone()))
+        .collect())
+}
+
+fn not_taken(
+    live: &mut Live,
+    name: &str,
+    new: &Map<String, Value>,
+) -> Result<Vec<String>, LiveError> {
+    let Some(watcher) = live.observe(name)?.watcher else {
+        return Ok(Vec::new());
+    };
+    Ok(new
+        .iter()
+        .filter(|(key, value)| {
+            // A daemon may keep an account as its number.
+            !super::accounts::same_option(key, watcher.get(key).as_ref(), Some(value))
+        })
+        .map(|(key, _)| key.clone())
+        .collect())
+}
+
+fn numprocesses(count: u64) -> Map<String, Value> {
+    Map::from_iter([("numprocesses".to_string(), json!(count))])
+}
+
+fn set(live: &mut Live, name: &str, options: Map<String, Value>) -> Result<(), LiveError> {
+    let mut properties = named(name);
+    properties.insert("options".into(), Value::Object(options));
+    live.order("set", properties).map(|_| ())
+}
+
+fn count(live: &mut Live, command: &str, name: &str, by: u64) -> Result<(), LiveError> {
+    let mut properties = named(name);
+    properties.insert("nb".into(), json!(by));
+    live.order(command, properties).map(|_| ())
+}
+
+/// By exact name: `start` and `stop` would take it as a pattern otherwise.
+fn exactly(name: &str) -> Map<String, Value> {
+    let mut properties = named(name);
+    properties.insert("match".into(), Value::from("simple"));
+    properties
+}
+
+fn start(live: &mut Live, name: &str) -> Result<(), LiveError> {
+    live.order("start", exactly(name)).map(|_| ())
+}
+
+fn stop(live: &mut Live, name: &str) -> Result<(), LiveError> {
+    live.order("stop", exactly(name)).map(|_| ())
+}
+
+fn remove(live: &mut Live, name: &str) -> Result<(), LiveError> {
+    live.order("rm", named(name)).map(|_| ())
+}
+
+fn add(live: &mut Live, addition: &Addition) -> Result<(), LiveError> {
+    let mut properties = named(&addition.name);
+    properties.insert("cmd".into(), Value::from(addition.cmd.as_str()));
+    properties.insert("args".into(), addition.args.clone());
+    properties.insert("options".into(), Value::Object(addition.options.clone()));
+    properties.insert("start".into(), Value::Bool(addition.start));
+    live.order("add", properties).map(|_| ())
+}

@@ -1,0 +1,490 @@
+//! `ensure`: one watcher is there, so configured, and so many of its workers really run.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::path::PathBuf;
+use std::time::{Duration, Instant};
+
+use serde_json::{Map, Value};
+
+use super::apply::Journal;
+use super::desired::{Desired, Request};
+use super::files::{Edited, Files};
+use super::live::Live;
+use super::observed::{DaemonSide, FileSide, Observed};
+use super::plan::{self, Plan};
+use super::report::{Diff, Report};
+use super::{accounts, store, verify};
+use crate::options::WatcherOptions;
+use crate::wire::Endpoint;
+use crate::wire::endpoint::DEFAULT_CONTROL;
+
+/// How a run is to go about it.
+#[derive(Debug, Clone)]
+pub struct Settings {
+    /// The configuration file to edit; without one only the daemon is managed.
+    pub config: Option<PathBuf>,
+    /// The daemon's endpoint, if the caller named it.
+    pub endpoint: Option<String>,
+    /// The endpoint of the environment (`CIRCUSCTL_ENDPOINT`), which the configuration overrules.
+    pub fallback_endpoint: Option<String>,
+    /// Change nothing, say what would change.
+    pub check: bool,
+    /// Fill in the report's `diff`.
+    pub diff: bool,
+    /// Talk to the daemon.
+    pub live: bool,
+    /// Edit the file.
+    pub persist: bool,
+    /// Time for the whole run.
+    pub timeout: Duration,
+    /// How long the workers must stay.
+    pub settle: Duration,
+    /// The environment that variables in the configuration are taken from.
+    pub environ: BTreeMap<String, String>,
+    /// The directory that relative paths start from.
+    pub cwd: PathBuf,
+}
+
+/// A run that has looked at everything and knows what to do.
+struct Prepared {
+    desired: Desired,
+    target: WatcherOptions,
+    seen: Observed,
+    plan: Plan,
+    edited: Vec<Edited>,
+    live: Option<Live>,
+    _locks: Vec<store::Lock>,
+}
+
+/// Does the whole run. Whatever goes wrong is in the report.
+pub fn ensure(request: &Request, settings: &Settings) -> Report {
+    let deadline = Instant::now() + settings.timeout;
+    let mut warnings = Vec::new();
+    let prepared = prepare(request, settings, deadline, &mut warnings);
+    let mut report = match prepared {
+        Ok(prepared) => carry_out(prepared, settings),
+        Err(error) => Report::failure(&request.name, settings.check, error),
+    };
+    warnings.append(&mut report.warnings);
+    report.warnings = warnings;
+    report
+}
+
+fn prepare(
+    request: &Request,
+    settings: &Settings,
+    deadline: Instant,
+    warnings: &mut Vec<String>,
+) -> Result<Prepared, String> {
+    let text = |error: &dyn std::fmt::Display| error.to_string();
+    let desired = Desired::new(request).map_err(|e| text(&e))?;
+    if !settings.live && settings.config.is_none() {
+        return Err("neither a file nor a daemon to work on: give --config, or leave out --no-live".into());
+    }
+    if !settings.live && !settings.persist {
+        return Err("--no-live and --no-persist together leave nothing to do".into());
+    }
+    let mut locks = Vec::new();
+    if let Some(path) = &settings.config
+        && !settings.check
+        && settings.persist
+    {
+        let path = settings.cwd.join(path);
+        locks.push(store::lock_file(&path, deadline).map_err(|e| text(&e))?);
+    }
+    let files = settings
+        .config
+        .as_ref()
+        .map(|path| Files::load(path, settings.environ.clone(), settings.cwd.clone()))
+        .transpose()
+        .map_err(|e| text(&e))?;
+    let mut live = None;
+    let mut daemon = None;
+    if settings.live {
+        let endpoint = endpoint(settings, files.as_ref())?;
+        if !settings.check {
+            locks.push(store::lock_endpoint(&endpoint.to_string(), deadline).map_err(|e| text(&e))?);
+        }
+        let mut connection = Live::connect(&endpoint, deadline).map_err(|error| {
+            if files.is_some() && settings.persist {
+                format!("{error} To change the file alone, give --no-live")
+            } else {
+                error.to_string()
+            }
+        })?;
+        daemon = Some(connection.observe(&desired.name).map_err(|e| text(&e))?);
+        live = Some(connection);
+    }
+    if files.is_none() {
+        warnings.push(
+            "no --config: only the running daemon is managed, and it will not remember this after a restart"
+                .to_string(),
+        );
+    }
+    let persisted = files.as_ref().filter(|_| settings.persist);
+    let mut seen = Observed {
+        file: persisted.map(|files| files.side(&desired.name)),
+        daemon,
+    };
+    let target = match persisted {
+        Some(files) => target_of_file(&desired, files, &mut seen)?,
+        None => target_of_daemon(&desired, files.as_ref(), &seen)?,
+    };
+    align(&mut seen, &desired, &target);
+    let plan = plan::plan(&desired, &target, &seen)?;
+    let edited = match persisted {
+        Some(files) => {
+            let edited = files
+                .edited(&desired.name, &plan.edits)
+                .map_err(|e| text(&e))?;
+            // What is written must be a configuration, and hold what is wanted.
+            let after = files.after(&desired.name, &edited).map_err(|e| text(&e))?;
+            check_outcome(&desired, &target, &after.watcher)?;
+            edited
+        }
+        None => Vec::new(),
+    };
+    Ok(Prepared {
+        desired,
+        target,
+        seen,
+        plan,
+        edited,
+        live,
+        _locks: locks,
+    })
+}
+
+/// `--endpoint`, else the configuration's, else the environment's, else the default.
+fn endpoint(settings: &Settings, files: Option<&Files>) -> Result<Endpoint, String> {
+    let text = settings
+        .endpoint
+        .as_deref()
+        .or(files.map(Files::endpoint))
+        .or(settings.fallback_endpoint.as_deref())
+        .unwrap_or(DEFAULT_CONTROL);
+    text.parse::<Endpoint>().map_err(|error| error.to_string())
+}
+
+/// The watcher as the edited configuration would make it: so it is known to be valid before anything is written.
+fn target_of_file(
+    desired: &Desired,
+    files: &Files,
+    seen: &mut Observed,
+) -> Result<WatcherOptions, String> {
+    let Some(side) = &mut seen.file else {
+        return Err("the configuration was not read".into());
+    };
+    if side.watcher.is_none() && !desired.wants("cmd") {
+        return Err(plan::no_command(desired, seen));
+    }
+    // Wrong types are told in terms of the request, not of lines in a file that is not written yet.
+    let base = side
+        .watcher
+        .clone()
+        .unwrap_or_else(|| WatcherOptions::ini_defaults(&desired.name));
+    if desired.options.iter().all(|wanted| !has_variable(&wanted.text)) {
+        desired
+            .applied_to(&base, str::to_string)
+            .map_err(|error| error.to_string())?;
+    }
+    let edited = files
+        .edited(&desired.name, &files.all_edits(desired))
+        .map_err(|error| error.to_string())?;
+    let outcome = files
+        .after(&desired.name, &edited)
+        .map_err(|error| error.to_string())?;
+    side.environment = outcome.environment;
+    Ok(outcome.watcher)
+}
+
+fn has_variable(text: &str) -> bool {
+    text.contains("$(") || text.contains("((") || text.contains("${")
+}
+
+/// The watcher as the daemon has it (or, if it has none, as the file that is not to be edited has it), and what is
+/// wanted over it.
+fn target_of_daemon(
+    desired: &Desired,
+    files: Option<&Files>,
+    seen: &Observed,
+) -> Result<WatcherOptions, String> {
+    let live = seen.daemon.as_ref().and_then(|side| side.watcher.as_ref());
+    let defaults = WatcherOptions::ini_defaults(&desired.name);
+    let base = match (live, files.map(|files| files.side(&desired.name))) {
+        (Some(live), _) => live.as_options(&defaults),
+        (
+            None,
+            Some(FileSide {
+                watcher: Some(watcher),
+                ..
+            }),
+        ) => watcher,
+        (None, _) => defaults,
+    };
+    desired
+        .applied_to(&base, str::to_string)
+        .map_err(|error| error.to_string())
+}
+
+fn check_outcome(
+    desired: &Desired,
+    target: &WatcherOptions,
+    after: &WatcherOptions,
+) -> Result<(), String> {
+    for wanted in &desired.options {
+        if !plan::same(&wanted.key, after.get(&wanted.key), target.get(&wanted.key)) {
+            return Err(format!(
+                "{} would still be {} after the edit: another section or file has the last word",
+                wanted.key,
+                plan::show(after.get(&wanted.key))
+            ));
+        }
+    }
+    Ok(())
+}
+
+/// Where the daemon says the same in another way, its answer is put the way the target has it: an account's number for
+/// its name, a text with its variables not yet replaced.
+fn align(seen: &mut Observed, desired: &Desired, target: &WatcherOptions) {
+    let stated: Vec<String> = plan::managed(desired, seen);
+    let Some(live) = seen.daemon.as_mut().and_then(|side| side.watcher.as_mut()) else {
+        return;
+    };
+    for key in stated.iter().map(String::as_str).chain(["uid", "gid"]) {
+        let (Some(current), Some(wanted)) = (live.get(key), target.get(key)) else {
+            continue;
+        };
+        let unexpanded = desired
+            .options
+            .iter()
+            .any(|option| option.key == key && current.as_str() == Some(option.text.as_str()));
+        if (unexpanded || accounts::same_option(key, Some(&current), Some(wanted)))
+            && live.options.contains_key(key)
+        {
+            live.options.insert(key.to_string(), wanted.clone());
+        }
+    }
+}
+
+fn carry_out(mut run: Prepared, settings: &Settings) -> Report {
+    let mut report = Report::new(&run.desired.name, settings.check);
+    report.warnings.append(&mut run.plan.warnings);
+    report.before = sides(&run, &run.seen);
+    report.changes = run.plan.changes.clone();
+    report.changed = !run.plan.is_empty();
+    if settings.diff {
+        report.diff = diff(&run);
+    }
+    let mut journal = Journal::planned(&run.plan);
+    if settings.check {
+        report.after = report.before.clone();
+        report.restarted = run.plan.restarts;
+        report.msg = message(&run, "would be ");
+    } else {
+        execute(&mut run, &mut journal, &mut report);
+    }
+    // With changes still to come there is nothing to wait for.
+    if !(report.failed || settings.check && report.changed) {
+        settle(&mut run, settings, &mut report);
+    }
+    report.actions = journal.lines;
+    report
+}
+
+/// Writes, commands, and undoes both if the daemon refuses.
+fn execute(run: &mut Prepared, journal: &mut Journal, report: &mut Report) {
+    report.msg = message(run, "");
+    report.restarted = run.plan.restarts;
+    if let Err(error) = journal.write(&run.edited, run.plan.edits.len()) {
+        let undone = journal.undo(None, &run.desired.name);
+        refused(report, error.to_string(), &undone, run);
+        return;
+    }
+    let Some(live) = run.live.as_mut() else {
+        report.after = sides(run, &after(run, None));
+        return;
+    };
+    let name = run.desired.name.clone();
+    let mut result = journal.command(live, &name, &run.plan.commands, run.plan.edits.len());
+    if let Ok(ignored) = &result
+        && !ignored.is_empty()
+    {
+        result = match second_plan(run, ignored.clone()) {
+            Ok(second) => {
+                let first = journal.extend(&second.commands);
+                report.restarted |= second.restarts;
+                match run.live.as_mut() {
+                    Some(live) => journal.command(live, &name, &second.commands, first),
+                    None => Ok(BTreeSet::new()),
+                }
+            }
+            Err(error) => {
+                let undone = journal.undo(run.live.as_mut(), &name);
+                refused(report, error, &undone, run);
+                return;
+            }
+        };
+    }
+    match result {
+        Ok(_) => {}
+        Err(error) if error.may_still_happen() => {
+            report.fail(format!("{error}; nothing was undone"));
+            report.restarted = run.plan.restarts;
+        }
+        Err(error) => {
+            let undone = journal.undo(run.live.as_mut(), &name);
+            refused(report, error.to_string(), &undone, run);
+        }
+    }
+}
+
+fn refused(report: &mut Report, error: String, undone: &super::apply::Undone, run: &Prepared) {
+    report.fail(format!("{error}{}", undone.to_text()));
+    report.changed = !undone.failed.is_empty();
+    if !report.changed {
+        report.changes = Map::new();
+        report.restarted = false;
+        report.after = sides(run, &run.seen);
+    }
+}
+
+/// Some options are taken by `set` and left as they were: these need a new watcher.
+fn second_plan(run: &mut Prepared, ignored: BTreeSet<String>) -> Result<Plan, String> {
+    let name = run.desired.name.clone();
+    let live = run.live.as_mut().ok_or("no daemon")?;
+    let mut daemon = live.observe(&name).map_err(|error| error.to_string())?;
+    if let Some(watcher) = &mut daemon.watcher {
+        watcher.ignores_set = ignored;
+    }
+    let mut seen = Observed {
+        file: run.seen.file.clone(),
+        daemon: Some(daemon),
+    };
+    align(&mut seen, &run.desired, &run.target);
+    plan::plan(&run.desired, &run.target, &seen)
+}
+
+/// Waits until the workers run and looks at what is there in the end.
+fn settle(run: &mut Prepared, settings: &Settings, report: &mut Report) {
+    let name = run.desired.name.clone();
+    let (Some(live), Some(mut expect)) = (run.live.as_mut(), run.plan.expect) else {
+        return;
+    };
+    let at_rest = run.plan.is_empty();
+    let now = match live.observe(&name) {
+        Ok(now) => now,
+        Err(error) => return report.fail(error.to_string()),
+    };
+    if let Some(watcher) = &now.watcher {
+        // A count that is not managed is what the daemon has.
+        expect.running = watcher.numprocesses();
+        expect.must_run &= !(watcher.is_on_demand()
+            || watcher.options.get("respawn") == Some(&Value::Bool(false)));
+    }
+    if let Err(error) = verify::wait_running(live, &name, expect, settings.settle, at_rest) {
+        report.fail(error.to_string());
+    }
+    match live.observe(&name) {
+        Ok(daemon) => {
+            let seen = after(run, Some(daemon));
+            report.after = sides(run, &seen);
+            if !report.failed {
+                still_wrong(run, seen, report);
+            }
+        }
+        Err(error) if !report.failed => report.fail(error.to_string()),
+        Err(_) => {}
+    }
+}
+
+/// The end is compared with what was wanted: an accepted command is no proof.
+fn still_wrong(run: &Prepared, mut seen: Observed, report: &mut Report) {
+    align(&mut seen, &run.desired, &run.target);
+    match plan::plan(&run.desired, &run.target, &seen) {
+        Ok(left) if left.is_empty() => {
+            if !report.changed {
+                report.msg = message(run, "");
+            }
+        }
+        Ok(left) => report.fail(format!(
+            "the daemon took the commands, but {} is still to be done; did somebody else change it meanwhile?",
+            left.lines.join(", ")
+        )),
+        Err(error) => report.fail(error),
+    }
+}
+
+/// What is there after the run; the file as it was written.
+fn after(run: &Prepared, daemon: Option<DaemonSide>) -> Observed {
+    Observed {
+        file: run.seen.file.as_ref().map(|file| FileSide {
+            watcher: Some(run.target.clone()),
+            ..file.clone()
+        }),
+        daemon,
+    }
+}
+
+/// `{"file": {…}, "daemon": {…}}` of the managed options.
+fn sides(run: &Prepared, seen: &Observed) -> Map<String, Value> {
+    let keys = plan::managed(&run.desired, &run.seen);
+    let mut result = Map::new();
+    if let Some(file) = &seen.file {
+        let value = file.watcher.as_ref().map_or(Value::Null, |watcher| {
+            let pairs = keys
+                .iter()
+                .map(|key| (key.clone(), watcher.get(key).cloned().unwrap_or(Value::Null)));
+            Value::Object(pairs.collect())
+        });
+        result.insert("file".into(), value);
+    }
+    if let Some(daemon) = &seen.daemon {
+        let value = daemon.watcher.as_ref().map_or(Value::Null, |watcher| {
+            let mut map: Map<String, Value> = keys
+                .iter()
+                .filter_map(|key| Some((key.clone(), watcher.get(key)?)))
+                .collect();
+            map.insert("status".into(), Value::from(watcher.status.as_str()));
+            map.insert("running".into(), Value::from(watcher.pids.len()));
+            Value::Object(map)
+        });
+        result.insert("daemon".into(), value);
+    }
+    result
+}
+
+fn diff(run: &Prepared) -> Vec<Diff> {
+    let mut diff: Vec<Diff> = run
+        .edited
+        .iter()
+        .map(|file| Diff::File {
+            path: file.path.display().to_string(),
+            before: store::text(&file.before),
+            after: store::text(&file.after),
+        })
+        .collect();
+    if !run.plan.daemon_lines.is_empty() {
+        diff.push(Diff::Prepared(
+            run.plan
+                .daemon_lines
+                .iter()
+                .map(|line| format!("daemon: {} {line}\n", run.desired.name))
+                .collect(),
+        ));
+    }
+    diff
+}
+
+/// `web: numprocesses 2 -> 4`, or that all is well.
+fn message(run: &Prepared, mood: &str) -> String {
+    let name = &run.desired.name;
+    if !run.plan.is_empty() {
+        let mood = mood.strip_suffix("be ").map_or("", |_| "would change: ");
+        return format!("{name}: {mood}{}", run.plan.lines.join(", "));
+    }
+    match run.seen.daemon.as_ref().and_then(|side| side.watcher.as_ref()) {
+        Some(live) => format!("{name}: as desired, {} running", live.pids.len()),
+        None => format!("{name}: as desired"),
+    }
+}

@@ -1,0 +1,249 @@
+//! The daemon's side: what it says, and commands to it. Everything goes over the wire, as any client's calls do.
+
+use std::time::{Duration, Instant};
+
+use serde_json::{Map, Value, json};
+
+use super::observed::{DaemonSide, LiveWatcher};
+use crate::wire::{Client, ClientError, Endpoint, command};
+
+/// How long to wait before a command is sent again that another command kept out.
+const BUSY_PAUSE: Duration = Duration::from_millis(100);
+
+/// How long a question may take; a command may take as long as the run has left.
+const QUESTION_TIME: Duration = Duration::from_secs(5);
+
+/// Why the daemon did not do what it was asked.
+#[derive(Debug, thiserror::Error)]
+pub enum LiveError {
+    /// No reply came.
+    #[error(transparent)]
+    Client(#[from] ClientError),
+    /// The daemon answered with an error.
+    #[error("the daemon at {endpoint} refused `{command}`: {reason}")]
+    Refused {
+        /// Which daemon.
+        endpoint: String,
+        /// The command.
+        command: String,
+        /// The daemon's words.
+        reason: String,
+    },
+    /// Circus does one thing at a time, and did another one until the deadline.
+    #[error(
+        "the daemon at {endpoint} was busy until the deadline: `{command}` got \"{reason}\"; \
+         run again, or with a longer --timeout"
+    )]
+    Busy {
+        /// Which daemon.
+        endpoint: String,
+        /// The command.
+        command: String,
+        /// The daemon's words.
+        reason: String,
+    },
+}
+
+impl LiveError {
+    /// The command was accepted and may still be carried out: nothing must be undone behind its back.
+    pub fn may_still_happen(&self) -> bool {
+        matches!(self, LiveError::Client(error) if error.is_timeout())
+    }
+}
+
+/// A connection to a daemon, with the run's deadline.
+pub struct Live {
+    client: Client,
+    deadline: Instant,
+}
+
+impl Live {
+    /// Connects. A refused connection is told at once.
+    pub fn connect(endpoint: &Endpoint, deadline: Instant) -> Result<Live, LiveError> {
+        let client = Client::connect(endpoint, left(deadline).min(QUESTION_TIME))?;
+        Ok(Live { client, deadline })
+    }
+
+    /// When the run must be over.
+    pub fn deadline(&self) -> Instant {
+        self.deadline
+    }
+
+    /// Asks a question: nothing in the daemon changes.
+    pub fn ask(
+        &mut self,
+        name: &str,
+        properties: Map<String, Value>,
+    ) -> Result<Map<String, Value>, LiveError> {
+        self.call(name, properties, QUESTION_TIME)
+    }
+
+    /// Sends a command and waits until it is carried out.
+    pub fn order(
+        &mut self,
+        name: &str,
+        mut properties: Map<String, Value>,
+    ) -> Result<Map<String, Value>, LiveError> {
+        properties.insert("waiting".into(), Value::Bool(true));
+        self.call(name, properties, Duration::MAX)
+    }
+
+    fn call(
+        &mut self,
+        name: &str,
+        properties: Map<String, Value>,
+        at_most: Duration,
+    ) -> Result<Map<String, Value>, LiveError> {
+        loop {
+            let message = command::message(name, properties.clone());
+            let reply = self
+                .client
+                .call_within(message, left(self.deadline).min(at_most))?;
+            let Some(reason) = refusal(&reply) else {
+                return Ok(reply.as_object().cloned().unwrap_or_default());
+            };
+            let endpoint = self.client.endpoint().to_string();
+            let command = name.to_string();
+            if !is_busy(&reason) {
+                return Err(LiveError::Refused {
+                    endpoint,
+                    command,
+                    reason,
+                });
+            }
+            if Instant::now() + BUSY_PAUSE >= self.deadline {
+                return Err(LiveError::Busy {
+                    endpoint,
+                    command,
+                    reason,
+                });
+            }
+            std::thread::sleep(BUSY_PAUSE);
+        }
+    }
+
+    /// What the daemon has under this name, in any case.
+    pub fn observe(&mut self, name: &str) -> Result<DaemonSide, LiveError> {
+        let endpoint = self.client.endpoint().to_string();
+        let listed = self.ask("list", Map::new())?;
+        let wanted = name.to_lowercase();
+        let known = listed
+            .get("watchers")
+            .and_then(Value::as_array)
+            .is_some_and(|names| {
+                names
+                    .iter()
+                    .filter_map(Value::as_str)
+                    .any(|known| known.to_lowercase() == wanted)
+            });
+        if !known {
+            return Ok(DaemonSide {
+                endpoint,
+                watcher: None,
+            });
+        }
+        let options = self.ask("options", named(name))?;
+        Ok(DaemonSide {
+            endpoint,
+            watcher: Some(LiveWatcher {
+                options: options
+                    .get("options")
+                    .and_then(Value::as_object)
+                    .cloned()
+                    .unwrap_or_default(),
+                status: self.status(name)?,
+                pids: self.pids(name)?,
+                ..LiveWatcher::default()
+            }),
+        })
+    }
+
+    /// The watcher's status: active, starting, stopping, stopped.
+    pub fn status(&mut self, name: &str) -> Result<String, LiveError> {
+        let reply = self.ask("status", named(name))?;
+        Ok(reply
+            .get("status")
+            .and_then(Value::as_str)
+            .unwrap_or_default()
+            .to_string())
+    }
+
+    /// The pids of the watcher's living workers, in order.
+    pub fn pids(&mut self, name: &str) -> Result<Vec<i64>, LiveError> {
+        let reply = self.ask("list", named(name))?;
+        let mut pids: Vec<i64> = reply
+            .get("pids")
+            .and_then(Value::as_array)
+            .map(|pids| pids.iter().filter_map(Value::as_i64).collect())
+            .unwrap_or_default();
+        pids.sort_unstable();
+        Ok(pids)
+    }
+
+    /// The age of the youngest worker in seconds; none if the daemon does not tell all ages.
+    pub fn youngest(&mut self, name: &str) -> Result<Option<f64>, LiveError> {
+        let reply = self.ask("stats", named(name))?;
+        let Some(info) = reply.get("info").and_then(Value::as_object) else {
+            return Ok(None);
+        };
+        let ages: Option<Vec<f64>> = info
+            .values()
+            .map(|process| process.get("age").and_then(Value::as_f64))
+            .collect();
+        Ok(ages.and_then(|ages| ages.into_iter().reduce(f64::min)))
+    }
+}
+
+/// The properties of a message about one watcher.
+pub fn named(name: &str) -> Map<String, Value> {
+    match json!({"name": name}) {
+        Value::Object(map) => map,
+        _ => Map::new(),
+    }
+}
+
+fn left(deadline: Instant) -> Duration {
+    // A moment is left even at the deadline: a call with no time at all could tell nothing.
+    deadline
+        .saturating_duration_since(Instant::now())
+        .max(Duration::from_millis(50))
+}
+
+/// The reason of an error reply. (`status` is also where the reply to `status` has its answer.)
+fn refusal(reply: &Value) -> Option<String> {
+    if reply.get("status").and_then(Value::as_str) != Some("error") {
+        return None;
+    }
+    let reason = reply
+        .get("reason")
+        .and_then(Value::as_str)
+        .unwrap_or("no reason given");
+    // Circus prefixes some reasons with the whole message; what counts comes after it.
+    let short = match reason.strip_prefix("command b'") {
+        Some(rest) => rest.rsplit_once("}': ").map_or(reason, |(_, why)| why),
+        None => reason,
+    };
+    Some(short.trim().to_string())
+}
+
+/// Circus's one global lock.
+fn is_busy(reason: &str) -> bool {
+    reason.contains("arbiter is already running") || reason.contains("arbiter is restarting")
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_reason_is_told_without_the_message_it_is_about() {
+        let reply = json!({"status": "error",
+            "reason": "command b'{\"command\": \"set\", \"properties\": {}}': 'x' isn't a valid user name"});
+        assert_eq!(
+            refusal(&reply).as_deref(),
+            Some("'x' isn't a valid user name")
+        );
+        assert_eq!(refusal(&json!({"status": "stopped"})), None);
+        assert!(is_busy("arbiter is already running watcher_incr command"));
+    }
+}
