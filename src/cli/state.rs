@@ -1,13 +1,179 @@
 //! `circ state`: brings file and daemon to a desired state.
 
+use std::collections::BTreeMap;
+use std::io::{IsTerminal, Write};
+use std::path::PathBuf;
 use std::process::ExitCode;
+use std::time::Duration;
+
+use clap::{Subcommand, ValueEnum};
+
+use super::state_output;
+use crate::state::desired::Request;
+use crate::state::ensure::{self, Settings};
 
 /// Arguments of `circ state`.
 #[derive(Debug, clap::Args)]
-pub struct Args {}
+#[command(arg_required_else_help = true)]
+pub struct Args {
+    #[command(subcommand)]
+    verb: Verb,
+}
+
+#[derive(Debug, Subcommand)]
+enum Verb {
+    /// A watcher is there, so configured, and so many of its workers really run
+    ///
+    /// Edits circus.ini (and nothing else in it) and brings the running daemon to match by the smallest action: a
+    /// count changes by incr and decr, an option is set in place, a missing watcher is added and started. Then it
+    /// waits until the workers really run. A second run changes nothing.
+    Ensure(Ensure),
+}
+
+/// Arguments of `circ state ensure`.
+#[derive(Debug, clap::Args)]
+struct Ensure {
+    /// The watcher's name
+    name: String,
+    /// How many workers
+    #[arg(short = 'n', long, value_name = "N", allow_hyphen_values = true)]
+    procs: Option<String>,
+    /// The command to run; needed for a watcher that does not exist yet
+    #[arg(long, value_name = "COMMAND", allow_hyphen_values = true)]
+    cmd: Option<String>,
+    /// Arguments appended to the command
+    #[arg(long, value_name = "ARGS", allow_hyphen_values = true)]
+    args: Option<String>,
+    /// Any other option of a watcher section; may be given several times
+    #[arg(long, value_name = "KEY=VALUE", allow_hyphen_values = true)]
+    set: Vec<String>,
+    #[command(flatten)]
+    run: Run,
+}
+
+/// What every verb takes.
+#[derive(Debug, clap::Args)]
+struct Run {
+    /// The circus.ini to edit; its [circus] endpoint is where the daemon is. Without it only the daemon is managed
+    #[arg(short, long, value_name = "FILE")]
+    config: Option<PathBuf>,
+    /// The daemon's endpoint; wins over the configuration's
+    #[arg(long, value_name = "ENDPOINT")]
+    endpoint: Option<String>,
+    /// Change nothing; say what would change (exit code 2 if anything would)
+    #[arg(long)]
+    check: bool,
+    /// Show the changes of the file and of the daemon
+    #[arg(long)]
+    diff: bool,
+    /// The same as --format json
+    #[arg(long, conflicts_with = "format")]
+    json: bool,
+    /// How to print the report
+    #[arg(long, value_enum, default_value_t = Format::Text)]
+    format: Format,
+    /// Seconds for the whole run
+    #[arg(long, value_name = "SECONDS", default_value = "60", value_parser = seconds)]
+    timeout: Duration,
+    /// Seconds that the workers must stay before they count as running
+    #[arg(long, value_name = "SECONDS", default_value = "1", value_parser = seconds)]
+    settle: Duration,
+    /// Exit with 0 if nothing changed, 2 if something did, 6 if it failed after changing something
+    #[arg(long)]
+    detailed_exitcode: bool,
+    /// With --check: exit with 0 also if something would change
+    #[arg(long)]
+    check_exit_zero: bool,
+    /// Edit the file only; no daemon is needed
+    #[arg(long)]
+    no_live: bool,
+    /// Change the daemon only; the file is read for its endpoint and stays as it is
+    #[arg(long)]
+    no_persist: bool,
+}
+
+/// The shapes of a report.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+pub enum Format {
+    /// Short lines for a person
+    Text,
+    /// The report, as one JSON object
+    Json,
+    /// What a Salt state returns
+    Salt,
+    /// What an Ansible module returns (the report)
+    Ansible,
+}
+
+fn seconds(text: &str) -> Result<Duration, String> {
+    text.parse::<f64>()
+        .ok()
+        .and_then(|seconds| Duration::try_from_secs_f64(seconds).ok())
+        // A deadline further away than that cannot be told from none.
+        .map(|duration| duration.min(Duration::from_secs(366 * 24 * 3600)))
+        .ok_or_else(|| "a number of seconds from 0 upwards is expected".to_string())
+}
 
 /// Runs a state command; the result is its exit code.
-pub fn run(_args: Args) -> ExitCode {
-    eprintln!("circ state: not built in this revision");
-    ExitCode::FAILURE
+pub fn run(args: Args) -> ExitCode {
+    match args.verb {
+        Verb::Ensure(args) => ensure(args),
+    }
+}
+
+fn ensure(args: Ensure) -> ExitCode {
+    let request = Request {
+        name: args.name,
+        procs: args.procs,
+        cmd: args.cmd,
+        args: args.args,
+        set: args.set,
+    };
+    let run = args.run;
+    let format = if run.json { Format::Json } else { run.format };
+    let settings = Settings {
+        config: run.config,
+        endpoint: run.endpoint,
+        fallback_endpoint: std::env::var("CIRCUSCTL_ENDPOINT")
+            .ok()
+            .filter(|endpoint| !endpoint.is_empty()),
+        check: run.check,
+        diff: run.diff,
+        live: !run.no_live,
+        persist: !run.no_persist,
+        timeout: run.timeout,
+        settle: run.settle,
+        environ: environ(),
+        cwd: current_directory(),
+    };
+    let report = ensure::ensure(&request, &settings);
+    let mut stdout = std::io::stdout().lock();
+    let coloured = stdout.is_terminal() && std::env::var_os("NO_COLOR").is_none();
+    let text = state_output::render(&report, format, coloured);
+    // A reader that went away cannot be told; the exit code still says how it went.
+    let _ = stdout.write_all(text.as_bytes());
+    let _ = stdout.flush();
+    ExitCode::from(report.exit_code(run.detailed_exitcode, run.check_exit_zero))
+}
+
+/// Variables that are not UTF-8 cannot stand in a configuration and are left out.
+fn environ() -> BTreeMap<String, String> {
+    std::env::vars_os()
+        .filter_map(|(name, value)| Some((name.into_string().ok()?, value.into_string().ok()?)))
+        .collect()
+}
+
+/// As the shell shows it if that is the same place (it keeps symbolic links), as circus does.
+fn current_directory() -> PathBuf {
+    use std::os::unix::fs::MetadataExt;
+    let real = std::env::current_dir().unwrap_or_else(|_| PathBuf::from("."));
+    let identity = |path: &std::path::Path| {
+        std::fs::metadata(path)
+            .ok()
+            .map(|metadata| (metadata.dev(), metadata.ino()))
+    };
+    match std::env::var_os("PWD").map(PathBuf::from) {
+        Some(shown) if shown.is_absolute() && identity(&shown) == identity(&real) => shown,
+        _ => real,
+    }
 }

@@ -33,11 +33,26 @@ impl Config {
         environ: &BTreeMap<String, String>,
         cwd: &Path,
     ) -> Result<Self, ConfigError> {
+        Self::load_edited(path, environ, cwd, &BTreeMap::new())
+    }
+
+    /// As [`Config::load`], with some files read as if they held other bytes: what the configuration
+    /// would be after an edit that is not written yet. The keys of `edited` are absolute paths as in
+    /// [`Config::files`].
+    ///
+    /// # Errors
+    /// As [`Config::load`].
+    pub fn load_edited(
+        path: &Path,
+        environ: &BTreeMap<String, String>,
+        cwd: &Path,
+        edited: &BTreeMap<PathBuf, Vec<u8>>,
+    ) -> Result<Self, ConfigError> {
         let environ: Environ = environ
             .iter()
             .map(|(k, v)| (k.clone(), v.clone()))
             .collect();
-        let mut loader = Loader::read(path, environ, cwd)?;
+        let mut loader = Loader::read(path, environ, cwd, edited)?;
         loader.read_environment();
         let circus = loader.circus();
         let sockets = loader.sockets();
@@ -75,7 +90,16 @@ pub(super) struct Loader {
 }
 
 impl Loader {
-    fn read(path: &Path, environ: Environ, cwd: &Path) -> Result<Self, ConfigError> {
+    fn read(
+        path: &Path,
+        environ: Environ,
+        cwd: &Path,
+        edited: &BTreeMap<PathBuf, Vec<u8>>,
+    ) -> Result<Self, ConfigError> {
+        let read = |path: PathBuf| match edited.get(&path) {
+            Some(bytes) => Ok(bytes.clone()),
+            None => std::fs::read(path),
+        };
         let mut loader = Self {
             merged: Merged::default(),
             variables: variables_of(&environ),
@@ -86,7 +110,7 @@ impl Loader {
             problems: Vec::new(),
             warnings: Vec::new(),
         };
-        let bytes = std::fs::read(cwd.join(path)).map_err(|error| {
+        let bytes = read(cwd.join(path)).map_err(|error| {
             Problem::new(
                 ProblemKind::Unreadable,
                 path,
@@ -95,7 +119,7 @@ impl Loader {
         })?;
         loader.add(path, &bytes);
         for included in loader.includes(path) {
-            match std::fs::read(cwd.join(&included)) {
+            match read(cwd.join(&included)) {
                 Ok(bytes) => loader.add(&included, &bytes),
                 Err(error) => loader.warnings.push(format!(
                     "{}: cannot read the included file: {error}; going on without it",

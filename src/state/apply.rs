@@ -38,7 +38,10 @@ impl Undone {
             text.push_str(&format!("; undone: {}", self.done.join(", ")));
         }
         if !self.failed.is_empty() {
-            text.push_str(&format!("; could not be undone: {}", self.failed.join(", ")));
+            text.push_str(&format!(
+                "; could not be undone: {}",
+                self.failed.join(", ")
+            ));
         }
         text
     }
@@ -224,7 +227,10 @@ fn take_back(
         DaemonAction::Replace { new, old, .. } => {
             // What the daemon has now is the new one, or none.
             let _ = remove(live, &new.name);
-            (format!("{} added again as it was", old.name), add(live, old))
+            (
+                format!("{} added again as it was", old.name),
+                add(live, old),
+            )
         }
         _ if !was_done => return Ok(None),
         DaemonAction::Incr(by) => (
@@ -260,9 +266,7 @@ fn changed_options(
     };
     Ok(old
         .iter()
-        .filter(|(key, value)| {
-            !super::plan::same(key, watcher.get(key).as_ref(), Some(value))
-        })
+        .filter(|(key, value)| !super::plan::same(key, watcher.get(key).as_ref(), Some(value)))
         .map(|(key, value)| (key.clone(), value.clone()))
         .collect())
 }

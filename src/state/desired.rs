@@ -231,7 +231,10 @@ mod tests {
     #[test]
     fn all_problems_are_told_at_once() {
         let told = refusal("4", &["nope_a=1", "maxage=2"]);
-        assert!(told.contains("nope_a") && told.contains("max_age"), "{told}");
+        assert!(
+            told.contains("nope_a") && told.contains("max_age"),
+            "{told}"
+        );
     }
 
     #[test]

@@ -79,7 +79,9 @@ fn prepare(
     let text = |error: &dyn std::fmt::Display| error.to_string();
     let desired = Desired::new(request).map_err(|e| text(&e))?;
     if !settings.live && settings.config.is_none() {
-        return Err("neither a file nor a daemon to work on: give --config, or leave out --no-live".into());
+        return Err(
+            "neither a file nor a daemon to work on: give --config, or leave out --no-live".into(),
+        );
     }
     if !settings.live && !settings.persist {
         return Err("--no-live and --no-persist together leave nothing to do".into());
@@ -103,7 +105,8 @@ fn prepare(
     if settings.live {
         let endpoint = endpoint(settings, files.as_ref())?;
         if !settings.check {
-            locks.push(store::lock_endpoint(&endpoint.to_string(), deadline).map_err(|e| text(&e))?);
+            locks
+                .push(store::lock_endpoint(&endpoint.to_string(), deadline).map_err(|e| text(&e))?);
         }
         let mut connection = Live::connect(&endpoint, deadline).map_err(|error| {
             if files.is_some() && settings.persist {
@@ -183,7 +186,11 @@ fn target_of_file(
         .watcher
         .clone()
         .unwrap_or_else(|| WatcherOptions::ini_defaults(&desired.name));
-    if desired.options.iter().all(|wanted| !has_variable(&wanted.text)) {
+    if desired
+        .options
+        .iter()
+        .all(|wanted| !has_variable(&wanted.text))
+    {
         desired
             .applied_to(&base, str::to_string)
             .map_err(|error| error.to_string())?;
@@ -432,9 +439,12 @@ fn sides(run: &Prepared, seen: &Observed) -> Map<String, Value> {
     let mut result = Map::new();
     if let Some(file) = &seen.file {
         let value = file.watcher.as_ref().map_or(Value::Null, |watcher| {
-            let pairs = keys
-                .iter()
-                .map(|key| (key.clone(), watcher.get(key).cloned().unwrap_or(Value::Null)));
+            let pairs = keys.iter().map(|key| {
+                (
+                    key.clone(),
+                    watcher.get(key).cloned().unwrap_or(Value::Null),
+                )
+            });
             Value::Object(pairs.collect())
         });
         result.insert("file".into(), value);
@@ -483,7 +493,12 @@ fn message(run: &Prepared, mood: &str) -> String {
         let mood = mood.strip_suffix("be ").map_or("", |_| "would change: ");
         return format!("{name}: {mood}{}", run.plan.lines.join(", "));
     }
-    match run.seen.daemon.as_ref().and_then(|side| side.watcher.as_ref()) {
+    match run
+        .seen
+        .daemon
+        .as_ref()
+        .and_then(|side| side.watcher.as_ref())
+    {
         Some(live) => format!("{name}: as desired, {} running", live.pids.len()),
         None => format!("{name}: as desired"),
     }

@@ -3,8 +3,8 @@
 //! One run is a straight line through the files of this room:
 //!
 //! 1. [`desired`]: what is wanted, as told on a command line, checked against the options table. Pure.
-//! 2. [`observed`]: what is there: the file's side (through [`crate::config`]) and the daemon's side (through
-//!    [`crate::wire`]). Reads, never changes.
+//! 2. [`observed`]: what is there, as data; [`files`] reads the file's side (through [`crate::config`]), [`live`] the
+//!    daemon's (through [`crate::wire`]).
 //! 3. [`plan`]: desired × observed → the smallest list of actions. Pure; an empty plan is what idempotent means.
 //! 4. [`apply`]: the only file with effects: it writes the file (through [`store`]), sends the commands, waits until
 //!    the workers really run ([`verify`]), and undoes what it did when the daemon refuses.
@@ -13,11 +13,14 @@
 //! [`ensure`] strings them together. The file and the daemon are two truths: each is compared with what is wanted on
 //! its own, and drift of either is named and repaired.
 
-
+pub mod accounts;
+pub mod apply;
 pub mod desired;
-
+pub mod ensure;
+pub mod files;
+pub mod live;
 pub mod observed;
 pub mod plan;
 pub mod report;
 pub mod store;
-
+pub mod verify;

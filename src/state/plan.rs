@@ -145,7 +145,8 @@ pub fn plan(desired: &Desired, target: &WatcherOptions, seen: &Observed) -> Resu
     Ok(plan)
 }
 
-fn no_command(desired: &Desired, seen: &Observed) -> String {
+/// Says that there is nothing to run, and what to do.
+pub fn no_command(desired: &Desired, seen: &Observed) -> String {
     match &seen.file {
         Some(file) if file.watcher.is_none() => format!(
             "{} has no [watcher:{}] section and no --cmd was given: say what to run with --cmd",
@@ -180,7 +181,11 @@ fn plan_file(
     };
     let mut keys = Vec::new();
     for wanted in &desired.options {
-        if !same(&wanted.key, current.get(&wanted.key), target.get(&wanted.key)) {
+        if !same(
+            &wanted.key,
+            current.get(&wanted.key),
+            target.get(&wanted.key),
+        ) {
             plan.edits.push(FileEdit::Set {
                 key: wanted.key.clone(),
                 text: wanted.text.clone(),
@@ -442,7 +447,9 @@ fn wire_value(key: &str, value: Option<&Value>) -> Value {
                     _ => Value::from(callable),
                 }
             }
-            (Kind::Stream, Value::String(text)) if entry == "max_bytes" || entry == "backup_count" => {
+            (Kind::Stream, Value::String(text))
+                if entry == "max_bytes" || entry == "backup_count" =>
+            {
                 text.trim().parse::<i64>().map_or(value, Value::from)
             }
             _ => value,
@@ -570,7 +577,10 @@ fn tell(
                     && daemon_old.is_some()
                     && !same(key, file_old.as_ref(), daemon_old.as_ref())
                 {
-                    line.push_str(&format!(" (it was {} in the file)", show(file_old.as_ref())));
+                    line.push_str(&format!(
+                        " (it was {} in the file)",
+                        show(file_old.as_ref())
+                    ));
                 }
                 if on_daemon {
                     plan.daemon_lines.push(format!(

@@ -263,8 +263,22 @@ mod tests {
         assert_eq!(
             keys,
             [
-                "schema", "resource", "name", "check", "changed", "failed", "msg", "comment",
-                "changes", "diff", "before", "after", "restarted", "actions", "warnings", "error"
+                "schema",
+                "resource",
+                "name",
+                "check",
+                "changed",
+                "failed",
+                "msg",
+                "comment",
+                "changes",
+                "diff",
+                "before",
+                "after",
+                "restarted",
+                "actions",
+                "warnings",
+                "error"
             ]
         );
     }
