@@ -1,0 +1,180 @@
+//! The event socket: a ZeroMQ PUB. What a slow subscriber does not take is dropped for it, and counted.
+
+use super::endpoint::{ACCEPT_PAUSE, Listener, ReadHalf, WriteHalf, connection_limit};
+use super::zmtp::{self, Reader, Received};
+use bytes::Bytes;
+use std::collections::BTreeMap;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::Duration;
+use tokio::io::AsyncWriteExt;
+use tokio::sync::mpsc;
+
+/// Messages that may wait for one subscriber (libzmq's default high-water mark is 1,000).
+const MAX_QUEUED: usize = 10_000;
+/// A connection that has not greeted after this time is closed.
+const GREETING_TIME: Duration = Duration::from_secs(30);
+
+struct Subscriber {
+    topics: Mutex<Vec<Bytes>>,
+    outgoing: mpsc::Sender<Bytes>,
+}
+
+type Table = Arc<Mutex<BTreeMap<u64, Arc<Subscriber>>>>;
+
+/// A PUB socket; dropping it closes the endpoint.
+pub struct Publisher {
+    accepting: tokio::task::JoinHandle<()>,
+    subscribers: Table,
+    dropped: AtomicU64,
+}
+
+impl Publisher {
+    /// Serves a bound endpoint.
+    pub fn serve(listener: Listener) -> Publisher {
+        let subscribers: Table = Arc::default();
+        let table = subscribers.clone();
+        let accepting = tokio::spawn(async move {
+            let limit = connection_limit();
+            let mut next = 0u64;
+            loop {
+                let (read, write) = match listener.accept().await {
+                    Ok(halves) => halves,
+                    Err(error) => {
+                        tracing::warn!("event endpoint: cannot accept a connection: {error}");
+                        tokio::time::sleep(ACCEPT_PAUSE).await;
+                        continue;
+                    }
+                };
+                if table.lock().unwrap_or_else(PoisonError::into_inner).len() >= limit {
+                    continue;
+                }
+                let (table, number) = (table.clone(), next);
+                next += 1;
+                tokio::spawn(async move {
+                    serve_subscriber(&table, number, read, write).await;
+                    table
+                        .lock()
+                        .unwrap_or_else(PoisonError::into_inner)
+                        .remove(&number);
+                });
+            }
+        });
+        Publisher {
+            accepting,
+            subscribers,
+            dropped: AtomicU64::new(0),
+        }
+    }
+
+    /// Sends a message to those who want the topic. Never blocks.
+    pub fn publish(&self, topic: &str, payload: &[u8]) {
+        let table = self
+            .subscribers
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner);
+        if table.is_empty() {
+            return;
+        }
+        let bytes = zmtp::encode(&[topic.as_bytes(), payload]);
+        for subscriber in table.values() {
+            let wanted = subscriber
+                .topics
+                .lock()
+                .unwrap_or_else(PoisonError::into_inner)
+                .iter()
+                .any(|prefix| topic.as_bytes().starts_with(prefix));
+            if wanted && subscriber.outgoing.try_send(bytes.clone()).is_err() {
+                self.dropped.fetch_add(1, Ordering::Relaxed);
+            }
+        }
+    }
+
+    /// Messages that subscribers were too slow for.
+    pub fn dropped(&self) -> u64 {
+        self.dropped.load(Ordering::Relaxed)
+    }
+
+    /// Messages that wait to be sent.
+    pub fn waiting(&self) -> usize {
+        self.subscribers
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner)
+            .values()
+            .map(|s| s.outgoing.max_capacity() - s.outgoing.capacity())
+            .sum()
+    }
+}
+
+impl Drop for Publisher {
+    fn drop(&mut self) {
+        self.accepting.abort();
+        self.subscribers
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner)
+            .clear();
+    }
+}
+
+async fn serve_subscriber(table: &Table, number: u64, read: ReadHalf, mut write: WriteHalf) {
+    let mut reader = Reader::new(read);
+    let greeting = zmtp::handshake(&mut reader, &mut write, "PUB", &["SUB", "XSUB"]);
+    if !matches!(
+        tokio::time::timeout(GREETING_TIME, greeting).await,
+        Ok(Ok(()))
+    ) {
+        return;
+    }
+    let (outgoing, mut queue) = mpsc::channel(MAX_QUEUED);
+    let subscriber = Arc::new(Subscriber {
+        topics: Mutex::default(),
+        outgoing,
+    });
+    table
+        .lock()
+        .unwrap_or_else(PoisonError::into_inner)
+        .insert(number, subscriber.clone());
+    let weak = Arc::downgrade(&subscriber);
+    drop(subscriber);
+    loop {
+        tokio::select! {
+            biased;
+            received = reader.next() => {
+                let (subscribe, topic) = match received {
+                    // ZMTP 3.0 subscribes by message: 1 or 0, then the topic
+                    Ok(Some(Received::Message(frames))) => match frames.first() {
+                        Some(frame) if frame.first() == Some(&1) => (true, frame.slice(1..)),
+                        Some(frame) if frame.first() == Some(&0) => (false, frame.slice(1..)),
+                        _ => continue,
+                    },
+                    Ok(Some(Received::Command(name, data))) => match &name[..] {
+                        b"SUBSCRIBE" => (true, data),
+                        b"CANCEL" => (false, data),
+                        b"PING" => {
+                            if write.write_all(&zmtp::pong(&data)).await.is_err() {
+                                return;
+                            }
+                            continue;
+                        }
+                        _ => continue,
+                    },
+                    Ok(Some(Received::TooLarge(_))) => continue,
+                    Ok(None) | Err(_) => return,
+                };
+                let Some(subscriber) = weak.upgrade() else { return };
+                let mut topics = subscriber.topics.lock().unwrap_or_else(PoisonError::into_inner);
+                if subscribe {
+                    topics.push(topic);
+                } else if let Some(index) = topics.iter().position(|t| *t == topic) {
+                    topics.swap_remove(index);
+                }
+            }
+            message = queue.recv() => {
+                let Some(bytes) = message else { return };
+                if write.write_all(&bytes).await.is_err() {
+                    return;
+                }
+            }
+        }
+    }
+}
