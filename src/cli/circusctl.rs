@@ -1,10 +1,404 @@
-//! The program `circusctl`.
+//! The program `circusctl`: its options, its texts and its exit codes (2 for a wrong command line,
+//! 1 when the daemon could not be called, 3 for an error reply, 0 with `--json` always).
+//!
+//! Where circusctl itself fails with a traceback, there is one sentence here and the same exit code.
 
+use std::env;
 use std::ffi::OsString;
+use std::io::{self, BufRead, Write};
 use std::process::ExitCode;
+use std::time::{Duration, Instant};
+
+use serde_json::Value;
+
+use crate::cli::connection::ENDPOINT_VARIABLE;
+use crate::cli::output;
+use crate::wire::client::Patience;
+use crate::wire::endpoint::{DEFAULT_CONTROL, DEFAULT_PUBSUB, Endpoint};
+use crate::wire::{Client, Subscriber, command, pytext};
+
+mod argparse;
+mod messages;
+mod shlex;
+mod text;
+
+use argparse::{Kind, Opt, Parsed, Stop, USAGE, Words, opt};
+use messages::{CTLS, Ctl, NAMES};
+
+/// The circusctl whose texts these are.
+const VERSION: &str = "circusctl 0.19.0";
+
+/// What follows the words "Timed out." on standard error.
+const TIMED_OUT: &str = "
+A time out usually happens in one of those cases:
+
+#1 The Circus daemon could not be reached.
+#2 The Circus daemon took too long to perform the operation
+
+For #1, make sure you are hitting the right place
+by checking your --endpoint option.
+
+For #2, if you are not expecting a result to
+come back, increase your timeout option value
+(particularly with waiting switches)
+";
+
+const OPTS: &[Opt] = &[
+    opt(
+        &["--endpoint"],
+        Kind::Text,
+        "control endpoint of the daemon",
+    ),
+    opt(&["--help"], Kind::Flag, "show this help and exit"),
+    opt(&["--json"], Kind::Flag, "print the reply as JSON"),
+    opt(&["--prettify"], Kind::Flag, "spread the JSON over lines"),
+    opt(
+        &["--ssh"],
+        Kind::Text,
+        "not offered: use ssh -L and --endpoint",
+    ),
+    opt(&["--ssh_keyfile"], Kind::Text, "not offered"),
+    opt(&["--timeout"], Kind::Int, "seconds to wait for an answer"),
+    opt(&["--version"], Kind::Version, "show the version and exit"),
+];
+
+/// A whole command line: the options before the command, the command, its own line.
+struct Line {
+    global: Parsed,
+    command: Option<(&'static Ctl, Parsed)>,
+}
 
 /// Runs under the name `circusctl` (`args[0]` is the program's name).
-pub fn run(_args: Vec<OsString>) -> ExitCode {
-    eprintln!("circusctl: not built in this revision");
+pub fn run(args: Vec<OsString>) -> ExitCode {
+    let args: Vec<String> = args
+        .into_iter()
+        .skip(1)
+        .map(|arg| arg.to_string_lossy().into_owned())
+        .collect();
+    let line = match read(&args) {
+        Ok(line) => line,
+        Err(code) => return code,
+    };
+    if env::var_os("AUTO_COMPLETE").is_some() {
+        return complete();
+    }
+    let settings = match Settings::new(&line.global) {
+        Ok(settings) => settings,
+        Err(reason) => {
+            output::plain_error(&reason);
+            return ExitCode::FAILURE;
+        }
+    };
+    match &line.command {
+        Some((ctl, own)) => execute(ctl, own, &line.global, &settings),
+        None if line.global.flags.contains(&"help") => {
+            output::line(&overview());
+            ExitCode::SUCCESS
+        }
+        None => shell(&settings),
+    }
+}
+
+/// Parses a command line; the error is the exit code after everything has been printed.
+fn read(args: &[String]) -> Result<Line, ExitCode> {
+    // Without a word that is a command, the real one has no place for words at all.
+    let has_command = args.iter().any(|arg| NAMES.contains(&arg.as_str()));
+    let words = if has_command {
+        Words::Command(&NAMES)
+    } else {
+        Words::None
+    };
+    let fail = |text: &str| {
+        output::plain_error(&format!("usage: {USAGE}\ncircusctl: error: {text}"));
+        ExitCode::from(2)
+    };
+    let mut global = match argparse::parse(OPTS, words, args) {
+        Ok(parsed) => parsed,
+        Err(Stop::Version | Stop::Help) => {
+            output::line(VERSION);
+            return Err(ExitCode::SUCCESS);
+        }
+        Err(Stop::Error(text)) => return Err(fail(&text)),
+    };
+    let mut extras = std::mem::take(&mut global.extras);
+    let mut command = None;
+    let mut rest = global.words.iter();
+    if let Some(ctl) = rest
+        .next()
+        .and_then(|name| CTLS.iter().find(|ctl| ctl.name == name))
+    {
+        let rest: Vec<String> = rest.cloned().collect();
+        let mut own = match argparse::parse(ctl.opts, Words::Any, &rest) {
+            Ok(parsed) => parsed,
+            Err(Stop::Version | Stop::Help) => {
+                output::line(&own_help(ctl));
+                return Err(ExitCode::SUCCESS);
+            }
+            Err(Stop::Error(text)) => {
+                let usage = argparse::command_usage(ctl.name, ctl.opts);
+                output::plain_error(&format!("{usage}\n{USAGE} {}: error: {text}", ctl.name));
+                return Err(ExitCode::from(2));
+            }
+        };
+        extras.append(&mut own.extras);
+        command = Some((ctl, own));
+    }
+    if !extras.is_empty() {
+        return Err(fail(&format!(
+            "unrecognized arguments: {}",
+            extras.join(" ")
+        )));
+    }
+    if has_command && command.is_none() {
+        return Err(fail(
+            "no command, only the value of an option that is called like one",
+        ));
+    }
+    Ok(Line { global, command })
+}
+
+/// Where and how to call.
+struct Settings {
+    endpoint: Endpoint,
+    /// `--endpoint` was given: it also says where to listen for events.
+    explicit: bool,
+    timeout: Duration,
+    json: bool,
+    pretty: bool,
+}
+
+impl Settings {
+    fn new(global: &Parsed) -> Result<Self, String> {
+        if global.values.contains_key("ssh") {
+            return Err(
+                "ssh tunnels are not offered here: forward the port with `ssh -L` and give it \
+                 with --endpoint"
+                    .to_string(),
+            );
+        }
+        let explicit = global.values.get("endpoint").cloned();
+        let text = explicit
+            .clone()
+            .or_else(|| env::var(ENDPOINT_VARIABLE).ok())
+            .unwrap_or_else(|| DEFAULT_CONTROL.to_string());
+        let timeout = match global
+            .values
+            .get("timeout")
+            .map(|text| argparse::to_int(text))
+        {
+            // A negative one means for ever; a year is long enough.
+            Some(Some(seconds)) => Duration::from_secs(
+                u64::try_from(seconds)
+                    .unwrap_or(u64::MAX)
+                    .min(365 * 24 * 3600),
+            ),
+            _ => Duration::from_secs(5),
+        };
+        Ok(Self {
+            endpoint: text
+                .parse::<Endpoint>()
+                .map_err(|error| error.to_string())?,
+            explicit: explicit.is_some(),
+            timeout,
+            json: global.flags.contains(&"json"),
+            pretty: global.flags.contains(&"prettify"),
+        })
+    }
+}
+
+fn execute(ctl: &Ctl, own: &Parsed, global: &Parsed, settings: &Settings) -> ExitCode {
+    if global.flags.contains(&"help") {
+        output::line(&own_help(ctl));
+        return ExitCode::SUCCESS;
+    }
+    if ctl.name == "listen" {
+        return listen(&own.words, settings);
+    }
+    let message = match messages::message(ctl.name, own) {
+        Ok(message) => message,
+        Err(reason) => {
+            output::plain_error(&reason);
+            return ExitCode::FAILURE;
+        }
+    };
+    let Some(reply) = call(message, settings) else {
+        output::raw_error(&format!("Timed out.{TIMED_OUT}"));
+        return ExitCode::FAILURE;
+    };
+    if settings.json {
+        output::line(&if settings.pretty {
+            pytext::dumps_pretty(&reply)
+        } else {
+            pytext::dumps(&reply)
+        });
+        return ExitCode::SUCCESS;
+    }
+    let shown = text::reply(ctl.name, &reply);
+    if text::status(&reply) == "error" {
+        output::plain_error(&shown);
+        ExitCode::from(3)
+    } else {
+        output::line(&shown);
+        ExitCode::SUCCESS
+    }
+}
+
+/// The reply, or nothing: circusctl knows only one reason, that the time is over. It waits for a
+/// daemon that is still starting.
+fn call(message: Value, settings: &Settings) -> Option<Value> {
+    let deadline = Instant::now() + settings.timeout;
+    let patience = Patience::WaitForListener;
+    let mut client = Client::connect_with(&settings.endpoint, settings.timeout, patience).ok()?;
+    let left = deadline.saturating_duration_since(Instant::now());
+    client.call_within(message, left).ok()
+}
+
+fn listen(topics: &[String], settings: &Settings) -> ExitCode {
+    let endpoint = if settings.explicit {
+        Ok(settings.endpoint.clone())
+    } else {
+        DEFAULT_PUBSUB.parse()
+    };
+    let all = [String::new()];
+    let topics = if topics.is_empty() { &all } else { topics };
+    // The real one waits for a publisher for ever.
+    let forever = Duration::from_secs(365 * 24 * 3600);
+    let subscriber = endpoint
+        .map_err(|error| error.to_string())
+        .and_then(|endpoint| {
+            Subscriber::connect(&endpoint, topics, forever, Patience::WaitForListener)
+                .map_err(|error| error.to_string())
+        });
+    let mut subscriber = match subscriber {
+        Ok(subscriber) => subscriber,
+        Err(reason) => {
+            output::plain_error(&reason);
+            return ExitCode::FAILURE;
+        }
+    };
+    loop {
+        let (topic, payload) = subscriber.next_event();
+        let line = format!(
+            "{}: {}",
+            pytext::repr_bytes(&topic),
+            pytext::repr_bytes(&payload)
+        );
+        if !output::line(&line) {
+            return ExitCode::SUCCESS;
+        }
+    }
+}
+
+/// The loop without a command: status first, then one command a line.
+fn shell(settings: &Settings) -> ExitCode {
+    output::line(VERSION);
+    run_line("status", settings);
+    let mut lines = io::stdin().lock().lines();
+    let mut last = String::new();
+    loop {
+        let mut out = io::stdout().lock();
+        if out
+            .write_all(b"(circusctl) ")
+            .and_then(|()| out.flush())
+            .is_err()
+        {
+            return ExitCode::SUCCESS;
+        }
+        drop(out);
+        let Some(Ok(line)) = lines.next() else {
+            output::line("");
+            return ExitCode::SUCCESS;
+        };
+        let mut line = line.trim().to_string();
+        if line.is_empty() {
+            // An empty line repeats the last one.
+            line.clone_from(&last);
+        }
+        if line.is_empty() {
+            continue;
+        }
+        if line == "EOF" {
+            output::line("");
+            return ExitCode::SUCCESS;
+        }
+        last.clone_from(&line);
+        if let Some(code) = run_line(&line, settings) {
+            return code;
+        }
+    }
+}
+
+/// Runs one line of the shell; an exit code ends it, as a wrong line does in the real one.
+fn run_line(line: &str, settings: &Settings) -> Option<ExitCode> {
+    let end = line
+        .find(|c: char| !(c.is_ascii_alphanumeric() || c == '_'))
+        .unwrap_or(line.len());
+    let (name, rest) = line.split_at(end);
+    if line.starts_with('?') || name == "help" {
+        output::line(&overview());
+        return None;
+    }
+    if !NAMES.contains(&name) {
+        output::line(&format!("*** Unknown syntax: {line}"));
+        return None;
+    }
+    let mut args = vec![name.to_string()];
+    match shlex::split(rest) {
+        Ok(words) => args.extend(words),
+        Err(reason) => {
+            output::plain_error(reason);
+            return None;
+        }
+    }
+    let line = match read(&args) {
+        Ok(line) => line,
+        Err(code) => return Some(code),
+    };
+    if let Some((ctl, own)) = &line.command {
+        execute(ctl, own, &line.global, settings);
+    }
+    None
+}
+
+/// What bash asks for through COMP_WORDS and COMP_CWORD: the commands that begin so.
+fn complete() -> ExitCode {
+    let words = env::var("COMP_WORDS").unwrap_or_default();
+    let at = env::var("COMP_CWORD")
+        .ok()
+        .and_then(|number| number.parse::<usize>().ok())
+        .unwrap_or_default();
+    if at == 1 {
+        let begun = words.split_whitespace().nth(1).unwrap_or_default();
+        let mut names: Vec<&str> = NAMES
+            .into_iter()
+            .filter(|name| name.starts_with(begun))
+            .collect();
+        names.sort_unstable();
+        output::line(&names.join(" "));
+    }
     ExitCode::FAILURE
+}
+
+fn overview() -> String {
+    let mut text = format!("usage: {USAGE}\n\nControls a Circus daemon\n\nCommands:\n");
+    for spec in command::COMMANDS {
+        text.push_str(&format!("  {:<14} {}\n", spec.name, spec.doc));
+    }
+    text.push_str("\noptions:\n");
+    text.push_str(&option_lines(OPTS));
+    text
+}
+
+fn own_help(ctl: &Ctl) -> String {
+    let usage = argparse::command_usage(ctl.name, ctl.opts);
+    let doc = command::find(ctl.name).map_or("", |spec| spec.doc);
+    format!("{usage}\n\n{doc}\n\noptions:\n{}", option_lines(ctl.opts))
+}
+
+fn option_lines(opts: &[Opt]) -> String {
+    let lines: Vec<String> = opts
+        .iter()
+        .map(|opt| format!("  {:<22} {}", opt.strings.join(", "), opt.help))
+        .collect();
+    lines.join("\n")
 }

@@ -30,6 +30,16 @@ pub fn error(text: &str) {
     let _ = writeln!(io::stderr().lock(), "error: {text}");
 }
 
+/// Writes a text and a line feed to standard error.
+pub fn plain_error(text: &str) {
+    raw_error(&format!("{text}\n"));
+}
+
+/// Writes a text to standard error as it is.
+pub fn raw_error(text: &str) {
+    let _ = io::stderr().lock().write_all(text.as_bytes());
+}
+
 /// What an error reply says.
 pub fn refusal(reply: &Value) -> String {
     let reason = reply

@@ -1,0 +1,406 @@
+//! A command line read as Python's argparse reads circusctl's, with its error texts.
+//!
+//! Scripts see these texts and exit codes, and rely on what argparse lets pass: options may be
+//! shortened, `--opt=value` works, `-1` is a word, all words up to the first option belong
+//! together and later ones are "unrecognized".
+
+use std::collections::BTreeMap;
+use std::env;
+
+use crate::wire::pytext;
+
+/// The usage line of the program.
+pub const USAGE: &str = "circusctl [options] command [args]";
+
+/// One option.
+#[derive(Debug, Clone, Copy)]
+pub struct Opt {
+    /// How it is written, such as `-h` and `--help`.
+    pub strings: &'static [&'static str],
+    /// What it takes and does.
+    pub kind: Kind,
+    /// One line of help.
+    pub help: &'static str,
+}
+
+/// A row of a list of options.
+pub const fn opt(strings: &'static [&'static str], kind: Kind, help: &'static str) -> Opt {
+    Opt {
+        strings,
+        kind,
+        help,
+    }
+}
+
+/// What an option takes and does.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Kind {
+    /// Nothing: it is there or not.
+    Flag,
+    /// A text.
+    Text,
+    /// An integer.
+    Int,
+    /// Ends the parsing: the version is wanted.
+    Version,
+    /// Ends the parsing: help is wanted.
+    Help,
+}
+
+/// Which words a command line may hold beside its options.
+#[derive(Debug, Clone, Copy)]
+pub enum Words {
+    /// None.
+    None,
+    /// Any number of them.
+    Any,
+    /// A command, which takes the rest of the line.
+    Command(&'static [&'static str]),
+}
+
+/// A parsed command line.
+#[derive(Debug, Default, PartialEq)]
+pub struct Parsed {
+    /// Options with a value, by their long name without dashes.
+    pub values: BTreeMap<&'static str, String>,
+    /// Options without one.
+    pub flags: Vec<&'static str>,
+    /// The words; the command and everything behind it with [`Words::Command`].
+    pub words: Vec<String>,
+    /// What nobody knows.
+    pub extras: Vec<String>,
+}
+
+/// Why the parsing ended early.
+#[derive(Debug, PartialEq)]
+pub enum Stop {
+    /// The version is wanted.
+    Version,
+    /// Help is wanted.
+    Help,
+    /// The line is wrong; the text is argparse's.
+    Error(String),
+}
+
+enum Class<'a> {
+    /// A word.
+    Word,
+    /// `--`: everything behind it is words.
+    Dashes,
+    /// An option, and the value after its equals sign.
+    Option(&'static Opt, Option<&'a str>),
+    /// Looks like an option but is none.
+    Unknown,
+}
+
+/// Reads `args` (without the program's name).
+///
+/// # Errors
+/// [`Stop`] when there is nothing left to do but print.
+pub fn parse(opts: &'static [Opt], words: Words, args: &[String]) -> Result<Parsed, Stop> {
+    let mut classes = Vec::with_capacity(args.len());
+    let mut only_words = false;
+    for arg in args {
+        classes.push(if only_words {
+            Class::Word
+        } else if arg == "--" {
+            only_words = true;
+            Class::Dashes
+        } else {
+            classify(opts, arg)?
+        });
+    }
+    let is_option = |at: usize| matches!(classes[at], Class::Option(..) | Class::Unknown);
+
+    let mut parsed = Parsed::default();
+    let mut words_done = matches!(words, Words::None);
+    let mut at = 0;
+    while at < args.len() {
+        if !is_option(at) {
+            let end = (at..args.len())
+                .find(|&i| is_option(i))
+                .unwrap_or(args.len());
+            if words_done {
+                parsed.extras.extend_from_slice(&args[at..end]);
+                at = end;
+                continue;
+            }
+            words_done = true;
+            if let Words::Command(choices) = words {
+                if !choices.contains(&args[at].as_str()) {
+                    return Err(invalid_choice(&args[at], choices));
+                }
+                parsed.words = args[at..].to_vec();
+                break;
+            }
+            // The first double dash only separates; a second one is a word.
+            parsed.words = args[at..end].to_vec();
+            if let Some(dashes) = parsed.words.iter().position(|word| word == "--") {
+                parsed.words.remove(dashes);
+            }
+            at = end;
+            continue;
+        }
+        let Class::Option(opt, explicit) = classes[at] else {
+            parsed.extras.push(args[at].clone());
+            at += 1;
+            continue;
+        };
+        at += 1;
+        let next_word = args
+            .get(at)
+            .filter(|_| matches!(classes.get(at), Some(Class::Word)));
+        if consume(opt, explicit, next_word, &mut parsed)? {
+            at += 1;
+        }
+    }
+    Ok(parsed)
+}
+
+/// Applies one option; true when it took the next word as its value.
+fn consume(
+    opt: &'static Opt,
+    explicit: Option<&str>,
+    next_word: Option<&String>,
+    parsed: &mut Parsed,
+) -> Result<bool, Stop> {
+    let name = opt.name();
+    if !matches!(opt.kind, Kind::Text | Kind::Int) {
+        if let Some(explicit) = explicit {
+            return Err(opt.error(&format!(
+                "ignored explicit argument {}",
+                pytext::repr_str(explicit)
+            )));
+        }
+        match opt.kind {
+            Kind::Version => return Err(Stop::Version),
+            Kind::Help => return Err(Stop::Help),
+            _ => parsed.flags.push(name),
+        }
+        return Ok(false);
+    }
+    let value = match (explicit, next_word) {
+        (Some(explicit), _) => explicit,
+        (None, Some(word)) => word.as_str(),
+        (None, None) => return Err(opt.error("expected one argument")),
+    };
+    if opt.kind == Kind::Int && to_int(value).is_none() {
+        let value = pytext::repr_str(value);
+        return Err(opt.error(&format!("invalid int value: {value}")));
+    }
+    parsed.values.insert(name, value.to_string());
+    Ok(explicit.is_none())
+}
+
+fn classify<'a>(opts: &'static [Opt], arg: &'a str) -> Result<Class<'a>, Stop> {
+    if !arg.starts_with('-') || arg.len() == 1 {
+        return Ok(Class::Word);
+    }
+    let exactly = |text: &str| opts.iter().find(|opt| opt.strings.contains(&text));
+    if let Some(opt) = exactly(arg) {
+        return Ok(Class::Option(opt, None));
+    }
+    let (head, explicit) = match arg.split_once('=') {
+        Some((head, value)) => (head, Some(value)),
+        None => (arg, None),
+    };
+    if let Some(opt) = exactly(head) {
+        return Ok(Class::Option(opt, explicit));
+    }
+    if arg.starts_with("--") {
+        let candidates: Vec<(&'static Opt, &str)> = opts
+            .iter()
+            .flat_map(|opt| opt.strings.iter().map(move |string| (opt, *string)))
+            .filter(|(_, string)| string.starts_with(head))
+            .collect();
+        match candidates.as_slice() {
+            [] => {}
+            [(opt, _)] => return Ok(Class::Option(opt, explicit)),
+            many => {
+                let names: Vec<&str> = many.iter().map(|(_, string)| *string).collect();
+                return Err(Stop::Error(format!(
+                    "ambiguous option: {arg} could match {}",
+                    names.join(", ")
+                )));
+            }
+        }
+    } else if let Some(opt) = arg.get(..2).and_then(exactly) {
+        return Ok(Class::Option(opt, arg.get(2..)));
+    }
+    Ok(if is_negative_number(arg) || arg.contains(' ') {
+        Class::Word
+    } else {
+        Class::Unknown
+    })
+}
+
+/// `^-\d+$|^-\d*\.\d+$`
+fn is_negative_number(arg: &str) -> bool {
+    let digits = |text: &str| text.bytes().all(|byte| byte.is_ascii_digit());
+    let Some(number) = arg.strip_prefix('-') else {
+        return false;
+    };
+    match number.split_once('.') {
+        Some((whole, part)) => digits(whole) && digits(part) && !part.is_empty(),
+        None => digits(number) && !number.is_empty(),
+    }
+}
+
+fn invalid_choice(choice: &str, choices: &[&str]) -> Stop {
+    let choices: Vec<String> = choices
+        .iter()
+        .map(|choice| pytext::repr_str(choice))
+        .collect();
+    Stop::Error(format!(
+        "argument command: invalid choice: {} (choose from {})",
+        pytext::repr_str(choice),
+        choices.join(", ")
+    ))
+}
+
+impl Opt {
+    /// Its long name without dashes.
+    pub fn name(&self) -> &'static str {
+        self.strings
+            .last()
+            .map_or("", |string| string.trim_start_matches('-'))
+    }
+
+    fn error(&self, text: &str) -> Stop {
+        Stop::Error(format!("argument {}: {text}", self.strings.join("/")))
+    }
+
+    fn usage(&self) -> String {
+        let string = self.strings.first().copied().unwrap_or_default();
+        match self.kind {
+            Kind::Text | Kind::Int => format!("[{string} {}]", self.name().to_uppercase()),
+            _ => format!("[{string}]"),
+        }
+    }
+}
+
+/// Python's `int(text)`, as far as numbers fit.
+pub fn to_int(text: &str) -> Option<i64> {
+    let text = text.trim();
+    let digits = text.trim_start_matches(['+', '-']);
+    if text.len() - digits.len() > 1 || digits.split('_').any(str::is_empty) {
+        return None;
+    }
+    text.replace('_', "").parse().ok()
+}
+
+/// The usage text of a command, broken into lines as argparse does.
+pub fn command_usage(command: &str, opts: &[Opt]) -> String {
+    const PREFIX: &str = "usage: ";
+    let columns = env::var("COLUMNS")
+        .ok()
+        .and_then(|columns| columns.parse::<usize>().ok())
+        .filter(|columns| *columns > 0)
+        .unwrap_or(80);
+    let width = columns.saturating_sub(2).max(11);
+    let program = format!("{USAGE} {command}");
+    let parts: Vec<String> = opts.iter().map(Opt::usage).collect();
+    let plain = format!("{PREFIX}{program} {}", parts.join(" "));
+    if plain.len() <= width {
+        return plain;
+    }
+    let mut lines = Vec::new();
+    let narrow = (PREFIX.len() + program.len()) * 4 > width * 3;
+    let indent = if narrow {
+        lines.push(format!("{PREFIX}{program}"));
+        PREFIX.len()
+    } else {
+        PREFIX.len() + program.len() + 1
+    };
+    let indent = " ".repeat(indent);
+    let mut line = if narrow {
+        indent.clone()
+    } else {
+        format!("{PREFIX}{program}")
+    };
+    let mut fresh = narrow;
+    for part in parts {
+        let space = usize::from(!fresh);
+        if !fresh && line.len() + space + part.len() > width {
+            lines.push(line);
+            line = indent.clone();
+            fresh = true;
+        }
+        if !fresh {
+            line.push(' ');
+        }
+        line.push_str(&part);
+        fresh = false;
+    }
+    lines.push(line);
+    lines.join("\n")
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const OPTS: &[Opt] = &[
+        opt(&["-h", "--help"], Kind::Help, ""),
+        opt(&["--ssh"], Kind::Text, ""),
+        opt(&["--ssh_keyfile"], Kind::Text, ""),
+        opt(&["--json"], Kind::Flag, ""),
+        opt(&["--timeout"], Kind::Int, ""),
+    ];
+
+    fn read(words: Words, line: &str) -> Result<Parsed, Stop> {
+        let args: Vec<String> = line.split_whitespace().map(String::from).collect();
+        parse(OPTS, words, &args)
+    }
+
+    #[test]
+    fn lines_that_argparse_takes() {
+        let parsed = read(Words::Any, "a b --json --time=7 --ssh x -1 c").unwrap();
+        assert_eq!(parsed.words, ["a", "b"]);
+        assert_eq!(parsed.extras, ["-1", "c"]);
+        assert_eq!(parsed.flags, ["json"]);
+        assert_eq!(parsed.values["timeout"], "7");
+        assert_eq!(parsed.values["ssh"], "x");
+        let parsed = read(Words::Any, "--json a -1 -- --json --").unwrap();
+        assert_eq!(parsed.words, ["a", "-1", "--json", "--"]);
+        let parsed = read(Words::Command(&["list"]), "--json list --nope -x web").unwrap();
+        assert_eq!(parsed.words, ["list", "--nope", "-x", "web"]);
+        let parsed = read(Words::None, "a -x --foo b").unwrap();
+        assert_eq!(parsed.extras, ["a", "-x", "--foo", "b"]);
+    }
+
+    #[test]
+    fn lines_that_argparse_refuses() {
+        for (line, text) in [
+            (
+                "--ss x",
+                "ambiguous option: --ss could match --ssh, --ssh_keyfile",
+            ),
+            ("--ssh", "argument --ssh: expected one argument"),
+            ("--ssh --json", "argument --ssh: expected one argument"),
+            ("--timeout x", "argument --timeout: invalid int value: 'x'"),
+            ("--json=1", "argument --json: ignored explicit argument '1'"),
+            (
+                "nope",
+                "argument command: invalid choice: 'nope' (choose from 'list', 'stop')",
+            ),
+        ] {
+            assert_eq!(
+                read(Words::Command(&["list", "stop"]), line),
+                Err(Stop::Error(text.into())),
+                "{line}"
+            );
+        }
+        assert_eq!(read(Words::Any, "-h"), Err(Stop::Help));
+    }
+
+    #[test]
+    fn integers_as_python_reads_them() {
+        for (text, number) in [("5", 5), (" -5 ", -5), ("+5", 5), ("1_000", 1000)] {
+            assert_eq!(to_int(text), Some(number));
+        }
+        for text in ["", "x", "1.0", "--5", "1__0", "_1", "1_"] {
+            assert_eq!(to_int(text), None, "{text}");
+        }
+    }
+}
