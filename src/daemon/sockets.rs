@@ -1,11 +1,8 @@
 //! The listening sockets of `[socket:NAME]` sections: opened once by the daemon, inherited by the
 //! workers under the same descriptor number. What the options mean is `circus.sockets`'s.
 
-mod section;
-
-pub use section::{SocketConfig, SocketFamily, SocketType};
-
 use super::holder;
+use crate::config::{SocketConfig, SocketFamily, SocketType};
 use serde_json::{Map, Value};
 use socket2::{Domain, Protocol, SockAddr, Socket, Type};
 use std::fmt;
