@@ -198,6 +198,8 @@ fn send(live: &mut Live, name: &str, action: &DaemonAction) -> Result<(), LiveEr
         DaemonAction::Start => start(live, name),
         DaemonAction::Add(addition) => add(live, addition),
         DaemonAction::Replace { new, .. } => {
+            // What the daemon would refuse must be refused before the old watcher is gone.
+            rehearse(live, new)?;
             remove(live, name)?;
             add(live, new)
         }
@@ -224,6 +226,8 @@ fn take_back(
                 set(live, name, changed),
             )
         }
+        // Refused at the rehearsal: the old one is still there.
+        DaemonAction::Replace { .. } if !was_done && exists(live, name) => return Ok(None),
         DaemonAction::Replace { new, old, .. } => {
             // What the daemon has now is the new one, or none.
             let _ = remove(live, &new.name);
@@ -287,6 +291,21 @@ fn not_taken(
         })
         .map(|(key, _)| key.clone())
         .collect())
+}
+
+fn exists(live: &mut Live, name: &str) -> bool {
+    live.observe(name).is_ok_and(|side| side.watcher.is_some())
+}
+
+/// Adds the watcher under another name, not started, and removes it again.
+fn rehearse(live: &mut Live, addition: &Addition) -> Result<(), LiveError> {
+    let rehearsal = Addition {
+        name: format!("{}.rehearsal", addition.name),
+        start: false,
+        ..addition.clone()
+    };
+    add(live, &rehearsal)?;
+    remove(live, &rehearsal.name)
 }
 
 fn numprocesses(count: u64) -> Map<String, Value> {

@@ -132,7 +132,9 @@ impl Desired {
 }
 
 fn explain(error: &OptionError) -> String {
-    error.to_string()
+    // Some reasons begin with the key already.
+    let reason = error.reason.strip_prefix(&format!("{}: ", error.key));
+    format!("{}: {}", error.key, reason.unwrap_or(&error.reason))
 }
 
 fn check_name(name: &str, problems: &mut Vec<String>) {

@@ -9,9 +9,9 @@ use serde_json::{Map, Value};
 use super::apply::Journal;
 use super::desired::{Desired, Request};
 use super::files::{Edited, Files};
-use super::live::Live;
+use super::live::{Live, LiveError};
 use super::observed::{DaemonSide, FileSide, Observed};
-use super::plan::{self, Plan};
+use super::plan::{self, DaemonAction, Plan};
 use super::report::{Diff, Report};
 use super::{accounts, store, verify};
 use crate::options::WatcherOptions;
@@ -115,7 +115,11 @@ fn prepare(
                 error.to_string()
             }
         })?;
-        daemon = Some(connection.observe(&desired.name).map_err(|e| text(&e))?);
+        daemon = Some(
+            connection
+                .observe_at_rest(&desired.name)
+                .map_err(|e| text(&e))?,
+        );
         live = Some(connection);
     }
     if files.is_none() {
@@ -341,9 +345,30 @@ fn execute(run: &mut Prepared, journal: &mut Journal, report: &mut Report) {
         }
         Err(error) => {
             let undone = journal.undo(run.live.as_mut(), &name);
-            refused(report, error.to_string(), &undone, run);
+            let hint = hint(&error, &run.plan).unwrap_or_default();
+            refused(report, format!("{error}{hint}"), &undone, run);
         }
     }
+}
+
+/// What to do when a daemon cannot be told an option at all while it runs (circusd: limits, sockets, priority …).
+fn hint(error: &LiveError, plan: &Plan) -> Option<&'static str> {
+    let LiveError::Refused {
+        command, reason, ..
+    } = error
+    else {
+        return None;
+    };
+    let limits = plan.commands.iter().any(|action| match action {
+        DaemonAction::Add(new) | DaemonAction::Replace { new, .. } => {
+            new.options.keys().any(|key| key.starts_with("rlimit_"))
+        }
+        _ => false,
+    });
+    let cannot = reason.contains("unknown key") || limits && reason.contains("has no len()");
+    (cannot && matches!(command.as_str(), "add" | "set")).then_some(
+        " (this daemon cannot be told that while it runs: give --no-live to change the file alone, then reload it)",
+    )
 }
 
 fn refused(report: &mut Report, error: String, undone: &super::apply::Undone, run: &Prepared) {

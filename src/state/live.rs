@@ -158,6 +158,22 @@ impl Live {
         })
     }
 
+    /// As [`Live::observe`], but waits until the watcher is neither on its way up nor down: what is to be done is not
+    /// known before. After the deadline it is told as it is.
+    pub fn observe_at_rest(&mut self, name: &str) -> Result<DaemonSide, LiveError> {
+        loop {
+            let side = self.observe(name)?;
+            let moving = side
+                .watcher
+                .as_ref()
+                .is_some_and(|watcher| matches!(watcher.status.as_str(), "stopping" | "starting"));
+            if !moving || Instant::now() + BUSY_PAUSE >= self.deadline {
+                return Ok(side);
+            }
+            std::thread::sleep(BUSY_PAUSE);
+        }
+    }
+
     /// The watcher's status: active, starting, stopping, stopped.
     pub fn status(&mut self, name: &str) -> Result<String, LiveError> {
         let reply = self.ask("status", named(name))?;

@@ -406,8 +406,7 @@ fn addition_of(
                     sent.insert(format!("rlimit_{limit}"), limit_value(number));
                 }
             }
-            _ if same(key, Some(value), defaults.get(key)) => {}
-            _ if value.as_object().is_some_and(Map::is_empty) => {}
+            _ if value.is_null() || same(key, Some(value), defaults.get(key)) => {}
             _ => {
                 sent.insert(key.clone(), value.clone());
             }
@@ -522,10 +521,10 @@ fn tell(
         let on_file = file_keys.contains(key);
         let on_daemon = daemon_keys.contains(key);
         let place = match (both_looked_at, on_file, on_daemon) {
-            (true, true, false) => match (key.as_str(), live) {
-                ("watcher", Some(_)) => " (to the file; the daemon had it)",
-                _ => " (in the file; the daemon was right)",
-            },
+            (true, true, false) if key == "watcher" => " (to the file; the daemon had it)",
+            // A watcher that the daemon gets as a whole gets this option with it.
+            (true, true, false) if live.is_none() => "",
+            (true, true, false) => " (in the file; the daemon was right)",
             (true, false, true) => match key.as_str() {
                 "watcher" => " (to the daemon; the file had it)",
                 "status" => "",
