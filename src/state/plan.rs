@@ -128,6 +128,14 @@ pub fn plan(desired: &Desired, target: &WatcherOptions, seen: &Observed) -> Resu
     if let Some(daemon) = &seen.daemon {
         match &daemon.watcher {
             None => {
+                // A later run could not tell whether these are right.
+                let untold = desired.options.iter().find(|wanted| {
+                    wanted.key != "autostart"
+                        && options::spec(&wanted.key).is_some_and(|spec| !spec.listed)
+                });
+                if let (Some(wanted), None) = (untold, &seen.file) {
+                    return Err(not_told(&wanted.key));
+                }
                 plan.commands
                     .push(DaemonAction::Add(Box::new(addition(target, seen, true))));
                 daemon_keys.push("watcher".to_string());
@@ -231,10 +239,7 @@ fn plan_live(
                 keys.push(key);
             }
             None if seen.file.is_none() => {
-                return Err(format!(
-                    "the daemon does not tell the value of {key}, so whether it is right can only be read from the \
-                     file: give --config"
-                ));
+                return Err(not_told(&key));
             }
             None => {}
         }
@@ -293,11 +298,28 @@ fn plan_live(
         });
     }
     let final_count = if counted { count } else { live.numprocesses() };
-    if !running && final_count > 0 && !live.is_on_demand() {
+    let in_the_end = |key: &str| {
+        let wanted = target
+            .get(key)
+            .cloned()
+            .filter(|_| managed(desired, seen).iter().any(|managed| managed == key));
+        wanted.or_else(|| live.get(key))
+    };
+    // Workers that wait for a connection, or are not replaced when they are done, may rightly be gone.
+    let must_run = in_the_end("on_demand") != Some(Value::Bool(true))
+        && in_the_end("respawn") != Some(Value::Bool(false));
+    if !running && final_count > 0 && must_run {
         plan.commands.push(DaemonAction::Start);
         keys.push("status".to_string());
     }
     Ok(keys)
+}
+
+fn not_told(key: &str) -> String {
+    format!(
+        "the daemon does not tell the value of {key}, so whether it is right can only be read from the file: give \
+         --config"
+    )
 }
 
 fn edits(edit: &FileEdit, key: &str) -> bool {
@@ -593,3 +615,7 @@ fn tell(
         }
     }
 }
+
+#[cfg(test)]
+#[path = "plan_tests.rs"]
+mod tests;
