@@ -15,6 +15,7 @@ from circus.exc import CallError
 
 context = zmq.Context.instance()
 handles = {}
+endpoints = {}
 next_handle = [0]
 
 
@@ -43,6 +44,7 @@ def open_socket(kind, endpoint, topics=(), options=None):
     sock.connect(endpoint)
     next_handle[0] += 1
     handles[next_handle[0]] = sock
+    endpoints[next_handle[0]] = endpoint
     return {"handle": next_handle[0]}
 
 
@@ -74,6 +76,49 @@ def request(handle, command, properties, timeout, id=None, cast=False):
         reply = json.loads(sock.recv_multipart()[-1])
         if reply.get("id") == mid:
             return {"reply": reply}
+
+
+def exchange(handle, payload, probe, timeout, grace):
+    """Sends one message as it is and collects what comes back for it.
+
+    With `probe` a `numwatchers` follows at once: when that one is answered (and `grace` seconds have passed, for a
+    daemon that answers some commands out of order) the message was not going to be answered. Without it the first
+    reply is waited for.
+    """
+    sock, mark, replies = handles[handle], "probe-" + uuid.uuid4().hex, []
+    sock.send(base64.b64decode(payload))
+    end = time.monotonic() + timeout
+    if probe:
+        sock.send(json.dumps({"id": mark, "command": "numwatchers"}).encode())
+    while True:
+        left = end - time.monotonic()
+        if probe and left > 0:
+            if not sock.poll(200):
+                poke(endpoints[handle])
+                continue
+        elif left <= 0 or not sock.poll(int(left * 1000) + 1):
+            return {"replies": replies, "probe": False}
+        text = sock.recv_multipart()[-1].decode("utf-8", "replace")
+        if probe and mark in text:
+            if replies or grace <= 0:
+                return {"replies": replies, "probe": True}
+            probe, end = False, time.monotonic() + grace
+            continue
+        if mark in text:
+            continue
+        replies.append(text)
+        if not probe:
+            return {"replies": replies, "probe": True}
+
+
+def poke(endpoint):
+    """Wakes circusd up: after some bad messages it does not look at the waiting ones until somebody else connects."""
+    sock = context.socket(zmq.DEALER)
+    sock.setsockopt(zmq.LINGER, 0)
+    sock.connect(endpoint)
+    sock.send(json.dumps({"id": "poke", "command": "numwatchers"}).encode())
+    sock.poll(500)
+    sock.close(0)
 
 
 def events_until(handle, control, watcher, timeout):
@@ -112,7 +157,7 @@ def ping():
     return {"pyzmq": zmq.__version__}
 
 
-OPERATIONS = {"call": call, "open": open_socket, "send": send, "recv": recv, "request": request,
+OPERATIONS = {"call": call, "open": open_socket, "send": send, "recv": recv, "request": request, "exchange": exchange,
               "events_until": events_until, "close": close, "ping": ping}
 
 for line in sys.stdin:

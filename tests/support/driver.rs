@@ -121,6 +121,29 @@ impl Driver {
             "op": "request", "handle": dealer.0, "command": command, "properties": properties, "timeout": timeout})))
     }
 
+    /// Sends one message as it is and gives the replies to it; none means the daemon did not answer.
+    ///
+    /// For a message that may stay unanswered, `probe` sends a harmless command after it, whose answer (and
+    /// `grace` more seconds) ends the waiting; without `probe` the first reply or `timeout` does.
+    #[track_caller]
+    pub fn exchange(
+        &self,
+        dealer: Handle,
+        payload: &[u8],
+        probe: bool,
+        timeout: f64,
+        grace: f64,
+    ) -> Vec<String> {
+        let answer = self.ask(&json!({
+            "op": "exchange", "handle": dealer.0, "payload": base64(payload), "probe": probe, "timeout": timeout,
+            "grace": grace}));
+        let replies = answer["replies"].as_array().cloned().unwrap_or_default();
+        replies
+            .iter()
+            .map(|r| r.as_str().unwrap_or("").to_string())
+            .collect()
+    }
+
     /// Sends raw frames.
     #[track_caller]
     pub fn send(&self, socket: Handle, frames: &[&[u8]]) {

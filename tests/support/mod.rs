@@ -31,4 +31,4 @@ pub use ports::Port;
 pub use process::{Process, children, descendants, is_alive, kill_tree};
 pub use site::{Daemon, Program, TempSite};
 pub use venv::{Venv, venv};
-pub use wait::{DEADLINE, wait_for, wait_for_within};
+pub use wait::{DEADLINE, deadline, wait_for, wait_for_within};

@@ -6,12 +6,20 @@ use std::time::{Duration, Instant};
 /// be busy with other things; only a failing test ever waits that long.
 pub const DEADLINE: Duration = Duration::from_secs(60);
 
+/// [`DEADLINE`], or what `CIRC_TEST_DEADLINE` says in seconds: who writes a test does not want to wait for its failure.
+pub fn deadline() -> Duration {
+    let set = std::env::var("CIRC_TEST_DEADLINE")
+        .ok()
+        .and_then(|s| s.parse().ok());
+    set.map_or(DEADLINE, Duration::from_secs)
+}
+
 /// Polls `probe` until it gives a value and returns it; after [`DEADLINE`] the test fails, naming `what`.
 #[track_caller]
 pub fn wait_for<T>(what: &str, probe: impl FnMut() -> Option<T>) -> T {
-    match wait_for_within(DEADLINE, probe) {
+    match wait_for_within(deadline(), probe) {
         Some(value) => value,
-        None => panic!("waited {DEADLINE:?} in vain for: {what}"),
+        None => panic!("waited {:?} in vain for: {what}", deadline()),
     }
 }
 

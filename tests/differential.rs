@@ -1,0 +1,83 @@
+//! The real circusd is the referee: both daemons run the same circus.ini, get the same requests, and must give the
+//! same replies and publish the same events. [`table::DIFFERENCES`] holds every difference that is wanted, and why;
+//! an entry that no longer differs fails too.
+
+#[path = "differential/compare.rs"]
+mod compare;
+#[path = "differential/masking.rs"]
+mod masking;
+#[path = "differential/run.rs"]
+mod run;
+#[path = "differential/scenarios.rs"]
+mod scenarios;
+mod support;
+#[path = "differential/table.rs"]
+mod table;
+
+use support::Program;
+
+/// Plays a scenario against circusd and circ, and fails on every difference that the table does not name.
+#[track_caller]
+fn agree(scenario: &str) {
+    let scenario = scenarios::named(scenario);
+    let [circus, circ] = run::play(&scenario, [Program::Circusd, Program::Circ]);
+    let problems = compare::unexpected(scenario.name, &circus, &circ, table::DIFFERENCES);
+    assert!(
+        problems.is_empty(),
+        "{}: {} of {} steps are not as they should be:\n\n{}",
+        scenario.name,
+        problems.len(),
+        circus.len(),
+        problems.join("\n\n")
+    );
+}
+
+/// Two circusd must agree with each other, or the comparison above would prove nothing.
+#[track_caller]
+fn referee_is_steady(scenario: &str) {
+    let scenario = scenarios::named(scenario);
+    let [one, other] = run::play(&scenario, [Program::Circusd, Program::Circusd]);
+    let problems = compare::unexpected(scenario.name, &one, &other, &[]);
+    assert!(
+        problems.is_empty(),
+        "{}: circusd differs from itself:\n\n{}",
+        scenario.name,
+        problems.join("\n\n")
+    );
+}
+
+macro_rules! scenarios {
+    ($($name:ident),* $(,)?) => {
+        mod circ_agrees_with_circusd {
+            $(#[test] #[ignore = "circ daemon does not answer yet"] fn $name() { super::agree(stringify!($name)); })*
+        }
+        mod circusd_agrees_with_itself {
+            $(#[test] fn $name() { super::referee_is_steady(stringify!($name)); })*
+        }
+        /// Every scenario has its tests, and together they send over a hundred requests.
+        #[test]
+        fn every_scenario_is_played() {
+            let played = [$(stringify!($name)),*];
+            let written: Vec<&str> = scenarios::all().iter().map(|s| s.name).collect();
+            assert_eq!(written, played);
+            let requests: usize = scenarios::all().iter().map(|s| s.steps.len()).sum();
+            assert!(requests > 100, "only {requests} requests");
+            table::check(&scenarios::all());
+        }
+    };
+}
+
+scenarios!(
+    questions,
+    malformed,
+    counts,
+    start_and_stop,
+    restarts,
+    reloads,
+    signals,
+    kills,
+    adding,
+    setting,
+    configuration,
+    quitting
+);
