@@ -517,10 +517,9 @@ fn events_look_the_same() {
         }
         seen.iter().all(|seen| !seen.is_empty()).then_some(())
     });
-    for (child, lines) in &mut followers {
+    for (child, _) in &mut followers {
         let _ = child.kill();
         let _ = child.wait();
-        drop(lines.try_iter());
     }
     let shapes = seen.map(|lines| {
         let mut shapes: Vec<String> = lines.iter().map(|line| numbers_masked(line)).collect();
