@@ -1,13 +1,19 @@
 //! The imperative shell: carries out what the core decides, and tells it what the kernel says.
 
 pub mod accounts;
+mod control;
 pub mod detach;
 pub mod endpoint;
 pub mod holder;
+mod launch;
 pub mod log;
 pub mod pidfile;
 pub mod publisher;
+mod reload;
 pub mod router;
+mod sampling;
+mod shell;
 pub mod sockets;
 pub mod spawn;
+pub mod start;
 pub mod zmtp;

@@ -87,6 +87,11 @@ impl ListenSocket {
         &self.config.name
     }
 
+    /// The section it was opened from.
+    pub fn config(&self) -> &SocketConfig {
+        &self.config
+    }
+
     /// The descriptor, the same number here and in the workers; at least 3.
     pub fn fd(&self) -> RawFd {
         self.socket.as_raw_fd()

@@ -413,6 +413,18 @@ fn restore_signals(mask: u64) {
     };
 }
 
+/// Sends a signal of any number, real-time signals included (which nix's enumeration does not have).
+///
+/// # Errors
+/// What kill(2) says.
+pub fn send_signal(pid: i32, signum: i32) -> io::Result<()> {
+    // SAFETY: kill takes two numbers and touches no memory of ours.
+    match unsafe { libc::kill(pid, signum) } {
+        0 => Ok(()),
+        _ => Err(io::Error::last_os_error()),
+    }
+}
+
 /// Which of the two processes returned from [`fork_detach`].
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum ForkSide {

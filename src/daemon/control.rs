@@ -1,0 +1,538 @@
+//! Requests of clients: queries are answered from the core at once, commands are given to it.
+
+use super::accounts;
+use super::router::{Call, Client, Content};
+use super::shell::{Shape, Shell, Then, Waiting, send, wall_clock};
+use super::spawn;
+use crate::options::{Map, Value};
+use crate::stats;
+use crate::supervisor::{self, Input, Pid, View};
+use crate::wire::command::{Command, GLOBAL_OPTIONS};
+use crate::wire::matching::{Match, Selection};
+use crate::wire::reply::{self, Errno};
+use crate::wire::request::{Request, parse_request};
+use serde_json::json;
+
+/// A query that cannot be answered.
+struct Trouble {
+    errno: Errno,
+    reason: String,
+}
+
+impl Trouble {
+    fn message(reason: impl Into<String>) -> Trouble {
+        Trouble {
+            errno: Errno::Message,
+            reason: reason.into(),
+        }
+    }
+    fn command(reason: impl Into<String>) -> Trouble {
+        Trouble {
+            errno: Errno::Command,
+            reason: reason.into(),
+        }
+    }
+}
+
+type Answer = Result<Map<String, Value>, Trouble>;
+
+fn one(key: &str, value: impl Into<Value>) -> Map<String, Value> {
+    Map::from_iter([(key.to_string(), value.into())])
+}
+
+impl Shell {
+    /// Takes one message from a client.
+    pub(super) fn call(&mut self, call: Call) {
+        let Call { content, client } = call;
+        let request = match content {
+            Content::Unusable(reason) => {
+                let errno = Errno::InvalidJson;
+                send(
+                    &client,
+                    &reply::error(&Value::Null, wall_clock(), errno, &reason),
+                );
+                return;
+            }
+            Content::Request(bytes) => parse_request(&bytes),
+        };
+        match request {
+            Ok(request) => self.request(client, request),
+            Err(rejection) => {
+                if !rejection.cast {
+                    let reply = reply::error(
+                        &rejection.id,
+                        wall_clock(),
+                        rejection.errno,
+                        &rejection.reason,
+                    );
+                    send(&client, &reply);
+                }
+            }
+        }
+    }
+
+    fn request(&mut self, client: Client, request: Request) {
+        let Request {
+            id,
+            cast,
+            waiting,
+            command,
+        } = request;
+        let reply_to = (!cast).then_some((client, id));
+        let answer = match command {
+            Command::Stats { name, process, .. } => match self.stats_jobs(name, process) {
+                Ok(work) => {
+                    if let Some((client, id)) = reply_to {
+                        self.sampling.ask(work, client, id);
+                    }
+                    return;
+                }
+                Err(trouble) => Err(trouble),
+            },
+            Command::Dstats => {
+                if let Some((client, id)) = reply_to {
+                    self.sampling.ask(super::sampling::Work::Daemon, client, id);
+                }
+                return;
+            }
+            Command::ReloadConfig => {
+                self.reload_config(reply_to, waiting);
+                return;
+            }
+            Command::Signal {
+                name,
+                signum,
+                pid,
+                childpid,
+                children,
+                recursive,
+            } => self.signal(&name, signum, pid, childpid, children, recursive),
+            other => match self.query(&other) {
+                Some(answer) => answer,
+                None => match self.order(other) {
+                    Ok((command, shape, then)) => {
+                        self.give(reply_to, waiting, command, shape, then);
+                        return;
+                    }
+                    Err(trouble) => Err(trouble),
+                },
+            },
+        };
+        if let Some((client, id)) = reply_to {
+            let time = wall_clock();
+            let reply = match answer {
+                Ok(properties) => reply::ok(&id, time, properties),
+                Err(trouble) => reply::error(&id, time, trouble.errno, &trouble.reason),
+            };
+            send(&client, &reply);
+        }
+    }
+
+    /// Gives the core a client's command and answers at once if the client does not wait.
+    fn give(
+        &mut self,
+        client: Option<(Client, Value)>,
+        patient: bool,
+        command: supervisor::Command,
+        shape: Shape,
+        then: Then,
+    ) {
+        let ticket = self.number();
+        let then = match then {
+            Then::StartAfresh { .. } => Then::StartAfresh { patient },
+            other => other,
+        };
+        // the answer to a fresh start comes once the watchers run again, not when they have stopped
+        let patient_here = patient && !matches!(then, Then::StartAfresh { .. });
+        self.waiting.insert(
+            ticket,
+            Waiting {
+                client: client.clone(),
+                patient: patient_here,
+                shape,
+                then,
+            },
+        );
+        let outer = self.asking.replace((ticket, false));
+        self.step(Input::Command { ticket, command });
+        let refused = self.asking.is_some_and(|(_, refused)| refused);
+        self.asking = outer;
+        if !patient
+            && !refused
+            && let Some((client, id)) = client
+        {
+            send(&client, &reply::ok(&id, wall_clock(), Map::new()));
+        }
+    }
+
+    fn view(&self, name: &str) -> Result<View<'_>, Trouble> {
+        self.core
+            .watcher(name)
+            .ok_or_else(|| Trouble::message(format!("program {name} not found")))
+    }
+
+    /// Answers what only looks; `None` for what does something.
+    fn query(&self, command: &Command) -> Option<Answer> {
+        Some(match command {
+            Command::List { name: None } => {
+                let mut names: Vec<String> = self
+                    .core
+                    .watchers()
+                    .map(|watcher| watcher.options().name.to_lowercase())
+                    .collect();
+                names.sort();
+                Ok(one("watchers", names))
+            }
+            Command::List { name: Some(name) } => self.view(name).map(|watcher| {
+                let pids: Vec<Pid> = watcher.workers().iter().map(|w| w.pid).collect();
+                one("pids", pids)
+            }),
+            Command::Status { name: None } => {
+                let statuses: Map<String, Value> = self
+                    .core
+                    .watchers()
+                    .map(|w| (w.options().name.clone(), w.status().as_str().into()))
+                    .collect();
+                Ok(one("statuses", statuses))
+            }
+            Command::Status { name: Some(name) } => self.view(name).map(|watcher| {
+                let mut status = one("status", watcher.status().as_str());
+                if let Some(trouble) = watcher.trouble() {
+                    status.insert("trouble".to_string(), trouble.into());
+                }
+                status
+            }),
+            Command::NumProcesses { name: None } => {
+                let all: usize = self.core.watchers().map(|w| w.workers().len()).sum();
+                Ok(one("numprocesses", all))
+            }
+            Command::NumProcesses { name: Some(name) } => self.view(name).map(|watcher| {
+                let mut answer = one("numprocesses", watcher.workers().len());
+                answer.insert("watcher_name".to_string(), name.as_str().into());
+                answer
+            }),
+            Command::NumWatchers => Ok(one("numwatchers", self.core.watchers().count())),
+            Command::Options { name } => self
+                .view(name)
+                .map(|watcher| one("options", watcher.options().listed())),
+            Command::Get { name, keys } => self.view(name).and_then(|watcher| {
+                let mut values = Map::new();
+                for key in keys {
+                    let value = watcher
+                        .options()
+                        .get(key)
+                        .ok_or_else(|| Trouble::message(format!("'{key}' option not found")))?;
+                    values.insert(key.clone(), value.clone());
+                }
+                Ok(one("options", values))
+            }),
+            Command::GlobalOptions { option } => {
+                let wanted: Vec<&str> = match option {
+                    Some(option) => vec![option.as_str()],
+                    None => GLOBAL_OPTIONS.to_vec(),
+                };
+                let values: Map<String, Value> = wanted
+                    .into_iter()
+                    .map(|key| (key.to_string(), self.global_option(key)))
+                    .collect();
+                Ok(one("options", values))
+            }
+            Command::ListSockets => {
+                let mut sockets: Vec<&super::sockets::ListenSocket> =
+                    self.sockets.values().collect();
+                sockets.sort_by_key(|socket| socket.fd());
+                let infos: Vec<Value> = sockets
+                    .into_iter()
+                    .map(|socket| Value::Object(socket.info()))
+                    .collect();
+                Ok(one("sockets", infos))
+            }
+            Command::Ipython => {
+                let mut answer = one("shell", false);
+                answer.insert("msg".to_string(), "circ has no Python inside".into());
+                Ok(answer)
+            }
+            Command::Listen => Err(Trouble::message("invalid message. use a pub/sub socket")),
+            Command::Incr { name, .. } | Command::Decr { name, .. } => match self.view(name) {
+                Ok(watcher) if watcher.options().singleton() => {
+                    let mut answer = one("numprocesses", watcher.options().numprocesses());
+                    answer.insert("singleton".to_string(), true.into());
+                    Ok(answer)
+                }
+                Ok(_) => return None,
+                Err(trouble) => Err(trouble),
+            },
+            _ => return None,
+        })
+    }
+
+    fn global_option(&self, key: &str) -> Value {
+        let circus = &self.config.circus;
+        match key {
+            "endpoint" => json!(circus.endpoint),
+            "stats_endpoint" => json!(circus.stats_endpoint),
+            "pubsub_endpoint" => json!(circus.pubsub_endpoint),
+            "check_delay" => json!(circus.check_delay),
+            "multicast_endpoint" => json!(circus.multicast_endpoint),
+            _ => Value::Null,
+        }
+    }
+
+    /// Translates what does something into the core's words.
+    fn order(&self, command: Command) -> Result<(supervisor::Command, Shape, Then), Trouble> {
+        use supervisor::Command as Order;
+        let order = match command {
+            Command::Add {
+                name,
+                cmd,
+                args,
+                options,
+                start,
+            } => {
+                self.check_owner(&options)?;
+                let environ: Vec<(String, String)> = self
+                    .environ
+                    .iter()
+                    .map(|(name, value)| (name.clone(), value.clone()))
+                    .collect();
+                let cwd = self.cwd.to_string_lossy();
+                let options = crate::options::WatcherOptions::from_add(
+                    &name, &cmd, &args, &options, &environ, &cwd,
+                )
+                .map_err(|error| Trouble::command(error.to_string()))?;
+                if name.is_empty() {
+                    return Err(Trouble::message("command name shouldn't be empty"));
+                }
+                let options = Box::new(options);
+                return Ok((Order::Add { options, start }, Shape::Bare, Then::Nothing));
+            }
+            Command::Rm { name, nostop } => Order::Remove { name, nostop },
+            Command::Incr { name, nb } => {
+                return Ok((
+                    Order::Count { name, change: nb },
+                    Shape::Bare,
+                    Then::Nothing,
+                ));
+            }
+            Command::Decr { name, nb } => {
+                let change = nb.saturating_neg();
+                return Ok((Order::Count { name, change }, Shape::Bare, Then::Nothing));
+            }
+            Command::Set { name, options } => {
+                self.view(&name)?;
+                Order::Set {
+                    name,
+                    changes: resolve_accounts(options)?,
+                }
+            }
+            Command::Kill {
+                name,
+                pid,
+                signum,
+                graceful_timeout,
+            } => {
+                self.view(&name)?;
+                Order::Kill {
+                    name,
+                    pid,
+                    signum,
+                    graceful_timeout,
+                }
+            }
+            Command::Reload {
+                name: Some(name),
+                graceful,
+                sequential,
+            } => {
+                let order = Order::Reload {
+                    name,
+                    graceful,
+                    sequential,
+                };
+                return Ok((order, Shape::Info, Then::Nothing));
+            }
+            Command::Reload {
+                name: None,
+                graceful,
+                sequential,
+            } => Order::ReloadMany {
+                names: self.names(),
+                graceful,
+                sequential,
+            },
+            Command::Start(selection) => match self.select(&selection)? {
+                Chosen::One(name) => return Ok((Order::Start(name), Shape::Info, Then::Nothing)),
+                Chosen::Several(names) | Chosen::All(names) => Order::StartMany(names),
+            },
+            Command::Stop(selection) => match self.select(&selection)? {
+                Chosen::One(name) => return Ok((Order::Stop(name), Shape::Info, Then::Nothing)),
+                Chosen::Several(names) | Chosen::All(names) => Order::StopMany(names),
+            },
+            Command::Restart(selection) => match self.select(&selection)? {
+                Chosen::One(name) => return Ok((Order::Restart(name), Shape::Info, Then::Nothing)),
+                Chosen::Several(names) => Order::RestartMany(names),
+                Chosen::All(names) => {
+                    let then = Then::StartAfresh { patient: false };
+                    return Ok((Order::StopMany(names), Shape::Plain, then));
+                }
+            },
+            Command::Quit => return Ok((Order::Close, Shape::Plain, Then::Exit)),
+            other => {
+                return Err(Trouble::command(format!("{other:?} is not a command here")));
+            }
+        };
+        Ok((order, Shape::Plain, Then::Nothing))
+    }
+
+    /// With endpoint_owner on an ipc endpoint, watchers may be added for that user only.
+    fn check_owner(&self, options: &Map<String, Value>) -> Result<(), Trouble> {
+        let circus = &self.config.circus;
+        match &circus.endpoint_owner {
+            Some(owner) if circus.endpoint.starts_with("ipc://") => {
+                if options.get("uid").and_then(Value::as_str) == Some(owner) {
+                    Ok(())
+                } else {
+                    Err(Trouble::message("uid does not match endpoint_owner"))
+                }
+            }
+            _ => Ok(()),
+        }
+    }
+
+    fn select(&self, selection: &Selection) -> Result<Chosen, Trouble> {
+        let Some(given) = &selection.name else {
+            return Ok(Chosen::All(self.names()));
+        };
+        if selection.matching == Match::Simple {
+            return Ok(Chosen::One(self.view(given)?.options().name.clone()));
+        }
+        let matcher = selection.matcher().map_err(Trouble::message)?;
+        let mut names: Vec<String> = self.names();
+        names.retain(|name| matcher.matches(&name.to_lowercase()));
+        match names.len() {
+            0 => Err(Trouble::message(format!("program {given} not found"))),
+            1 => Ok(Chosen::One(names.remove(0))),
+            _ => Ok(Chosen::Several(names)),
+        }
+    }
+
+    fn signal(
+        &self,
+        name: &str,
+        signum: i32,
+        pid: Option<Pid>,
+        child: Option<Pid>,
+        children: bool,
+        recursive: bool,
+    ) -> Answer {
+        let watcher = self.view(name)?;
+        if !(1..=64).contains(&signum) {
+            return Err(Trouble::message("signal invalid"));
+        }
+        let own: Vec<Pid> = watcher.workers().iter().map(|w| w.pid).collect();
+        let targets = match pid {
+            Some(pid) if own.contains(&pid) => vec![pid],
+            Some(pid) => {
+                return Err(Trouble::message(format!(
+                    "process {pid} not found in '{name}'"
+                )));
+            }
+            None => own,
+        };
+        for target in targets {
+            let receivers = match child {
+                Some(child) if stats::descendants(&[target], false).contains(&child) => vec![child],
+                Some(child) => {
+                    let reason = format!("process {child} is no child of {target}");
+                    return Err(Trouble::message(reason));
+                }
+                None if children => stats::descendants(&[target], false),
+                None if recursive => {
+                    let mut all = vec![target];
+                    all.extend(stats::descendants(&[target], true));
+                    all
+                }
+                None => vec![target],
+            };
+            for receiver in receivers {
+                match spawn::send_signal(receiver, signum) {
+                    Ok(()) => {}
+                    // it has just exited, as it may at any time
+                    Err(error) if error.raw_os_error() == Some(nix::libc::ESRCH) => {}
+                    Err(error) => {
+                        let errno = Errno::Os;
+                        let reason =
+                            format!("cannot send signal {signum} to process {receiver}: {error}");
+                        return Err(Trouble { errno, reason });
+                    }
+                }
+            }
+        }
+        Ok(Map::new())
+    }
+
+    /// Which workers a `stats` request is about.
+    fn stats_jobs(
+        &self,
+        name: Option<String>,
+        process: Option<Pid>,
+    ) -> Result<super::sampling::Work, Trouble> {
+        use super::sampling::{Work, Worker};
+        let workers = |view: &View<'_>| -> Vec<Worker> {
+            view.workers()
+                .iter()
+                .map(|w| Worker {
+                    pid: w.pid,
+                    wid: w.wid,
+                    started: self.births.get(&w.pid).copied().unwrap_or(0.0),
+                })
+                .collect()
+        };
+        let Some(name) = name else {
+            let all = self
+                .core
+                .watchers()
+                .map(|view| (view.options().name.clone(), workers(&view)))
+                .collect();
+            return Ok(Work::All(all));
+        };
+        let watcher = self.view(&name)?;
+        let mut workers = workers(&watcher);
+        match process {
+            None => Ok(Work::Watcher(name, workers)),
+            Some(pid) => {
+                workers.retain(|w| w.pid == pid);
+                match workers.pop() {
+                    Some(worker) => Ok(Work::Process(worker)),
+                    None => Err(Trouble::message(format!(
+                        "process {pid} not found in '{name}'"
+                    ))),
+                }
+            }
+        }
+    }
+}
+
+enum Chosen {
+    All(Vec<String>),
+    One(String),
+    Several(Vec<String>),
+}
+
+/// `set` turns users and groups into numbers, and refuses those that do not exist.
+fn resolve_accounts(options: Map<String, Value>) -> Result<Vec<(String, Value)>, Trouble> {
+    options
+        .into_iter()
+        .map(|(key, value)| {
+            let value = match key.as_str() {
+                "uid" => accounts::to_uid(&value).map(Value::from),
+                "gid" => accounts::to_gid(&value).map(Value::from),
+                _ => Ok(value),
+            };
+            match value {
+                Ok(value) => Ok((key, value)),
+                Err(error) => Err(Trouble::command(error.to_string())),
+            }
+        })
+        .collect()
+}

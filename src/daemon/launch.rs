@@ -1,0 +1,196 @@
+//! From a watcher's options to a running worker.
+
+use super::accounts::{self, Credentials};
+use super::sockets::ListenSocket;
+use super::spawn::{self, SpawnSpec, Stdio};
+use crate::config::{names_socket, worker_argv};
+use crate::options::{Map, Value, WatcherOptions};
+use crate::supervisor::{Pid, WatcherId, Wid};
+use std::collections::{BTreeMap, HashMap, HashSet};
+use std::ffi::OsString;
+use std::fs::File;
+use std::os::fd::{AsRawFd, OwnedFd};
+
+/// What does not change from one worker of a watcher to the next.
+struct Prepared {
+    options: WatcherOptions,
+    env: Vec<(OsString, OsString)>,
+    credentials: Credentials,
+    rlimits: Vec<(u32, u64)>,
+}
+
+/// Starts workers, and remembers what was worked out for each watcher.
+#[derive(Default)]
+pub struct Launcher {
+    prepared: HashMap<WatcherId, Prepared>,
+    warned: HashSet<(WatcherId, String)>,
+}
+
+impl Launcher {
+    /// Starts one worker.
+    ///
+    /// # Errors
+    /// A sentence for the user that says what failed and why.
+    pub fn launch(
+        &mut self,
+        id: WatcherId,
+        options: &WatcherOptions,
+        wid: Wid,
+        sockets: &BTreeMap<String, ListenSocket>,
+    ) -> Result<Pid, String> {
+        if self
+            .prepared
+            .get(&id)
+            .is_none_or(|prepared| prepared.options != *options)
+        {
+            self.prepared.insert(id, prepare(options)?);
+        }
+        let (own_sockets, numbers) = socket_numbers(options, sockets)?;
+        let command = worker_argv(options, wid, &numbers)?;
+        for warning in command.warnings {
+            if self.warned.insert((id, warning.clone())) {
+                tracing::warn!("{}: {warning}", options.name);
+            }
+        }
+        let Some(prepared) = self.prepared.get(&id) else {
+            return Err("the watcher is gone".to_string());
+        };
+        let stdin = stdin(options, sockets)?;
+        let (stdout, _out_file) = output(
+            options.stdout_stream(),
+            options.close_child_stdout(),
+            "stdout_stream",
+        )?;
+        let (stderr, _err_file) = output(
+            options.stderr_stream(),
+            options.close_child_stderr(),
+            "stderr_stream",
+        )?;
+        let executable = options.executable();
+        let spec = SpawnSpec {
+            argv: command.argv.into_iter().map(OsString::from).collect(),
+            executable: (!executable.is_empty()).then(|| executable.into()),
+            working_dir: match options.working_dir() {
+                "" => None,
+                directory => Some(directory.into()),
+            },
+            env: prepared.env.clone(),
+            uid: prepared.credentials.uid,
+            gid: prepared.credentials.gid,
+            groups: prepared.credentials.groups.clone(),
+            rlimits: prepared.rlimits.clone(),
+            stdin,
+            stdout,
+            stderr,
+            keep_fds: if options.use_sockets() {
+                numbers.values().copied().collect()
+            } else {
+                Vec::new()
+            },
+            umask: None,
+        };
+        let pid = spawn::spawn(&spec).map_err(|error| error.to_string())?;
+        drop(own_sockets);
+        Ok(pid)
+    }
+
+    /// Drops what was kept for a watcher that is gone.
+    pub fn forget(&mut self, id: WatcherId) {
+        self.prepared.remove(&id);
+        self.warned.retain(|(warned, _)| *warned != id);
+    }
+}
+
+fn prepare(options: &WatcherOptions) -> Result<Prepared, String> {
+    let credentials = accounts::credentials(Some(options.uid()), Some(options.gid()))
+        .map_err(|error| error.to_string())?;
+    let env = options
+        .env()
+        .into_iter()
+        .flatten()
+        .map(|(name, value)| {
+            let text = value
+                .as_str()
+                .map_or_else(|| value.to_string(), str::to_string);
+            (OsString::from(name), OsString::from(text))
+        })
+        .collect();
+    let mut rlimits = Vec::new();
+    for (name, value) in options.rlimits() {
+        let resource = spawn::rlimit_resource(&name)
+            .ok_or_else(|| format!("rlimit_{name}: this system has no such limit"))?;
+        let limit = match value.as_i64() {
+            Some(-1) | None => spawn::RLIM_INFINITY,
+            Some(number) => u64::try_from(number)
+                .map_err(|_| format!("rlimit_{name}: {number} is not a limit"))?,
+        };
+        rlimits.push((resource, limit));
+    }
+    Ok(Prepared {
+        options: options.clone(),
+        env,
+        credentials,
+        rlimits,
+    })
+}
+
+/// The descriptor of every socket for this worker, and those that were bound for it alone (so_reuseport).
+fn socket_numbers(
+    options: &WatcherOptions,
+    sockets: &BTreeMap<String, ListenSocket>,
+) -> Result<(Vec<OwnedFd>, BTreeMap<String, i32>), String> {
+    let mut own = Vec::new();
+    let mut numbers = BTreeMap::new();
+    for (name, socket) in sockets {
+        let mut number = socket.fd();
+        if socket.reuses_port() && names_socket(options, name) {
+            let bound = socket.bind_reuseport().map_err(|error| error.to_string())?;
+            number = bound.as_raw_fd();
+            own.push(bound);
+        }
+        numbers.insert(name.clone(), number);
+    }
+    Ok((own, numbers))
+}
+
+fn stdin(
+    options: &WatcherOptions,
+    sockets: &BTreeMap<String, ListenSocket>,
+) -> Result<Stdio, String> {
+    let name = options.stdin_socket();
+    if !name.is_empty() {
+        return sockets
+            .get(&name.to_lowercase())
+            .map(|socket| Stdio::Fd(socket.fd()))
+            .ok_or_else(|| {
+                format!("stdin_socket '{name}' does not exist; add a [socket:{name}] section")
+            });
+    }
+    Ok(if options.close_child_stdin() {
+        Stdio::Null
+    } else {
+        Stdio::Inherit
+    })
+}
+
+/// Where an output goes. A file is opened for appending and handed to the worker itself; rotation, time stamps and the
+/// other stream classes are not here yet.
+fn output(
+    stream: Option<&Map<String, Value>>,
+    close: bool,
+    key: &str,
+) -> Result<(Stdio, Option<File>), String> {
+    if close {
+        return Ok((Stdio::Null, None));
+    }
+    let text = |name: &str| stream.and_then(|map| map.get(name)).and_then(Value::as_str);
+    let Some(filename) = text("filename") else {
+        return Ok((Stdio::Inherit, None));
+    };
+    let file = File::options()
+        .append(true)
+        .create(true)
+        .open(filename)
+        .map_err(|error| format!("cannot open {filename} ({key}.filename): {error}"))?;
+    Ok((Stdio::Fd(file.as_raw_fd()), Some(file)))
+}

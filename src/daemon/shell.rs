@@ -1,0 +1,417 @@
+//! The daemon while it runs: one loop that takes what the kernel and the clients say, feeds the core, and carries out
+//! its effects. Nothing in here waits for a disk, a client or a worker; `/proc` is read by a thread of its own.
+
+use super::launch::Launcher;
+use super::publisher::Publisher;
+use super::reload::Gathering;
+use super::router::{Call, Client, Router};
+use super::sampling::Sampling;
+use super::sockets::ListenSocket;
+use super::spawn;
+use crate::config::Config;
+use crate::options::{Map, Value};
+use crate::stats;
+use crate::supervisor::{
+    self, Command, Effect, Input, Level, Outcome, Pid, Refusal, Scope, SpawnId, Supervisor, Ticket,
+    Time, WatcherId, Wid,
+};
+use crate::wire::event;
+use crate::wire::reply::{self, Errno};
+use nix::sys::signal::{self, Signal};
+use nix::sys::wait::{WaitPidFlag, WaitStatus, waitpid};
+use std::collections::{BTreeMap, HashMap, VecDeque};
+use std::io;
+use std::path::PathBuf;
+use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
+use tokio::signal::unix::{SignalKind, signal as listen};
+use tokio::sync::mpsc;
+
+/// How long the last replies and events may take to leave when the daemon ends.
+const FAREWELL: Duration = Duration::from_millis(500);
+
+/// Who is told about the outcome of a command, and in which shape.
+pub(super) struct Waiting {
+    /// Who; nobody for what the daemon itself asks for.
+    pub client: Option<(Client, Value)>,
+    /// The client waits for the outcome. Otherwise it hears at once that the command was taken, unless it is refused.
+    pub patient: bool,
+    /// How the outcome is told.
+    pub shape: Shape,
+    /// What follows in the daemon.
+    pub then: Then,
+}
+
+/// The shape of a reply to a client that has waited.
+#[derive(Debug, Clone, Copy, PartialEq)]
+pub(super) enum Shape {
+    /// Nothing but ok.
+    Plain,
+    /// Under the key `info`.
+    Info,
+    /// At the top level.
+    Bare,
+}
+
+/// What the daemon does once a command is done.
+pub(super) enum Then {
+    /// Nothing.
+    Nothing,
+    /// It ends.
+    Exit,
+    /// All watchers have stopped: read the configuration anew and start them.
+    StartAfresh { patient: bool },
+    /// One part of a larger command is done.
+    Part(u64),
+}
+
+/// The running daemon.
+pub struct Shell {
+    pub(super) core: Supervisor,
+    pub(super) config: Config,
+    pub(super) config_path: PathBuf,
+    pub(super) environ: BTreeMap<String, String>,
+    pub(super) cwd: PathBuf,
+    pub(super) sockets: BTreeMap<String, ListenSocket>,
+    pub(super) router: Router,
+    pub(super) publisher: Publisher,
+    pub(super) sampling: Sampling,
+    pub(super) launcher: Launcher,
+    pub(super) spawns: VecDeque<(SpawnId, WatcherId, Wid)>,
+    pub(super) waiting: HashMap<Ticket, Waiting>,
+    pub(super) gatherings: HashMap<u64, Gathering>,
+    pub(super) next_number: u64,
+    /// When each worker was started, in seconds since the epoch.
+    pub(super) births: HashMap<Pid, f64>,
+    /// The ticket whose command is being given to the core right now, and whether it was refused there.
+    pub(super) asking: Option<(Ticket, bool)>,
+    pub(super) clock: Instant,
+    pub(super) done: bool,
+}
+
+/// Seconds since the epoch, as circus tells the time.
+pub(super) fn wall_clock() -> f64 {
+    SystemTime::now()
+        .duration_since(UNIX_EPOCH)
+        .map_or(0.0, |since| since.as_secs_f64())
+}
+
+impl Shell {
+    /// Runs until the daemon is asked to end and everything has stopped.
+    ///
+    /// # Errors
+    /// The signals of the process cannot be listened to.
+    pub async fn run(&mut self, mut calls: mpsc::Receiver<Call>) -> io::Result<()> {
+        let mut term = listen(SignalKind::terminate())?;
+        let mut int = listen(SignalKind::interrupt())?;
+        let mut quit = listen(SignalKind::quit())?;
+        let mut hup = listen(SignalKind::hangup())?;
+        let mut child = listen(SignalKind::child())?;
+        self.start_all();
+        while !self.done {
+            let deadline = self.core.deadline();
+            let sleep = deadline.map(|time| self.clock + Duration::from_micros(time.0));
+            tokio::select! {
+                biased;
+                _ = term.recv() => self.exit("SIGTERM"),
+                _ = int.recv() => self.exit("SIGINT"),
+                _ = quit.recv() => self.exit("SIGQUIT"),
+                _ = hup.recv() => {
+                    tracing::info!("got SIGHUP, reading the configuration again");
+                    self.reload_config(None, false);
+                }
+                _ = child.recv() => self.reap(),
+                Some(call) = calls.recv() => {
+                    self.call(call);
+                    // a client that never stops asking must not keep workers from being started
+                    self.spawn_next();
+                }
+                () = until(sleep), if sleep.is_some() => self.step(Input::Tick),
+                () = std::future::ready(()), if !self.spawns.is_empty() => self.spawn_next(),
+            }
+        }
+        self.farewell().await;
+        Ok(())
+    }
+
+    fn start_all(&mut self) {
+        let names = self.names();
+        self.ask(Command::StartMany(names), Then::Nothing);
+    }
+
+    pub(super) fn names(&self) -> Vec<String> {
+        self.core
+            .watchers()
+            .map(|watcher| watcher.options().name.clone())
+            .collect()
+    }
+
+    /// What is on its way to clients gets a moment to leave.
+    async fn farewell(&self) {
+        let end = Instant::now() + FAREWELL;
+        while Instant::now() < end && self.router.unsent() + self.publisher.waiting() > 0 {
+            tokio::time::sleep(Duration::from_millis(2)).await;
+        }
+        // the connection tasks have given their bytes to the kernel; let them close in order
+        tokio::task::yield_now().await;
+    }
+
+    fn exit(&mut self, why: &str) {
+        if self.core.closing() {
+            tracing::info!("got {why} while stopping");
+            return;
+        }
+        tracing::info!("got {why}, stopping");
+        self.ask(Command::Close, Then::Exit);
+    }
+
+    pub(super) fn now(&self) -> Time {
+        let micros = self.clock.elapsed().as_micros();
+        Time(u64::try_from(micros).unwrap_or(u64::MAX - 1))
+    }
+
+    pub(super) fn number(&mut self) -> u64 {
+        self.next_number += 1;
+        self.next_number
+    }
+
+    /// Gives the core a command that no client has sent.
+    pub(super) fn ask(&mut self, command: Command, then: Then) {
+        let ticket = self.number();
+        self.waiting.insert(
+            ticket,
+            Waiting {
+                client: None,
+                patient: false,
+                shape: Shape::Plain,
+                then,
+            },
+        );
+        self.step(Input::Command { ticket, command });
+    }
+
+    pub(super) fn step(&mut self, input: Input) {
+        let effects = self.core.step(self.now(), input);
+        for effect in effects {
+            self.perform(effect);
+        }
+    }
+
+    fn perform(&mut self, effect: Effect) {
+        match effect {
+            Effect::Spawn {
+                spawn,
+                watcher,
+                wid,
+            } => self.spawns.push_back((spawn, watcher, wid)),
+            Effect::Signal {
+                watcher,
+                pid,
+                signum,
+                scope,
+                announce,
+            } => {
+                let below = match scope {
+                    Scope::Worker => Vec::new(),
+                    Scope::Tree => stats::descendants(&[pid], true),
+                };
+                for target in std::iter::once(pid).chain(below) {
+                    let sent = send_signal(target, signum);
+                    if sent && announce {
+                        self.publish_kill(watcher, target);
+                    }
+                }
+            }
+            Effect::Sweep { pid } => {
+                if self.core.owner(pid).is_none() {
+                    // no such group: nothing was left
+                    let _ = signal::killpg(nix::unistd::Pid::from_raw(pid), Signal::SIGKILL);
+                }
+            }
+            Effect::Release { pid } => {
+                self.births.remove(&pid);
+                tracing::info!("process {pid} goes on without a watcher");
+            }
+            Effect::Reply { ticket, outcome } => self.answered(ticket, outcome),
+            Effect::Publish { name, event } => self.publish(&name, event),
+            Effect::Log { level, text } => match level {
+                Level::Info => tracing::info!("{text}"),
+                Level::Warning => tracing::warn!("{text}"),
+            },
+            Effect::Dropped(id) => self.launcher.forget(id),
+        }
+    }
+
+    fn publish(&self, name: &str, event: supervisor::Event) {
+        use supervisor::Event;
+        let time = wall_clock();
+        let event = match event {
+            Event::Spawn(pid) => event::Event::Spawn {
+                pid,
+                time: self.births.get(&pid).copied().unwrap_or(time),
+            },
+            Event::Reap(pid, code) => event::Event::Reap {
+                pid,
+                time,
+                exit_code: Some(code),
+            },
+            Event::Start => event::Event::Start { time },
+            Event::Stop => event::Event::Stop { time },
+            Event::Reload => event::Event::Reload { time },
+            Event::Updated => event::Event::Updated { time },
+            Event::Add => event::Event::Add { time },
+            Event::Remove => event::Event::Remove { time },
+        };
+        self.publisher
+            .publish(&event.topic(name), event.payload().to_string().as_bytes());
+    }
+
+    fn publish_kill(&self, watcher: WatcherId, pid: Pid) {
+        if let Some(view) = self.core.watcher_by_id(watcher) {
+            let event = event::Event::Kill {
+                pid,
+                time: wall_clock(),
+            };
+            self.publisher.publish(
+                &event.topic(&view.options().name),
+                event.payload().to_string().as_bytes(),
+            );
+        }
+    }
+
+    /// Starts the worker that has waited longest.
+    fn spawn_next(&mut self) {
+        let Some((spawn, id, wid)) = self.spawns.pop_front() else {
+            return;
+        };
+        let born = wall_clock();
+        let result = match self.core.watcher_by_id(id) {
+            Some(view) => self.launcher.launch(id, view.options(), wid, &self.sockets),
+            None => Err("the watcher is gone".to_string()),
+        };
+        match result {
+            Ok(pid) => {
+                self.births.insert(pid, born);
+                self.step(Input::Started { spawn, pid });
+            }
+            Err(reason) => self.step(Input::StartFailed { spawn, reason }),
+        }
+    }
+
+    fn reap(&mut self) {
+        loop {
+            let (pid, code) = match waitpid(None, Some(WaitPidFlag::WNOHANG)) {
+                Ok(WaitStatus::Exited(pid, code)) => (pid.as_raw(), code),
+                Ok(WaitStatus::Signaled(pid, signal, _)) => (pid.as_raw(), -(signal as i32)),
+                Ok(WaitStatus::StillAlive) | Err(nix::errno::Errno::ECHILD) => return,
+                Ok(_) => continue,
+                Err(nix::errno::Errno::EINTR) => continue,
+                Err(error) => {
+                    tracing::error!("cannot wait for workers: {error}");
+                    return;
+                }
+            };
+            self.step(Input::Exited { pid, code });
+            self.births.remove(&pid);
+        }
+    }
+
+    /// The core has answered a ticket.
+    fn answered(&mut self, ticket: Ticket, outcome: Outcome) {
+        let Some(waiting) = self.waiting.remove(&ticket) else {
+            return;
+        };
+        let refused = matches!(outcome, Outcome::Refused(_));
+        if let Some((asking, was_refused)) = &mut self.asking
+            && *asking == ticket
+        {
+            *was_refused = refused;
+        } else if refused
+            && !waiting.patient
+            && let Outcome::Refused(refusal) = &outcome
+        {
+            tracing::warn!("a command nobody waits for was not carried out: {refusal}");
+        }
+        let now = self.asking.is_some_and(|(asking, _)| asking == ticket);
+        if let Some((client, id)) = &waiting.client
+            && (waiting.patient || (refused && now))
+        {
+            send(client, &reply_to(id, waiting.shape, &outcome));
+        }
+        match waiting.then {
+            Then::Nothing => {}
+            Then::Exit => self.done = !refused,
+            Then::StartAfresh { patient } => {
+                let client = waiting.client.filter(|_| patient);
+                self.start_afresh(client);
+            }
+            Then::Part(number) => self.part_done(number, outcome),
+        }
+    }
+}
+
+/// The reply that tells an outcome.
+fn reply_to(id: &Value, shape: Shape, outcome: &Outcome) -> Value {
+    let pids = |pids: &[Pid]| Value::from(pids.to_vec());
+    let mut details = Map::new();
+    match outcome {
+        Outcome::Refused(refusal) => {
+            let errno = match refusal {
+                Refusal::NotFound(_) => Errno::Message,
+                _ => Errno::Command,
+            };
+            return reply::error(id, wall_clock(), errno, &refusal.to_string());
+        }
+        Outcome::Done => {}
+        Outcome::Started { started, kept } => {
+            details.insert("started".into(), pids(started));
+            details.insert("kept".into(), pids(kept));
+        }
+        Outcome::Replaced {
+            stopped,
+            started,
+            kept,
+        } => {
+            details.insert("stopped".into(), pids(stopped));
+            details.insert("started".into(), pids(started));
+            details.insert("kept".into(), pids(kept));
+        }
+        Outcome::Count(number) => {
+            details.insert("numprocesses".into(), Value::from(*number));
+        }
+    }
+    let properties = match shape {
+        Shape::Plain => Map::new(),
+        Shape::Bare => details,
+        Shape::Info => {
+            let info = if details.is_empty() {
+                Value::Null
+            } else {
+                Value::Object(details)
+            };
+            Map::from_iter([("info".to_string(), info)])
+        }
+    };
+    reply::ok(id, wall_clock(), properties)
+}
+
+pub(super) fn send(client: &Client, reply: &Value) {
+    client.send(reply.to_string().as_bytes());
+}
+
+/// Sends a signal; false if the process is gone or the kernel does not allow it.
+fn send_signal(pid: Pid, signum: i32) -> bool {
+    match spawn::send_signal(pid, signum) {
+        Ok(()) => true,
+        Err(error) => {
+            // a worker that has just exited is no news
+            tracing::debug!("cannot send signal {signum} to process {pid}: {error}");
+            false
+        }
+    }
+}
+
+async fn until(moment: Option<Instant>) {
+    if let Some(moment) = moment {
+        tokio::time::sleep_until(moment.into()).await;
+    }
+}

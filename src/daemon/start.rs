@@ -1,0 +1,203 @@
+//! From a configuration file to a running daemon, and what can go wrong on the way.
+
+use super::endpoint::Listener;
+use super::launch::Launcher;
+use super::log::{self, Output};
+use super::pidfile::Pidfile;
+use super::publisher::Publisher;
+use super::router::Router;
+use super::sampling::Sampling;
+use super::shell::Shell;
+use super::sockets::ListenSocket;
+use super::{accounts, detach};
+use crate::config::Config;
+use crate::options::Value;
+use crate::supervisor::Supervisor;
+use std::collections::{BTreeMap, HashMap, VecDeque};
+use std::path::{Path, PathBuf};
+use std::time::Instant;
+use tokio::sync::mpsc;
+
+/// Requests that may wait for the supervision thread.
+const CALLS: usize = 256;
+
+/// How to start, from the command line. What is not given there comes from the configuration.
+#[derive(Debug, Clone, Default)]
+pub struct Options {
+    /// The configuration file.
+    pub config: PathBuf,
+    /// Go to the background.
+    pub background: bool,
+    /// File for the pid.
+    pub pidfile: Option<PathBuf>,
+    /// debug, info, warning, error or critical.
+    pub log_level: Option<String>,
+    /// A file, or `-`.
+    pub log_output: Option<String>,
+}
+
+/// Runs the daemon until it is told to end; returns the exit code. Errors of the start go to standard error.
+pub fn run(options: &Options) -> u8 {
+    let mut ready = None;
+    // the configuration is checked before going to the background: its errors belong on the terminal
+    let outcome = prepare(options).and_then(|prepared| {
+        if options.background {
+            match detach::detach().map_err(|why| format!("cannot go to the background: {why}"))? {
+                detach::Detached::Invoker { code } => return Ok(code),
+                detach::Detached::Daemon(report) => ready = Some(report),
+            }
+        }
+        serve(options, prepared, &mut ready).map(|()| 0)
+    });
+    match outcome {
+        Ok(code) => code,
+        Err(message) => {
+            match ready.take() {
+                Some(report) => report.fail(1, &message),
+                None => eprintln!("circ daemon: {message}"),
+            }
+            1
+        }
+    }
+}
+
+struct Prepared {
+    config: Config,
+    path: PathBuf,
+    environ: BTreeMap<String, String>,
+    cwd: PathBuf,
+}
+
+fn prepare(options: &Options) -> Result<Prepared, String> {
+    let cwd = std::env::current_dir()
+        .map_err(|why| format!("the working directory cannot be used: {why}"))?;
+    // what is not UTF-8 cannot be named in a circus.ini; circus could not start with it at all
+    let environ: BTreeMap<String, String> = std::env::vars_os()
+        .filter_map(|(name, value)| Some((name.into_string().ok()?, value.into_string().ok()?)))
+        .collect();
+    let path = cwd.join(&options.config);
+    let config =
+        Config::load(&options.config, &environ, &cwd).map_err(|error| error.to_string())?;
+    Ok(Prepared {
+        config,
+        path,
+        environ,
+        cwd,
+    })
+}
+
+fn serve(
+    options: &Options,
+    prepared: Prepared,
+    ready: &mut Option<detach::Ready>,
+) -> Result<(), String> {
+    let config = &prepared.config;
+    let circus = &config.circus;
+    let level = options
+        .log_level
+        .as_deref()
+        .or(circus.loglevel.as_deref())
+        .unwrap_or("info");
+    let level = log::parse_level(level).ok_or_else(|| {
+        format!("log level '{level}' is not known; use debug, info, warning, error or critical")
+    })?;
+    let output = options
+        .log_output
+        .as_deref()
+        .or(circus.logoutput.as_deref())
+        .unwrap_or("-");
+    let _log = log::start(level, &Output::parse(output)?).map_err(|why| why.to_string())?;
+    if let Some(umask) = circus.umask {
+        nix::sys::stat::umask(nix::sys::stat::Mode::from_bits_truncate(umask));
+    }
+    let pidfile = options
+        .pidfile
+        .clone()
+        .or_else(|| circus.pidfile.as_ref().map(PathBuf::from));
+    let _pidfile = pidfile
+        .map(|path| Pidfile::create(Path::new(&path)))
+        .transpose()
+        .map_err(|error| error.to_string())?;
+    let runtime = tokio::runtime::Builder::new_current_thread()
+        .enable_io()
+        .enable_time()
+        .build()
+        .map_err(|why| format!("cannot start the event loop: {why}"))?;
+    runtime.block_on(async {
+        let (mut shell, calls) = assemble(prepared)?;
+        if let Some(report) = ready.take() {
+            report.succeed();
+        }
+        shell
+            .run(calls)
+            .await
+            .map_err(|why| format!("cannot listen to signals: {why}"))?;
+        tracing::info!("stopped");
+        Ok(())
+    })
+}
+
+/// Binds everything and puts the daemon together.
+fn assemble(prepared: Prepared) -> Result<(Shell, mpsc::Receiver<super::router::Call>), String> {
+    let Prepared {
+        config,
+        path,
+        environ,
+        cwd,
+    } = prepared;
+    for warning in &config.warnings {
+        tracing::warn!("{warning}");
+    }
+    let circus = &config.circus;
+    let owner = match &circus.endpoint_owner {
+        Some(owner) if circus.endpoint.starts_with("ipc://") => {
+            let uid = accounts::to_uid(&Value::from(owner.as_str()))
+                .map_err(|error| format!("[circus] endpoint_owner: {error}"))?;
+            Some(uid)
+        }
+        _ => None,
+    };
+    let control =
+        Listener::bind("endpoint", &circus.endpoint, owner).map_err(|error| error.to_string())?;
+    let events = Listener::bind("pubsub_endpoint", &circus.pubsub_endpoint, None)
+        .map_err(|error| error.to_string())?;
+    let mut sockets = BTreeMap::new();
+    for section in &config.sockets {
+        let socket = ListenSocket::open(section).map_err(|error| error.to_string())?;
+        sockets.insert(section.name.clone(), socket);
+    }
+    let seed = u64::from(std::process::id());
+    let mut core = Supervisor::new(circus.warmup_delay, seed);
+    for options in &config.watchers {
+        core.load(options.clone())
+            .map_err(|refusal| refusal.to_string())?;
+    }
+    let (sender, calls) = mpsc::channel(CALLS);
+    tracing::info!(
+        "circ {} on pid {}, control endpoint {}",
+        env!("CARGO_PKG_VERSION"),
+        std::process::id(),
+        circus.endpoint
+    );
+    let shell = Shell {
+        core,
+        config_path: path,
+        environ,
+        cwd,
+        sockets,
+        router: Router::serve(control, sender),
+        publisher: Publisher::serve(events),
+        sampling: Sampling::default(),
+        launcher: Launcher::default(),
+        spawns: VecDeque::new(),
+        waiting: HashMap::new(),
+        gatherings: HashMap::new(),
+        next_number: 0,
+        births: HashMap::new(),
+        asking: None,
+        clock: Instant::now(),
+        done: false,
+        config,
+    };
+    Ok((shell, calls))
+}
