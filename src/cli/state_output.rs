@@ -17,7 +17,7 @@ pub fn render(report: &Report, format: Format, coloured: bool) -> String {
 fn text(report: &Report, coloured: bool) -> String {
     let verdict = match (report.failed, report.changed, report.check) {
         (true, _, _) => paint("failed", RED, coloured),
-        (false, true, true) => paint("would change", YELLOW, coloured),
+        (false, true, true) => paint("drift", YELLOW, coloured),
         (false, true, false) => paint("changed", YELLOW, coloured),
         (false, false, _) => paint("ok", GREEN, coloured),
     };

@@ -4,12 +4,12 @@ use std::process::{Command, Stdio};
 
 use serde_json::Value;
 
-use super::plan;
+use super::values;
 use crate::options::{self, Key, Kind};
 
-/// As [`plan::same`], and an account's name is the same as its number.
+/// As [`values::same`], and an account's name is the same as its number.
 pub fn same_option(key: &str, a: Option<&Value>, b: Option<&Value>) -> bool {
-    if plan::same(key, a, b) {
+    if values::same(key, a, b) {
         return true;
     }
     if !matches!(options::find(key), Some((spec, Key::Whole)) if spec.kind == Kind::Account) {

@@ -270,7 +270,7 @@ fn changed_options(
     };
     Ok(old
         .iter()
-        .filter(|(key, value)| !super::plan::same(key, watcher.get(key).as_ref(), Some(value)))
+        .filter(|(key, value)| !super::values::same(key, watcher.get(key).as_ref(), Some(value)))
         .map(|(key, value)| (key.clone(), value.clone()))
         .collect())
 }

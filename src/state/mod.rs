@@ -10,7 +10,7 @@
 //!    the workers really run ([`verify`]), and undoes what it did when the daemon refuses.
 //! 5. [`report`]: what a caller gets: the state report and the table of exit codes. Pure.
 //!
-//! [`ensure`] strings them together. The file and the daemon are two truths: each is compared with what is wanted on
+//! [`ensure`] strings them together ([`prepare`] up to the plan). The file and the daemon are two truths: each is compared with what is wanted on
 //! its own, and drift of either is named and repaired.
 
 pub mod accounts;
@@ -21,6 +21,9 @@ pub mod files;
 pub mod live;
 pub mod observed;
 pub mod plan;
+mod prepare;
 pub mod report;
 pub mod store;
+pub mod values;
 pub mod verify;
+mod wording;
