@@ -143,7 +143,8 @@ fn replace_number(text: &str, number: &str, name: &str) -> String {
     while let Some(at) = rest.find(number) {
         let (before, after) = (&rest[..at], &rest[at + number.len()..]);
         let digit = |c: Option<char>| c.is_some_and(|c| c.is_ascii_digit());
-        let alone = !digit(before.chars().last()) && !digit(after.chars().next());
+        let last = before.chars().last().or_else(|| out.chars().last());
+        let alone = !digit(last) && !digit(after.chars().next());
         out.push_str(before);
         out.push_str(if alone { name } else { number });
         rest = after;

@@ -137,6 +137,10 @@ impl TempSite {
     pub fn spawn(&self, program: Program, change: impl FnOnce(&mut Command)) -> Daemon<'_> {
         process::adopt_orphans();
         let mut command = match program {
+            // Another daemon in circ's place: an installed circ, or circusd, to see what a test asks of that one.
+            Program::Circ if std::env::var_os("CIRC_TEST_DAEMON").is_some() => {
+                Command::new(std::env::var_os("CIRC_TEST_DAEMON").unwrap_or_default())
+            }
             Program::Circ => {
                 let mut c = Command::new(env!("CARGO_BIN_EXE_circ"));
                 c.arg("daemon");
