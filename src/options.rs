@@ -10,7 +10,7 @@ mod values;
 mod watcher;
 
 pub use serde_json::{Map, Value};
-pub use values::{parse_text, to_bool, to_signum};
+pub use values::{parse_text, py_repr, to_bool, to_signum};
 pub use watcher::{OptionError, WatcherOptions};
 
 /// What a value looks like, in the file and on the wire.

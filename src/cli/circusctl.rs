@@ -13,13 +13,13 @@ use serde_json::Value;
 
 use crate::cli::connection::ENDPOINT_VARIABLE;
 use crate::cli::output;
+use crate::config::shlex;
 use crate::wire::client::Patience;
 use crate::wire::endpoint::{DEFAULT_CONTROL, DEFAULT_PUBSUB, Endpoint};
 use crate::wire::{Client, Subscriber, command, pytext};
 
 mod argparse;
 mod messages;
-mod shlex;
 mod text;
 
 use argparse::{Kind, Opt, Parsed, Stop, USAGE, Words, opt};
@@ -181,11 +181,7 @@ impl Settings {
             .clone()
             .or_else(|| env::var(ENDPOINT_VARIABLE).ok())
             .unwrap_or_else(|| DEFAULT_CONTROL.to_string());
-        let timeout = match global
-            .values
-            .get("timeout")
-            .map(|text| argparse::to_int(text))
-        {
+        let timeout = match global.values.get("timeout").map(|text| pytext::int(text)) {
             // A negative one means for ever; a year is long enough.
             Some(Some(seconds)) => Duration::from_secs(
                 u64::try_from(seconds)
@@ -346,7 +342,7 @@ fn run_line(line: &str, settings: &Settings) -> Option<ExitCode> {
     match shlex::split(rest) {
         Ok(words) => args.extend(words),
         Err(reason) => {
-            output::plain_error(reason);
+            output::plain_error(&reason);
             return None;
         }
     }

@@ -90,7 +90,7 @@ fn event_line(topic: &[u8], payload: &[u8], json: bool) -> String {
         None => topic.into_owned(),
     };
     for (key, value) in payload.iter().filter(|(key, _)| *key != "time") {
-        line.push_str(&format!(" {key}={}", pytext::str(value)));
+        line.push_str(&format!(" {key}={}", pytext::text_of(value)));
     }
     line
 }

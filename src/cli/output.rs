@@ -80,7 +80,7 @@ pub fn plain(value: &Value) -> String {
 /// A moment, in seconds since the epoch, as `2026-11-21T08:00:00.000Z`.
 pub fn utc(seconds: f64) -> String {
     if !seconds.is_finite() || seconds.abs() > 1e11 {
-        return pytext::repr_float(seconds);
+        return pytext::float_repr(seconds);
     }
     let millis = (seconds * 1000.0).round() as i64;
     let (days, of_day) = (millis.div_euclid(86_400_000), millis.rem_euclid(86_400_000));

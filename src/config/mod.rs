@@ -16,9 +16,9 @@ mod expand;
 mod load;
 mod merged;
 mod model;
-mod pattern;
-mod pytext;
-mod shlex;
+pub mod pattern;
+pub mod pytext;
+pub mod shlex;
 mod virtualenv;
 mod watchers;
 

@@ -2,6 +2,8 @@
 //! floats must mean here what they mean to `str.strip`, `int` and `float` there.
 
 use crate::options::Value;
+/// `repr` of a Python text.
+pub use crate::options::py_repr as repr;
 
 /// White space of Python's `str.isspace`: Unicode's, and the four ASCII separators that Unicode's
 /// `White_Space` property leaves out.
@@ -121,32 +123,6 @@ pub fn float_repr(value: f64) -> String {
     }
 }
 
-/// `repr` of a Python text.
-pub fn repr(text: &str) -> String {
-    let quote = if text.contains('\'') && !text.contains('"') {
-        '"'
-    } else {
-        '\''
-    };
-    let mut out = String::from(quote);
-    for c in text.chars() {
-        match c {
-            '\\' => out.push_str("\\\\"),
-            '\n' => out.push_str("\\n"),
-            '\r' => out.push_str("\\r"),
-            '\t' => out.push_str("\\t"),
-            c if c == quote => {
-                out.push('\\');
-                out.push(c);
-            }
-            c if c.is_control() => out.push_str(&format!("\\x{:02x}", u32::from(c))),
-            c => out.push(c),
-        }
-    }
-    out.push(quote);
-    out
-}
-
 /// `str` of the Python value that a JSON value stands for.
 pub fn text_of(value: &Value) -> String {
     match value {
@@ -155,7 +131,8 @@ pub fn text_of(value: &Value) -> String {
     }
 }
 
-fn repr_of(value: &Value) -> String {
+/// `repr` of the Python value that a JSON value stands for.
+pub fn repr_of(value: &Value) -> String {
     match value {
         Value::Null => "None".to_owned(),
         Value::Bool(true) => "True".to_owned(),

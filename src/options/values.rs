@@ -280,7 +280,8 @@ pub(super) fn check_wire(key: &str, value: &Value) -> Result<(), String> {
     Ok(())
 }
 
-/// A text as Python's repr shows it, for the error texts of circus.
+/// A text as Python's `repr` shows it: single quotes unless it holds one and no double quote; what is
+/// not printable is escaped.
 pub fn py_repr(text: &str) -> String {
     let quote = if text.contains('\'') && !text.contains('"') {
         '"'
@@ -299,14 +300,31 @@ pub fn py_repr(text: &str) -> String {
                 out.push('\\');
                 out.push(c);
             }
-            c if (c as u32) < 0x20 || c as u32 == 0x7f => {
-                out.push_str(&format!("\\x{:02x}", c as u32));
+            c if is_printable(c) => out.push(c),
+            c => {
+                let code = u32::from(c);
+                out.push_str(&match code {
+                    0..=0xff => format!("\\x{code:02x}"),
+                    0x100..=0xffff => format!("\\u{code:04x}"),
+                    _ => format!("\\U{code:08x}"),
+                });
             }
-            c => out.push(c),
         }
     }
     out.push(quote);
     out
+}
+
+/// Whether Python's `str.isprintable` holds for `c`. Rust's debug escapes rest on the same Unicode
+/// categories; the letter before `c` keeps combining marks from being escaped as well.
+fn is_printable(c: char) -> bool {
+    match c {
+        ' '..='~' => true,
+        c => {
+            let text: String = ['a', c].iter().collect();
+            text.escape_debug().skip(1).eq([c])
+        }
+    }
 }
 
 /// Edit distance (Levenshtein), for "did you mean".

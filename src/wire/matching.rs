@@ -5,6 +5,8 @@
 
 use regex::Regex;
 
+use crate::config::pattern;
+
 /// How the name of a [`Selection`] is read.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 pub enum Match {
@@ -61,7 +63,7 @@ impl Selection {
         let name = name.to_lowercase();
         Ok(Matcher(match self.matching {
             Match::Simple => How::Exactly(name),
-            Match::Glob => How::Glob(parse_glob(&name)),
+            Match::Glob => How::Glob(name),
             Match::Regex => {
                 // Checked alone first, so that "a)(b" cannot slip through the group around it.
                 let bad = |error: regex::Error| {
@@ -85,7 +87,7 @@ pub struct Matcher(How);
 enum How {
     Everything,
     Exactly(String),
-    Glob(Vec<Piece>),
+    Glob(String),
     Regex(Regex),
 }
 
@@ -96,112 +98,8 @@ impl Matcher {
         match &self.0 {
             How::Everything => true,
             How::Exactly(wanted) => *wanted == name,
-            How::Glob(pieces) => glob_matches(pieces, &name),
+            How::Glob(pattern) => pattern::matches(pattern, &name),
             How::Regex(regex) => regex.is_match(&name),
-        }
-    }
-}
-
-#[derive(Debug, Clone, PartialEq)]
-enum Piece {
-    Star,
-    Any,
-    Char(char),
-    Class {
-        negated: bool,
-        ranges: Vec<(char, char)>,
-    },
-}
-
-/// Reads a pattern as `fnmatch.translate` does: a bracket that is never closed is a plain character,
-/// `]` right after the opening is a member, ranges from high to low are empty.
-fn parse_glob(pattern: &str) -> Vec<Piece> {
-    let chars: Vec<char> = pattern.chars().collect();
-    let mut pieces = Vec::new();
-    let mut at = 0;
-    while let Some(&c) = chars.get(at) {
-        at += 1;
-        pieces.push(match c {
-            '*' if pieces.last() == Some(&Piece::Star) => continue,
-            '*' => Piece::Star,
-            '?' => Piece::Any,
-            '[' => {
-                let negated = chars.get(at) == Some(&'!');
-                let start = at + usize::from(negated);
-                // The first member may be a closing bracket, so the end is looked for after it.
-                let end = (start + 1..chars.len()).find(|&i| chars[i] == ']');
-                match end {
-                    Some(end) => {
-                        at = end + 1;
-                        Piece::Class {
-                            negated,
-                            ranges: parse_class(&chars[start..end]),
-                        }
-                    }
-                    None => Piece::Char('['),
-                }
-            }
-            other => Piece::Char(other),
-        });
-    }
-    pieces
-}
-
-fn parse_class(members: &[char]) -> Vec<(char, char)> {
-    let mut ranges = Vec::new();
-    let mut at = 0;
-    while let Some(&low) = members.get(at) {
-        match (members.get(at + 1), members.get(at + 2)) {
-            (Some('-'), Some(&high)) => {
-                ranges.push((low, high));
-                at += 3;
-            }
-            _ => {
-                ranges.push((low, low));
-                at += 1;
-            }
-        }
-    }
-    ranges
-}
-
-/// Matches without recursion: on a mismatch the last star takes one character more, which is
-/// enough (an earlier star never needs to give back), so the time is at most pattern × name.
-fn glob_matches(pieces: &[Piece], name: &str) -> bool {
-    let name: Vec<char> = name.chars().collect();
-    let (mut piece, mut at) = (0, 0);
-    let mut retry: Option<(usize, usize)> = None;
-    loop {
-        let fits = match (pieces.get(piece), name.get(at)) {
-            (None, None) => return true,
-            (Some(Piece::Star), _) => {
-                retry = Some((piece + 1, at));
-                piece += 1;
-                continue;
-            }
-            (Some(Piece::Any), Some(_)) => true,
-            (Some(Piece::Char(want)), Some(have)) => want == have,
-            (Some(Piece::Class { negated, ranges }), Some(have)) => {
-                ranges
-                    .iter()
-                    .any(|(low, high)| (low..=high).contains(&have))
-                    != *negated
-            }
-            (Some(_), None) => return false,
-            (None, Some(_)) => false,
-        };
-        if fits {
-            piece += 1;
-            at += 1;
-            continue;
-        }
-        match retry {
-            Some((after, taken)) if taken < name.len() => {
-                retry = Some((after, taken + 1));
-                piece = after;
-                at = taken + 1;
-            }
-            _ => return false,
         }
     }
 }

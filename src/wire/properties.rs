@@ -144,7 +144,7 @@ impl Properties<'_> {
                     Value::String(text) => Ok(text.clone()),
                     other => Err(Fault::message(format!(
                         "{} option not found",
-                        brief(&pytext::repr(other))
+                        brief(&pytext::repr_of(other))
                     ))),
                 })
                 .collect(),
@@ -158,14 +158,11 @@ impl Properties<'_> {
 
 /// The refusal of a message that lacks a required property, in circus's words.
 pub(super) fn missing(key: &str) -> Fault {
-    Fault::message(format!(
-        "message invalid {} is missing",
-        pytext::repr_str(key)
-    ))
+    Fault::message(format!("message invalid {} is missing", pytext::repr(key)))
 }
 
 pub(super) fn wrong(key: &str, wanted: &str) -> Fault {
-    Fault::command(format!("{} should be {wanted}", pytext::repr_str(key)))
+    Fault::command(format!("{} should be {wanted}", pytext::repr(key)))
 }
 
 /// At most about 200 bytes of what a client sent: replies must not grow with bad input.
@@ -190,7 +187,7 @@ fn to_int(value: &Value) -> Option<i64> {
             // Below 2^53 the conversion is exact; nothing that is asked for is larger.
             (float.abs() < 9_007_199_254_740_992.0).then_some(float as i64)
         }),
-        Value::String(text) => text.trim().parse().ok(),
+        Value::String(text) => pytext::int(text),
         _ => None,
     }
 }

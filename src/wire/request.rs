@@ -92,7 +92,7 @@ fn parse_message(message: &Map<String, Value>) -> Result<(Command, bool), Fault>
         // Cut before quoting, so that a huge name costs nothing and the quotes stay whole.
         return Err(Fault {
             errno: Errno::UnknownCommand,
-            reason: format!("unknown command: {}", pytext::repr_str(&brief(name))),
+            reason: format!("unknown command: {}", pytext::repr(&brief(name))),
         });
     };
 
@@ -246,7 +246,7 @@ fn global_option(properties: &Properties) -> Result<Option<String>, Fault> {
         }
         Some(other) => Err(Fault::message(format!(
             "{} not an existing option",
-            brief(&pytext::repr(other))
+            brief(&pytext::repr_of(other))
         ))),
     }
 }
@@ -260,7 +260,7 @@ fn selection(properties: &Properties) -> Result<Selection, Fault> {
         Some(value) => {
             let known = value.as_str().and_then(Match::from_word);
             known.ok_or_else(|| {
-                let word = brief(&pytext::str(value));
+                let word = brief(&pytext::text_of(value));
                 Fault::message(format!("unknown match method {word}"))
             })?
         }
@@ -296,7 +296,7 @@ fn stats(properties: &Properties) -> Result<Command, Fault> {
             Some(number) if i32::try_from(number).is_err() => {
                 return Err(Fault::message(format!(
                     "process {number} not found in {}",
-                    pytext::repr_str(&brief(name))
+                    pytext::repr(&brief(name))
                 )));
             }
             _ => properties.process_id("process")?,

@@ -169,7 +169,7 @@ fn consume(
         if let Some(explicit) = explicit {
             return Err(opt.error(&format!(
                 "ignored explicit argument {}",
-                pytext::repr_str(explicit)
+                pytext::repr(explicit)
             )));
         }
         match opt.kind {
@@ -184,8 +184,8 @@ fn consume(
         (None, Some(word)) => word.as_str(),
         (None, None) => return Err(opt.error("expected one argument")),
     };
-    if opt.kind == Kind::Int && to_int(value).is_none() {
-        let value = pytext::repr_str(value);
+    if opt.kind == Kind::Int && pytext::int(value).is_none() {
+        let value = pytext::repr(value);
         return Err(opt.error(&format!("invalid int value: {value}")));
     }
     parsed.values.insert(name, value.to_string());
@@ -247,13 +247,10 @@ fn is_negative_number(arg: &str) -> bool {
 }
 
 fn invalid_choice(choice: &str, choices: &[&str]) -> Stop {
-    let choices: Vec<String> = choices
-        .iter()
-        .map(|choice| pytext::repr_str(choice))
-        .collect();
+    let choices: Vec<String> = choices.iter().map(|choice| pytext::repr(choice)).collect();
     Stop::Error(format!(
         "argument command: invalid choice: {} (choose from {})",
-        pytext::repr_str(choice),
+        pytext::repr(choice),
         choices.join(", ")
     ))
 }
@@ -277,16 +274,6 @@ impl Opt {
             _ => format!("[{string}]"),
         }
     }
-}
-
-/// Python's `int(text)`, as far as numbers fit.
-pub fn to_int(text: &str) -> Option<i64> {
-    let text = text.trim();
-    let digits = text.trim_start_matches(['+', '-']);
-    if text.len() - digits.len() > 1 || digits.split('_').any(str::is_empty) {
-        return None;
-    }
-    text.replace('_', "").parse().ok()
 }
 
 /// The usage text of a command, broken into lines as argparse does.
@@ -392,15 +379,5 @@ mod tests {
             );
         }
         assert_eq!(read(Words::Any, "-h"), Err(Stop::Help));
-    }
-
-    #[test]
-    fn integers_as_python_reads_them() {
-        for (text, number) in [("5", 5), (" -5 ", -5), ("+5", 5), ("1_000", 1000)] {
-            assert_eq!(to_int(text), Some(number));
-        }
-        for text in ["", "x", "1.0", "--5", "1__0", "_1", "1_"] {
-            assert_eq!(to_int(text), None, "{text}");
-        }
     }
 }

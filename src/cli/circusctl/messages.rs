@@ -5,7 +5,7 @@
 
 use serde_json::{Map, Value, json};
 
-use crate::cli::circusctl::argparse::{Kind, Opt, Parsed, opt, to_int};
+use crate::cli::circusctl::argparse::{Kind, Opt, Parsed, opt};
 use crate::options;
 use crate::wire::{command, pytext};
 
@@ -271,10 +271,10 @@ pub fn message(name: &str, line: &Parsed) -> Result<Value, String> {
 }
 
 fn integer(text: &str) -> Result<Value, String> {
-    to_int(text).map(Value::from).ok_or_else(|| {
+    pytext::int(text).map(Value::from).ok_or_else(|| {
         format!(
             "invalid literal for int() with base 10: {}",
-            pytext::repr_str(text)
+            pytext::repr(text)
         )
     })
 }
@@ -288,7 +288,7 @@ fn set_options(pairs: &[&str]) -> Result<Value, String> {
                 .iter()
                 .any(|prefix| key.starts_with(prefix));
             if !entry && !SET_KEYS.contains(&key.as_str()) {
-                return Err(format!("unknown key {}", pytext::repr_str(&key)));
+                return Err(format!("unknown key {}", pytext::repr(&key)));
             }
             let value = options::parse_text(&key, text)?;
             map.insert(key, value);

@@ -17,7 +17,7 @@ pub fn reply(command: &str, reply: &Value) -> String {
         "get" | "options" | "globaloptions" if ok => Some(options(reply)),
         "globaloptions" => field(reply, "reason"),
         "ipython" if ok => Some(match reply.get("shell") {
-            Some(shell) if pytext::truthy(shell) => pytext::str(shell),
+            Some(shell) if pytext::truthy(shell) => pytext::text_of(shell),
             _ => "error: Could not start ipython kernel".to_string(),
         }),
         "list" => Some(list(reply)),
@@ -44,7 +44,7 @@ fn error(reply: &Value) -> String {
 }
 
 fn field(value: &Value, key: &str) -> Option<String> {
-    value.get(key).map(pytext::str)
+    value.get(key).map(pytext::text_of)
 }
 
 fn joined(values: &Value) -> String {
@@ -52,7 +52,7 @@ fn joined(values: &Value) -> String {
         .as_array()
         .into_iter()
         .flatten()
-        .map(pytext::str)
+        .map(pytext::text_of)
         .collect();
     texts.join(",")
 }
@@ -82,12 +82,12 @@ fn options(reply: &Value) -> String {
                     pairs.sort_by_key(|(name, _)| *name);
                     let pairs: Vec<String> = pairs
                         .into_iter()
-                        .map(|(name, value)| format!("{name}={}", pytext::str(value)))
+                        .map(|(name, value)| format!("{name}={}", pytext::text_of(value)))
                         .collect();
                     pairs.join(",")
                 }
                 (_, Value::Null) => String::new(),
-                (_, value) => pytext::str(value),
+                (_, value) => pytext::text_of(value),
             };
             format!("{key}: {text}")
         })
@@ -103,7 +103,7 @@ fn sockets(sockets: &Value) -> String {
         .map(|socket| {
             let part = |key: &str| field(socket, key).unwrap_or_default();
             let place = match socket.get("path") {
-                Some(path) => pytext::str(path),
+                Some(path) => pytext::text_of(path),
                 None => format!("{}:{}", part("host"), part("port")),
             };
             format!("{}:socket '{}' at {place}", part("fd"), part("name"))
@@ -120,7 +120,7 @@ fn statuses(reply: &Value) -> String {
     pairs.sort_by_key(|(name, _)| *name);
     let lines: Vec<String> = pairs
         .into_iter()
-        .map(|(name, status)| format!("{name}: {}", pytext::str(status)))
+        .map(|(name, status)| format!("{name}: {}", pytext::text_of(status)))
         .collect();
     lines.join("\n")
 }
@@ -164,7 +164,7 @@ fn daemon(info: &Value) -> String {
 /// A process with its children, or the text that stands in place of its numbers.
 fn process(info: &Value) -> String {
     if !info.is_object() {
-        return pytext::str(info);
+        return pytext::text_of(info);
     }
     let mut lines = vec![info_line(info)];
     lines.extend(children(info).map(|child| format!("   {}", info_line(child))));
