@@ -49,7 +49,7 @@ fn referee_is_steady(scenario: &str) {
 macro_rules! scenarios {
     ($($name:ident),* $(,)?) => {
         mod circ_agrees_with_circusd {
-            $(#[test] #[ignore = "circ daemon does not answer yet"] fn $name() { super::agree(stringify!($name)); })*
+            $(#[test] fn $name() { super::agree(stringify!($name)); })*
         }
         mod circusd_agrees_with_itself {
             $(#[test] fn $name() { super::referee_is_steady(stringify!($name)); })*

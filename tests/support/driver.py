@@ -148,6 +148,25 @@ def events_until(handle, control, watcher, timeout):
     return {"error": "Timed out.", "events": got}
 
 
+def flood(handle, command, properties, count):
+    """Sends the same command many times and reads no reply."""
+    sock, sent = handles[handle], 0
+    message = json.dumps({"id": "flood", "command": command, "properties": properties}).encode()
+    for _ in range(count):
+        try:
+            sock.send(message, zmq.DONTWAIT)
+            sent += 1
+        except zmq.Again:
+            time.sleep(0.001)
+    return {"sent": sent}
+
+
+def send_big(handle, before, size, after):
+    """Sends `before`, `size` letters and `after` as one message."""
+    handles[handle].send(before.encode() + b"x" * size + after.encode())
+    return {}
+
+
 def close(handle):
     handles.pop(handle).close(0)
     return {}
@@ -158,7 +177,7 @@ def ping():
 
 
 OPERATIONS = {"call": call, "open": open_socket, "send": send, "recv": recv, "request": request, "exchange": exchange,
-              "events_until": events_until, "close": close, "ping": ping}
+              "events_until": events_until, "close": close, "flood": flood, "send_big": send_big, "ping": ping}
 
 for line in sys.stdin:
     message = json.loads(line)

@@ -185,6 +185,28 @@ impl Driver {
             .collect()
     }
 
+    /// A dealer that keeps at most one unread reply on its own side: what it does not read stays with the daemon.
+    #[track_caller]
+    pub fn lazy_dealer(&self, endpoint: &str) -> Handle {
+        let answer = self.ask(&json!({
+            "op": "open", "kind": "dealer", "endpoint": endpoint, "options": {"RCVHWM": 1, "RCVBUF": 4096}}));
+        Handle(answer["handle"].as_i64().expect("open answers a handle"))
+    }
+
+    /// Sends the same command `count` times, reading nothing; how many could be sent.
+    #[track_caller]
+    pub fn flood(&self, dealer: Handle, command: &str, properties: Value, count: usize) -> u64 {
+        let answer = self.ask(&json!({
+            "op": "flood", "handle": dealer.0, "command": command, "properties": properties, "count": count}));
+        answer["sent"].as_u64().unwrap_or(0)
+    }
+
+    /// Sends one message of `before`, `size` letters and `after`.
+    #[track_caller]
+    pub fn send_big(&self, dealer: Handle, before: &str, size: usize, after: &str) {
+        self.ask(&json!({"op": "send_big", "handle": dealer.0, "before": before, "size": size, "after": after}));
+    }
+
     /// Closes a socket.
     #[track_caller]
     pub fn close(&self, socket: Handle) {

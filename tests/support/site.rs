@@ -135,7 +135,6 @@ impl TempSite {
     /// Starts a daemon and does not wait; for daemons that shall fail.
     #[track_caller]
     pub fn spawn(&self, program: Program, change: impl FnOnce(&mut Command)) -> Daemon<'_> {
-        process::adopt_orphans();
         let mut command = match program {
             // Another daemon in circ's place: an installed circ, or circusd, to see what a test asks of that one.
             Program::Circ if std::env::var_os("CIRC_TEST_DAEMON").is_some() => {
@@ -148,19 +147,24 @@ impl TempSite {
             }
             Program::Circusd => Command::new(venv().circusd()),
         };
-        let log = self.path(&format!("daemon-{}.log", self.count_logs()));
-        let file =
-            File::create(&log).unwrap_or_else(|e| panic!("cannot write {}: {e}", log.display()));
-        let errors = file.try_clone().expect("a log file can be duplicated");
         command
             .arg(self.path("circus.ini"))
             .current_dir(self.dir())
             .env("PYTHONDONTWRITEBYTECODE", "1")
-            .env_remove("CIRCUSCTL_ENDPOINT")
-            .stdin(Stdio::null())
-            .stdout(file)
-            .stderr(errors);
+            .env_remove("CIRCUSCTL_ENDPOINT");
         change(&mut command);
+        self.spawn_command(program, command)
+    }
+
+    /// Starts this very command as the site's daemon and does not wait.
+    #[track_caller]
+    pub fn spawn_command(&self, program: Program, mut command: Command) -> Daemon<'_> {
+        process::adopt_orphans();
+        let log = self.path(&format!("daemon-{}.log", self.count_logs()));
+        let file =
+            File::create(&log).unwrap_or_else(|e| panic!("cannot write {}: {e}", log.display()));
+        let errors = file.try_clone().expect("a log file can be duplicated");
+        command.stdin(Stdio::null()).stdout(file).stderr(errors);
         let child = command
             .spawn()
             .unwrap_or_else(|e| panic!("cannot run {command:?}: {e}"));
