@@ -460,12 +460,23 @@ fn circusctl_prints_the_same_with_circusd() {
 }
 
 #[test]
-fn the_shell_and_completion() {
+fn circusctl_prints_the_same_with_circ() {
+    compare_all(Program::Circ);
+}
+
+#[test]
+fn the_shell() {
+    for program in [Program::Circusd, Program::Circ] {
+        the_shell_with(program);
+    }
+}
+
+fn the_shell_with(program: Program) {
     let real = Real::start();
     let ours = Ours::new();
     let site = TempSite::ipc();
     site.ini("[watcher:web]\ncmd = sleep 1000\n");
-    let daemon = site.start(Program::Circusd);
+    let daemon = site.start(program);
     daemon.wait_pids("web", 1);
     for stdin in [
         "",
@@ -480,13 +491,43 @@ fn the_shell_and_completion() {
     }
 }
 
+/// bash asks through the environment; the answer is the commands that begin so.
+#[test]
+fn completion() {
+    let ours = Ours::new();
+    for (words, at, want) in [
+        ("circusctl st", "1", "start stats status stop\n"),
+        ("circusctl zz", "1", "\n"),
+        ("circusctl stop w", "2", ""),
+    ] {
+        let mut real = Command::new(venv().circusctl());
+        let mut mine = ours.command(&[], "ipc:///nobody/here");
+        for command in [&mut real, &mut mine] {
+            let output = command
+                .env("AUTO_COMPLETE", "1")
+                .env("COMP_WORDS", words)
+                .env("COMP_CWORD", at)
+                .output()
+                .unwrap();
+            assert_eq!(String::from_utf8_lossy(&output.stdout), want);
+            assert_eq!(output.status.code(), Some(1));
+        }
+    }
+}
+
 /// `listen` prints an event a line until it is interrupted.
 #[test]
 fn events_look_the_same() {
+    for program in [Program::Circusd, Program::Circ] {
+        events_look_the_same_with(program);
+    }
+}
+
+fn events_look_the_same_with(program: Program) {
     let ours = Ours::new();
     let site = TempSite::ipc();
     site.ini("[watcher:web]\ncmd = sleep 1000\n");
-    let daemon = site.start(Program::Circusd);
+    let daemon = site.start(program);
     daemon.wait_pids("web", 1);
     let args: Vec<String> = ["--endpoint", &site.pubsub, "listen", "watcher.web.s"]
         .into_iter()

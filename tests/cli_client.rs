@@ -1,4 +1,4 @@
-//! `circ` as a client of the real circusd: what a person reads, what a script gets, exit codes.
+//! `circ` as a client, of the real circusd and of `circ daemon`: what a person reads, what a script gets, exit codes.
 
 mod support;
 
@@ -30,6 +30,9 @@ autostart = false
 host = 127.0.0.1
 port = 0
 ";
+
+/// Whom the client talks to: it must not make a difference.
+const BOTH: [Program; 2] = [Program::Circusd, Program::Circ];
 
 fn circ(args: &[&str]) -> Command {
     let mut command = Command::new(env!("CARGO_BIN_EXE_circ"));
@@ -72,9 +75,11 @@ fn transcript(endpoint: &str, lines: &[&str]) -> String {
     }
     let user = text(&run(whoami()).stdout);
     let shown = shown.replace(&format!(" {} ", user.trim()), " USER ");
-    let shown = Regex::new("python[0-9.]*")
+    // What the two daemons may differ in: their name, and the numbers of their descriptors.
+    let shown = Regex::new(r"  (python[0-9.]*|circ)\n")
         .unwrap()
-        .replace_all(&shown, "PYTHON");
+        .replace_all(&shown, "  DAEMON\n");
+    let shown = Regex::new(r"fd \d+").unwrap().replace_all(&shown, "fd #");
     let shown = numbers.replace_all(&shown, "#");
     // The width of a column follows the numbers in it.
     spaces.replace_all(&shown, "  ").into_owned()
@@ -82,9 +87,15 @@ fn transcript(endpoint: &str, lines: &[&str]) -> String {
 
 #[test]
 fn what_a_person_reads() {
+    for program in BOTH {
+        what_a_person_reads_of(program);
+    }
+}
+
+fn what_a_person_reads_of(program: Program) {
     let site = TempSite::ipc();
     site.ini(INI);
-    let daemon = site.start(Program::Circusd);
+    let daemon = site.start(program);
     daemon.wait_pids("web", 2);
     let shown = transcript(
         daemon.endpoint(),
@@ -119,14 +130,20 @@ fn what_a_person_reads() {
             "quit|--waiting",
         ],
     );
-    insta::assert_snapshot!(shown);
+    insta::assert_snapshot!("what_a_person_reads", shown);
 }
 
 #[test]
 fn a_script_gets_the_reply_itself() {
+    for program in BOTH {
+        a_script_gets_the_reply_itself_of(program);
+    }
+}
+
+fn a_script_gets_the_reply_itself_of(program: Program) {
     let site = TempSite::ipc();
     let ini = site.ini(INI);
-    let daemon = site.start(Program::Circusd);
+    let daemon = site.start(program);
     daemon.wait_pids("web", 2);
 
     // The endpoint comes from the option, the file or the environment, before or after the command.
@@ -163,6 +180,12 @@ fn a_script_gets_the_reply_itself() {
 
 #[test]
 fn each_failure_is_told_apart() {
+    for program in BOTH {
+        each_failure_is_told_apart_of(program);
+    }
+}
+
+fn each_failure_is_told_apart_of(program: Program) {
     let ask = |endpoint: &str, timeout: &str| {
         run(circ(&[
             "list",
@@ -197,7 +220,7 @@ fn each_failure_is_told_apart() {
     // A daemon that is stopped: ZeroMQ's own thread stands still as well.
     let site = TempSite::ipc();
     site.ini("[watcher:web]\ncmd = sleep 1000\n[watcher:slow]\ncmd = sh -c 'trap \"\" TERM; while :; do sleep 1; done'\ngraceful_timeout = 30\n");
-    let daemon = site.start(Program::Circusd);
+    let daemon = site.start(program);
     daemon.wait_pids("web", 1);
     daemon.signal(Signal::SIGSTOP);
     told(&ask(daemon.endpoint(), "0.3"), "said nothing for 0.3 s");
@@ -262,9 +285,15 @@ fn completions_name_every_command() {
 
 #[test]
 fn events_are_followed() {
+    for program in BOTH {
+        events_are_followed_of(program);
+    }
+}
+
+fn events_are_followed_of(program: Program) {
     let site = TempSite::ipc();
     site.ini("[watcher:web]\ncmd = sleep 1000\n");
-    let daemon = site.start(Program::Circusd);
+    let daemon = site.start(program);
     daemon.wait_pids("web", 1);
     // Only the control endpoint is given; where events are published is asked of the daemon.
     let mut child = circ(&[
