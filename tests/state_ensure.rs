@@ -26,6 +26,9 @@ macro_rules! for_each_daemon {
         mod on_circusd {
             $(#[test] fn $name() { super::$name(super::Program::Circusd); })*
         }
+        mod on_circ {
+            $(#[test] fn $name() { super::$name(super::Program::Circ); })*
+        }
     };
 }
 
@@ -486,8 +489,12 @@ fn a_refused_option_leaves_everything_as_it_was(program: Program) {
 
 fn a_worker_that_does_not_stay_is_a_failure(program: Program) {
     started(program, BODY, |site, _| {
-        for command in ["false", "sleep 0.2", "/nonexistent/program"] {
-            let run = ensure(site, &["dying", "--cmd", command, "--detailed-exitcode"]);
+        for (name, cmd) in [
+            ("false", "false"),
+            ("short", "sleep 0.2"),
+            ("none", "/nonexistent/program"),
+        ] {
+            let run = ensure(site, &[name, "--cmd", cmd, "--detailed-exitcode"]);
             let report = run.report();
             assert_eq!((run.code, &report["failed"]), (6, &json!(true)), "{report}");
             let error = report["error"].as_str().unwrap_or_default();

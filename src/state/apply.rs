@@ -196,7 +196,16 @@ fn send(live: &mut Live, name: &str, action: &DaemonAction) -> Result<(), LiveEr
         DaemonAction::Decr(by) => count(live, "decr", name, *by),
         DaemonAction::Count { new, .. } => set(live, name, numprocesses(*new)),
         DaemonAction::Start => start(live, name),
-        DaemonAction::Add(addition) => add(live, addition),
+        DaemonAction::Add(addition) => {
+            let added = add(live, addition);
+            // Refused after it was added, by its start; one that was there before is somebody else's.
+            if matches!(&added, Err(LiveError::Refused { reason, .. }) if !reason.contains("already exist"))
+                && exists(live, name)
+            {
+                remove(live, name)?;
+            }
+            added
+        }
         DaemonAction::Replace { new, .. } => {
             // What the daemon would refuse must be refused before the old watcher is gone.
             rehearse(live, new)?;

@@ -176,12 +176,14 @@ impl Live {
 
     /// The watcher's status: active, starting, stopping, stopped.
     pub fn status(&mut self, name: &str) -> Result<String, LiveError> {
+        Ok(self.condition(name)?.0)
+    }
+
+    /// The watcher's status, and what keeps its workers from running if the daemon tells that (circ does).
+    pub fn condition(&mut self, name: &str) -> Result<(String, Option<String>), LiveError> {
         let reply = self.ask("status", named(name))?;
-        Ok(reply
-            .get("status")
-            .and_then(Value::as_str)
-            .unwrap_or_default()
-            .to_string())
+        let text = |key: &str| reply.get(key).and_then(Value::as_str).map(str::to_string);
+        Ok((text("status").unwrap_or_default(), text("trouble")))
     }
 
     /// The pids of the watcher's living workers, in order.

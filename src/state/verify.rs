@@ -15,6 +15,9 @@ const LOOK: Duration = Duration::from_millis(50);
 /// after its workers every 5 seconds at most by default.
 const PATIENCE: Duration = Duration::from_secs(12);
 
+/// The same, once the daemon has stopped the watcher or says what is wrong: nothing better is to come.
+const HOPELESS: Duration = Duration::from_secs(2);
+
 /// This many workers may die (beyond the wanted number) before the watcher counts as failing.
 const DEATHS: usize = 2;
 
@@ -32,6 +35,8 @@ pub enum VerifyError {
 /// What a look at the watcher showed.
 struct Look {
     status: String,
+    /// What is wrong, in the daemon's words.
+    trouble: Option<String>,
     pids: Vec<i64>,
 }
 
@@ -79,6 +84,8 @@ pub fn wait_running(
         let gone = seen.len().saturating_sub(look.pids.len());
         let died = gone > expect.running as usize + DEATHS;
         let late = now >= live.deadline();
+        let hopeless = look.status == "stopped" || look.trouble.is_some();
+        let patience = if hopeless { HOPELESS } else { patience };
         if late || died || (!right && now.duration_since(wrong_since) >= patience) {
             return Err(VerifyError::NotRunning(not_running(
                 &look, expect, gone, late,
@@ -89,8 +96,10 @@ pub fn wait_running(
 }
 
 fn look(live: &mut Live, name: &str) -> Result<Look, LiveError> {
+    let (status, trouble) = live.condition(name)?;
     Ok(Look {
-        status: live.status(name)?,
+        status,
+        trouble,
         pids: live.pids(name)?,
     })
 }
@@ -119,7 +128,9 @@ fn not_running(look: &Look, expect: Expectation, gone: usize, late: bool) -> Str
         expect.running,
         look.status
     );
-    if gone > 0 {
+    if let Some(trouble) = &look.trouble {
+        text.push_str(&format!(": {trouble}"));
+    } else if gone > 0 {
         text.push_str(&format!(
             "; {gone} {} died or {} replaced while we looked: see the daemon's log, and try the command by hand",
             if gone == 1 { "worker" } else { "workers" },
