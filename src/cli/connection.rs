@@ -5,7 +5,7 @@ use std::env;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
-use crate::config::Config;
+use crate::config::{Config, Document};
 use crate::wire::endpoint::{DEFAULT_CONTROL, Endpoint};
 
 /// The variable that names the control endpoint, as for circusctl.
@@ -102,9 +102,20 @@ fn endpoint_of(path: &Path) -> Result<String, String> {
         .collect();
     let cwd = env::current_dir()
         .map_err(|error| format!("cannot tell the working directory: {error}"))?;
-    Config::load(path, &environ, &cwd)
-        .map(|config| config.circus.endpoint)
-        .map_err(|error| error.to_string())
+    match Config::load(path, &environ, &cwd) {
+        Ok(config) => Ok(config.circus.endpoint),
+        // A daemon goes on running while its file is being edited; a mistake elsewhere in the file
+        // must not keep anybody from asking how it is.
+        Err(error) => plain_endpoint_of(path).ok_or_else(|| error.to_string()),
+    }
+}
+
+/// The endpoint if the file itself says it in plain text, whatever else is wrong with the file.
+fn plain_endpoint_of(path: &Path) -> Option<String> {
+    let bytes = std::fs::read(path).ok()?;
+    let document = Document::parse(&bytes, &path.display().to_string()).ok()?;
+    let endpoint = document.get("circus", "endpoint")?;
+    (!endpoint.contains('(') && !endpoint.contains('{')).then(|| endpoint.to_string())
 }
 
 #[cfg(test)]
@@ -141,6 +152,13 @@ mod tests {
         };
         let endpoint = args.control_endpoint().unwrap();
         assert_eq!(endpoint.to_string(), "tcp://127.0.0.1:6001");
+        std::fs::write(
+            file.path(),
+            "[circus]\nendpoint = tcp://127.0.0.1:6002\n[watcher:x]\nnumprocesses = many\n",
+        )
+        .unwrap();
+        let endpoint = args.control_endpoint().unwrap();
+        assert_eq!(endpoint.to_string(), "tcp://127.0.0.1:6002");
         args.config = Some("/no/such/circus.ini".into());
         let error = args.control_endpoint().unwrap_err();
         assert!(error.contains("/no/such/circus.ini"), "{error}");

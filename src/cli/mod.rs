@@ -66,7 +66,6 @@ fn command() -> Command {
         .version(env!("CARGO_PKG_VERSION"))
         .subcommand_required(true)
         .arg_required_else_help(true)
-        .disable_help_subcommand(true)
         .subcommand(about(
             daemon::Args::augment_args(Command::new("daemon")),
             "Run the daemon on a circus.ini",

@@ -68,10 +68,18 @@ pub fn reply(command: &str, reply: &Value) -> String {
     shown.unwrap_or_else(|| "ok".to_string())
 }
 
-/// A value without quotes around a text; null is nothing.
+/// A value without quotes around a text, on one line; null is nothing. Control characters are
+/// escaped: what a daemon says must not steer the terminal it is shown on.
 pub fn plain(value: &Value) -> String {
     match value {
         Value::Null => String::new(),
+        Value::String(text) if text.contains(char::is_control) => text
+            .chars()
+            .map(|c| match c {
+                c if c.is_control() => c.escape_default().to_string(),
+                c => c.to_string(),
+            })
+            .collect(),
         Value::String(text) => text.clone(),
         other => other.to_string(),
     }
@@ -311,6 +319,11 @@ mod tests {
                 "Api Two  stopped\nweb      active",
             ),
             ("status", json!({"status": "active"}), "active"),
+            (
+                "get",
+                json!({"options": {"args": "a\nb\u{1b}[2J"}}),
+                "args = a\\nb\\u{1b}[2J",
+            ),
             ("list", json!({"watchers": ["a", "b"]}), "a\nb"),
             ("list", json!({"pids": []}), ""),
             ("numprocesses", json!({"numprocesses": 3}), "3"),
