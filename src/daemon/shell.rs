@@ -126,7 +126,8 @@ impl Shell {
                     self.spawn_next();
                 }
                 () = until(sleep), if sleep.is_some() => self.step(Input::Tick),
-                () = std::future::ready(()), if !self.spawns.is_empty() => self.spawn_next(),
+                // the connections get their turn between two workers
+                () = tokio::task::yield_now(), if !self.spawns.is_empty() => self.spawn_next(),
             }
         }
         self.farewell().await;
