@@ -54,7 +54,8 @@ impl Document {
     /// one.
     ///
     /// # Errors
-    /// Only if the rest of the file would read differently, which no known file does.
+    /// Only if the rest of the file would read differently: an indented key below a key without a
+    /// name would become part of the value above.
     pub fn unset(&mut self, section: &str, key: &str) -> Result<bool, ConfigError> {
         if self.get(section, key).is_none() {
             return Ok(false);
@@ -137,7 +138,7 @@ impl Document {
     /// Returns whether there was one.
     ///
     /// # Errors
-    /// Only if the rest of the file would read differently, which no known file does.
+    /// Only if the rest of the file would read differently, which no file is known to do.
     pub fn remove_section(&mut self, section: &str) -> Result<bool, ConfigError> {
         if !self.has_section(section) {
             return Ok(false);

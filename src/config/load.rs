@@ -262,7 +262,13 @@ impl Loader {
             statsd = true;
         }
         CircusOptions {
-            check_delay: self.seconds(CIRCUS, "check_delay", 5.0),
+            check_delay: self.converted(
+                CIRCUS,
+                "check_delay",
+                5.0,
+                |text: &str| pytext::float(text).filter(|n| n.is_finite()),
+                "a number of seconds",
+            ),
             endpoint: text(self, "endpoint").unwrap_or_else(|| DEFAULT_ENDPOINT.to_owned()),
             endpoint_owner: filled(self, "endpoint_owner"),
             pubsub_endpoint: text(self, "pubsub_endpoint")

@@ -55,6 +55,21 @@ impl Config {
         Some(&self.merged.get(section, key)?.value)
     }
 
+    /// The names of all sections of all files, without `DEFAULT`, in the order of their headers.
+    pub fn sections(&self) -> impl Iterator<Item = &str> {
+        self.merged.sections.keys().map(String::as_str)
+    }
+
+    /// Every key of a section with its text before any variable is replaced: those of `DEFAULT`
+    /// first, then the section's own, among them the `__name__` that Circus's parser adds.
+    pub fn raw_items(&self, section: &str) -> Vec<(String, String)> {
+        self.merged
+            .items(section)
+            .into_iter()
+            .map(|(key, item)| (key, item.value))
+            .collect()
+    }
+
     /// The watcher of this name in any case, and the name of its section.
     pub fn watcher(&self, name: &str) -> Option<(&WatcherOptions, &str)> {
         let wanted = name.to_lowercase();
@@ -69,7 +84,7 @@ impl Config {
 /// The `[circus]` section, with circus's defaults. An empty text counts as not set.
 #[derive(Debug, Clone, PartialEq)]
 pub struct CircusOptions {
-    /// Seconds between two checks of everything.
+    /// Seconds between two checks of everything; a negative number turns the checks off.
     pub check_delay: f64,
     /// Where commands are received.
     pub endpoint: String,

@@ -318,6 +318,16 @@ fn check_rules(
         );
         broken.push(("stdin_socket", what));
     }
+    for (stream, conf) in [
+        ("stdout_stream", watcher.stdout_stream()),
+        ("stderr_stream", watcher.stderr_stream()),
+    ] {
+        let what_it_is = ["class", "filename", "stream"];
+        if conf.is_some_and(|conf| !what_it_is.iter().any(|key| conf.contains_key(*key))) {
+            let what = format!("{stream} needs {stream}.class or {stream}.filename");
+            broken.push((stream, what));
+        }
+    }
     for (key, what) in broken {
         let problem = match draft.items.get(key) {
             Some(item) => loader
