@@ -26,11 +26,12 @@ fn refused(site: &TempSite) -> String {
 /// Each bad circus.ini: what is wrong is told with file, line, and what was expected.
 #[test]
 fn a_bad_circus_ini_is_told_with_file_and_line() {
-    // Each text begins on line 4, after the site's own [circus] section.
+    let mut problems = Vec::new();
+    // Each text begins on line 5, after the site's own [circus] section.
     for (body, told) in [
         (
-            "[watcher:web\ncmd = sleep 1\n",
-            &["circus.ini:5", "[watcher:web"][..],
+            "[watcher web\ncmd = sleep 1\n",
+            &["circus.ini:5", "[watcher web"][..],
         ),
         (
             "\n[watcher:web]\nthis is no option\n",
@@ -87,14 +88,22 @@ fn a_bad_circus_ini_is_told_with_file_and_line() {
     ] {
         let site = TempSite::new();
         site.ini(body);
-        let log = refused(&site);
-        for word in told {
-            assert!(
-                log.contains(word),
-                "{word:?} is not told about {body:?}:\n{log}"
-            );
+        let daemon = site.spawn(Program::Circ, |_| {});
+        let ended = wait_for_within(Duration::from_secs(10), || daemon.exited());
+        let log = daemon.log();
+        match ended {
+            None => problems.push(format!("circ runs {body:?}:\n{log}")),
+            Some(status) if status.success() || log.contains("panicked") => {
+                problems.push(format!("{status} for {body:?}:\n{log}"))
+            }
+            Some(_) => problems.extend(
+                told.iter()
+                    .filter(|w| !log.contains(**w))
+                    .map(|w| format!("{w:?} is not told about {body:?}:\n{log}")),
+            ),
         }
     }
+    assert!(problems.is_empty(), "{}", problems.join("\n"));
 }
 
 #[test]

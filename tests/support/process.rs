@@ -118,7 +118,8 @@ pub fn descendants(pid: i32) -> Vec<Process> {
 ///
 /// `known` are descendants seen before the daemon ended. Orphans that were not seen come to this process
 /// (see [`adopt_orphans`]) and are recognised by their working directory or by `home` in their command line.
-pub fn kill_tree(known: Vec<Process>, home: &Path) {
+/// `spare` are pids that are somebody's to end: other daemons with the same home.
+pub fn kill_tree(known: Vec<Process>, home: &Path, spare: &[i32]) {
     let ours = |p: &Process| {
         p.cwd().is_some_and(|d| d.starts_with(home))
             || p.cmdline()
@@ -126,6 +127,7 @@ pub fn kill_tree(known: Vec<Process>, home: &Path) {
                 .any(|w| w.contains(&*home.to_string_lossy()))
     };
     let me = std::process::id() as i32;
+    let ours = |p: &Process| ours(p) && !spare.contains(&p.pid);
     let orphans = || children(me).into_iter().filter(ours).collect::<Vec<_>>();
     let mut left = known;
     left.extend(orphans());

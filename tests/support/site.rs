@@ -35,6 +35,8 @@ pub struct TempSite {
     pub pubsub: String,
     pub stats: String,
     ports: RefCell<Vec<Port>>,
+    /// Daemons of this site that have not been dropped.
+    daemons: RefCell<Vec<i32>>,
 }
 
 impl TempSite {
@@ -75,6 +77,7 @@ impl TempSite {
             pubsub: String::new(),
             stats: String::new(),
             ports: RefCell::default(),
+            daemons: RefCell::default(),
         }
     }
 
@@ -168,6 +171,7 @@ impl TempSite {
         let child = command
             .spawn()
             .unwrap_or_else(|e| panic!("cannot run {command:?}: {e}"));
+        self.daemons.borrow_mut().push(child.id() as i32);
         Daemon {
             site: self,
             program,
@@ -355,6 +359,8 @@ impl Drop for Daemon<'_> {
                 eprintln!("the daemon {} could not be ended", self.pid());
             }
         }
-        process::kill_tree(known, self.site.dir());
+        let mut daemons = self.site.daemons.borrow_mut();
+        daemons.retain(|pid| *pid != self.pid());
+        process::kill_tree(known, self.site.dir(), &daemons);
     }
 }
