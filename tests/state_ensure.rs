@@ -290,6 +290,15 @@ fn an_option_that_cannot_be_set_in_place_replaces_the_watcher(program: Program) 
             (&json!(9), &json!("sleep 1000"), &json!(3.0))
         );
         expect(site, &["web", "--set", "max_retry=9"], false);
+
+        // Down to one before it becomes a singleton, up after it is none.
+        for (singleton, procs) in [("yes", "1"), ("no", "2")] {
+            let singleton = format!("singleton={singleton}");
+            let wanted = ["web", "--procs", procs, "--set", &singleton];
+            expect(site, &wanted, true);
+            expect(site, &wanted, false);
+        }
+        daemon.wait_pids("web", 2);
     });
 }
 

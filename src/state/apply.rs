@@ -82,8 +82,8 @@ impl Journal {
         Ok(())
     }
 
-    /// Sends the commands of the plan whose lines begin at `first`. Returns the options that the daemon took with `set`
-    /// and did not change.
+    /// Sends the commands of the plan whose lines begin at `first` and are the last ones. Returns the options that the
+    /// daemon took with `set` and did not change; the commands after that one are not sent.
     pub fn command(
         &mut self,
         live: &mut Live,
@@ -109,6 +109,11 @@ impl Journal {
                 ignored.extend(not_taken(live, name, new)?);
             }
             at = next;
+            if !ignored.is_empty() {
+                // What was to follow is planned anew, without counting on this.
+                self.lines.truncate(at);
+                break;
+            }
         }
         Ok(ignored)
     }

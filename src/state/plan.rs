@@ -277,27 +277,28 @@ fn plan_live(
         });
         return Ok(keys);
     }
+    let current = live.numprocesses();
+    // Fewer workers first: a watcher of several cannot become a singleton, and none is replaced that goes anyway.
+    if counted && count < current && !live.is_singleton() {
+        plan.commands.push(DaemonAction::Decr(current - count));
+    }
     if !new.is_empty() {
+        let staying = if counted { count.min(current) } else { current };
         plan.restarts = running
-            && live.numprocesses() > 0
+            && staying > 0
             && !live.sends_hup()
             && new
                 .keys()
                 .any(|key| options::spec(key).is_some_and(|spec| spec.on_set == OnSet::Reload));
         plan.commands.push(DaemonAction::Set { new, old });
     }
-    if counted {
-        let current = live.numprocesses();
-        plan.commands.push(if live.is_singleton() {
-            DaemonAction::Count {
-                new: count,
-                old: current,
-            }
-        } else if count > current {
-            DaemonAction::Incr(count - current)
-        } else {
-            DaemonAction::Decr(current - count)
+    if counted && live.is_singleton() {
+        plan.commands.push(DaemonAction::Count {
+            new: count,
+            old: current,
         });
+    } else if counted && count > current {
+        plan.commands.push(DaemonAction::Incr(count - current));
     }
     let final_count = if counted { count } else { live.numprocesses() };
     let in_the_end = |key: &str| {
