@@ -2,7 +2,8 @@
 //! on the same circus.ini, one for each; standard output, standard error and exit code must be the
 //! same, byte for byte, after pids, times and measured numbers are masked.
 //!
-//! Both daemons are the same program, the real circusd and then `circ daemon`, so only the clients differ.
+//! First both daemons are the same program, the real circusd and then `circ daemon`, so that only the
+//! clients differ; then the real pair runs against circ's own pair.
 
 mod support;
 
@@ -370,11 +371,17 @@ fn site_masked(text: &str, site: &TempSite) -> String {
 fn numbers_masked(text: &str) -> String {
     let ids = Regex::new(r#""id": "[^"]*""#).unwrap();
     let numbers = Regex::new(r"\d+(\.\d+)?").unwrap();
+    let daemon = Regex::new(r"(Main Process:\n    \S+  )\S+").unwrap();
     let text = ids.replace_all(text, "\"id\": ID");
+    let text = daemon.replace_all(&text, "${1}DAEMON");
     numbers.replace_all(&text, "#").into_owned()
 }
 
-fn compare_all(program: Program) {
+/// Lines in which the daemons differ, and why; looked at only when two different daemons answer.
+const DAEMONS_DIFFER: &[(&str, &str)] = &[("signal web 0", "circ daemon sends signals 1 to 64")];
+
+/// Runs every line with the real circusctl on the first program and with ours on the second.
+fn compare_all(programs: [Program; 2]) {
     let real = Real::start();
     let ours = Ours::new();
     let sites = [TempSite::ipc(), TempSite::ipc()];
@@ -383,7 +390,8 @@ fn compare_all(program: Program) {
     }
     let daemons: Vec<Daemon> = sites
         .iter()
-        .map(|site| {
+        .zip(programs)
+        .map(|(site, program)| {
             site.start_with(program, |command| {
                 command.current_dir(site.dir());
             })
@@ -439,7 +447,8 @@ fn compare_all(program: Program) {
                 wanted.stderr.clone_from(&mine.stderr);
             }
         }
-        if mine != wanted {
+        let excused = programs[0] != programs[1] && DAEMONS_DIFFER.iter().any(|(l, _)| l == line);
+        if mine != wanted && !excused {
             differences.push(format!(
                 "circusctl {line}\n  real: {theirs:?}\n  ours: {mine:?}"
             ));
@@ -456,12 +465,17 @@ fn compare_all(program: Program) {
 
 #[test]
 fn circusctl_prints_the_same_with_circusd() {
-    compare_all(Program::Circusd);
+    compare_all([Program::Circusd, Program::Circusd]);
 }
 
 #[test]
 fn circusctl_prints_the_same_with_circ() {
-    compare_all(Program::Circ);
+    compare_all([Program::Circ, Program::Circ]);
+}
+
+#[test]
+fn circ_s_pair_prints_what_the_real_pair_prints() {
+    compare_all([Program::Circusd, Program::Circ]);
 }
 
 #[test]
