@@ -4,6 +4,7 @@
 //! One deliberate difference: circus 0.19 computes the replacement of `$WID` and then starts the
 //! worker with the text as it was; here `$WID` is replaced, as Circus's manual has it.
 
+use std::cell::OnceCell;
 use std::collections::BTreeMap;
 
 use super::expand::Variables;
@@ -63,12 +64,17 @@ pub fn worker_argv(
     wid: u32,
     sockets: &BTreeMap<String, i32>,
 ) -> Result<WorkerCommand, String> {
-    let variables = worker_variables(options, wid, sockets);
+    let variables = OnceCell::new();
+    let variables = || variables.get_or_init(|| worker_variables(options, wid, sockets));
     let wid = wid.to_string();
     let mut warnings = Vec::new();
     let mut expand = |key: &str, text: &str| {
-        let text = variables.expand(text).replace("$WID", &wid);
-        for unknown in variables.unknown(&text) {
+        // Most commands hold no variable, and a thousand workers are started in a second.
+        if !Variables::may_be_in(text) {
+            return text.replace("$WID", &wid);
+        }
+        let text = variables().expand(text).replace("$WID", &wid);
+        for unknown in variables().unknown(&text) {
             warnings.push(format!(
                 "{key}: nothing is known by the name {unknown}; it is passed on as it stands"
             ));
@@ -77,7 +83,10 @@ pub fn worker_argv(
     };
     // The environment comes first: what it holds may name other variables.
     let mut environment = Variables::new();
-    if let Some(env) = options.env() {
+    if let Some(env) = options
+        .env()
+        .filter(|_| Variables::may_be_in(options.cmd()))
+    {
         environment.set_group("env", env.iter().map(|(k, v)| (k, pytext::text_of(v))));
     }
     let cmd = expand("cmd", &environment.expand(options.cmd()));

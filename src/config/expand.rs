@@ -42,6 +42,13 @@ impl Variables {
         self.texts.get(&full).map(String::as_str)
     }
 
+    /// Does the text hold anything that could be a variable?
+    pub fn may_be_in(text: &str) -> bool {
+        ["$(", "((", "${socket:"]
+            .iter()
+            .any(|open| text.contains(open))
+    }
+
     /// Replaces every known variable in `text`, once: what comes in is not expanded again.
     pub fn expand(&self, text: &str) -> String {
         let mut out = String::with_capacity(text.len());

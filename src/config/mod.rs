@@ -19,6 +19,8 @@ mod model;
 pub mod pattern;
 pub mod pytext;
 pub mod shlex;
+#[cfg(test)]
+mod tests;
 mod virtualenv;
 mod watchers;
 

@@ -2,10 +2,12 @@
 //! them. Source: `circus.config.get_config`, `circus.watcher.Watcher.__init__` and
 //! `load_from_config`, `circus.util.parse_env_dict`.
 
+use std::cell::OnceCell;
 use std::collections::HashMap;
 
 use indexmap::IndexMap;
 
+use super::document::NAME_KEY;
 use super::error::{ProblemKind, quoted};
 use super::expand::Variables;
 use super::load::{Environ, Loader, variables_of};
@@ -116,9 +118,7 @@ fn apply_env_sections(loader: &Loader, drafts: &mut [Draft]) {
 }
 
 fn watcher(loader: &mut Loader, draft: &Draft, sockets: &[SocketConfig]) -> WatcherOptions {
-    let mut seen_by_values = loader.global_env.clone();
-    seen_by_values.extend(draft.env.clone());
-    let variables = variables_of(&seen_by_values);
+    let own = OwnVariables::new(&loader.global_env, &draft.env);
     let mut watcher = WatcherOptions::ini_defaults(&draft.name);
     for (key, item) in &draft.items {
         let result = match key.as_str() {
@@ -130,7 +130,7 @@ fn watcher(loader: &mut Loader, draft: &Draft, sockets: &[SocketConfig]) -> Watc
                 ));
                 Ok(())
             }
-            _ => take(&mut watcher, key, item, &loader.variables, &variables),
+            _ => take(&mut watcher, key, item, &loader.variables, &own),
         };
         if let Err(what) = result {
             let problem =
@@ -140,6 +140,7 @@ fn watcher(loader: &mut Loader, draft: &Draft, sockets: &[SocketConfig]) -> Watc
             loader.problems.push(problem);
         }
     }
+    drop(own);
     let env = environment(loader, draft, &watcher);
     put(&mut watcher, "env", Value::Object(env));
     if watcher.working_dir().is_empty() {
@@ -148,6 +149,36 @@ fn watcher(loader: &mut Loader, draft: &Draft, sockets: &[SocketConfig]) -> Watc
     }
     check_rules(loader, draft, &watcher, sockets);
     watcher
+}
+
+/// The variables of a watcher's environment, made only if a value asks for them: most files hold
+/// many watchers and few variables.
+struct OwnVariables<'a> {
+    global: &'a Environ,
+    env: &'a Environ,
+    made: OnceCell<Variables>,
+}
+
+impl<'a> OwnVariables<'a> {
+    fn new(global: &'a Environ, env: &'a Environ) -> Self {
+        Self {
+            global,
+            env,
+            made: OnceCell::new(),
+        }
+    }
+
+    fn expand(&self, text: &str) -> String {
+        if !Variables::may_be_in(text) {
+            return text.to_owned();
+        }
+        let make = || {
+            let mut all = self.global.clone();
+            all.extend(self.env.iter().map(|(k, v)| (k.clone(), v.clone())));
+            variables_of(&all)
+        };
+        self.made.get_or_init(make).expand(text)
+    }
 }
 
 /// Stores a value whose kind fits by construction.
@@ -162,7 +193,7 @@ fn take(
     key: &str,
     item: &Item,
     global: &Variables,
-    own: &Variables,
+    own: &OwnVariables,
 ) -> Result<(), String> {
     let entry_of = |stream: &str| key.starts_with(stream) && !key[stream.len()..].starts_with('.');
     if let Some(stream) = ["stdout_stream", "stderr_stream"]
@@ -336,6 +367,42 @@ fn check_rules(
             None => loader.merged.section_problem(&draft.section, what),
         };
         loader.problems.push(problem);
+    }
+    warn(loader, draft, watcher, sockets);
+}
+
+/// What is allowed but probably not meant.
+fn warn(loader: &mut Loader, draft: &Draft, watcher: &WatcherOptions, sockets: &[SocketConfig]) {
+    let section = &draft.section;
+    for key in watcher.extra().keys().filter(|key| *key != NAME_KEY) {
+        // A key of the user's own is kept in silence; one that looks like an option is a slip.
+        if let Some(known) = options::nearest(key).filter(|_| draft.items.contains_key(key)) {
+            loader.warnings.push(format!(
+                "[{section}] {key}: no such option, kept as it is; did you mean {known}?"
+            ));
+        }
+    }
+    let texts = [watcher.get("cmd"), watcher.get("args")];
+    let mut known = Variables::new();
+    known.set_group("sockets", sockets.iter().map(|s| (s.name.as_str(), "")));
+    let mut named = false;
+    for text in texts.into_iter().flatten().filter_map(Value::as_str) {
+        named |= Variables::may_be_in(text) && known.expand(text) != text;
+        for unknown in known.unknown(text) {
+            let lower = unknown.to_lowercase();
+            if lower.contains("circus.sockets.") || lower.starts_with("${socket:") {
+                loader.warnings.push(format!(
+                    "[{section}] {unknown} names no [socket:NAME] section and is passed on as it \
+                     stands"
+                ));
+            }
+        }
+    }
+    if named && !watcher.use_sockets() {
+        loader.warnings.push(format!(
+            "[{section}] names a socket in its command without `use_sockets = True`, so the socket \
+             is closed in its workers"
+        ));
     }
     if watcher.numprocesses() == 0 && !watcher.singleton() {
         loader.warnings.push(format!(
