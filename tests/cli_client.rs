@@ -268,6 +268,19 @@ fn usage_errors_are_64() {
 }
 
 #[test]
+fn help_reads_well() {
+    for (name, args) in [
+        ("help", &["--help"][..]),
+        ("help_of_incr", &["incr", "--help"]),
+        ("help_of_signal", &["signal", "-h"]),
+    ] {
+        let mut command = circ(args);
+        command.env("COLUMNS", "100");
+        insta::assert_snapshot!(name, text(&run(command).stdout));
+    }
+}
+
+#[test]
 fn completions_name_every_command() {
     for shell in ["bash", "zsh", "fish"] {
         let script = text(&run(circ(&["completions", shell])).stdout);

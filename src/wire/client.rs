@@ -20,7 +20,7 @@ use crate::wire::command;
 use crate::wire::endpoint::Endpoint;
 
 /// How long the question "is anybody there at all?" may take after a call ran into its deadline.
-const PROBE_TIME: Duration = Duration::from_millis(500);
+const PROBE_TIME: Duration = Duration::from_secs(2);
 
 /// Why a call brought no reply.
 #[derive(Debug, thiserror::Error)]
