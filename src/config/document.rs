@@ -183,8 +183,19 @@ impl Document {
 
     /// The line (from 1) of the first header of this section.
     pub fn section_line(&self, section: &str) -> Option<usize> {
-        let is_header = |kind: &Kind| matches!(kind, Kind::Header(name) if name == section);
-        Some(self.kinds.iter().position(is_header)? + 1)
+        let (line, _) = self.headers().find(|(_, name)| *name == section)?;
+        Some(line)
+    }
+
+    /// Every header with its line (from 1).
+    pub(super) fn headers(&self) -> impl DoubleEndedIterator<Item = (usize, &str)> {
+        self.kinds
+            .iter()
+            .enumerate()
+            .filter_map(|(at, kind)| match kind {
+                Kind::Header(name) => Some((at + 1, name.as_str())),
+                _ => None,
+            })
     }
 }
 

@@ -146,7 +146,7 @@ impl Document {
         let mut wanted = self.values();
         wanted.shift_remove(section);
         let mut gone = vec![false; self.lines.len()];
-        for header in self.headers(|name| name == section) {
+        for header in self.headers_of(|name| name == section) {
             let end = self.content_end(header);
             gone[header..end].fill(true);
             // Of the blank lines on both sides, one side is enough.
@@ -292,7 +292,7 @@ impl Document {
     fn additions(&self, section: &str, key: &str, value: &str) -> Vec<Vec<Line>> {
         let of_section = |kind: &Kind| matches!(kind, Kind::Option { section: s, .. } | Kind::Continuation { section: s, .. } if s == section);
         let last = self.kinds.iter().rposition(of_section);
-        let Some(after) = last.or_else(|| self.headers(|name| name == section).next()) else {
+        let Some(after) = last.or_else(|| self.headers_of(|name| name == section).next()) else {
             return Vec::new();
         };
         let neighbour = &self.lines[after];
@@ -353,7 +353,7 @@ impl Document {
             name.split_once(':')
                 .is_some_and(|(prefix, _)| prefix == kind)
         };
-        let Some(header) = self.headers(same_kind).last() else {
+        let Some(header) = self.headers_of(same_kind).last() else {
             return self.lines.len();
         };
         let end = self.content_end(header);
@@ -369,14 +369,10 @@ impl Document {
     }
 
     /// The lines (from 0) of the headers whose name fits.
-    fn headers(&self, fits: impl Fn(&str) -> bool) -> impl Iterator<Item = usize> {
-        self.kinds
-            .iter()
-            .enumerate()
-            .filter_map(move |(at, kind)| match kind {
-                Kind::Header(name) if fits(name) => Some(at),
-                _ => None,
-            })
+    fn headers_of(&self, fits: impl Fn(&str) -> bool) -> impl Iterator<Item = usize> {
+        self.headers()
+            .filter(move |(_, name)| fits(name))
+            .map(|(line, _)| line - 1)
     }
 
     /// The line after the last key of the section part that starts with this header.

@@ -1,6 +1,7 @@
 //! Several files read one after the other as one configuration: what a section already has stays, so
 //! the first file wins. Source: `circus.config.read_config`, where one parser reads them all.
 
+use std::collections::HashMap;
 use std::path::PathBuf;
 
 use indexmap::IndexMap;
@@ -46,11 +47,17 @@ impl Merged {
     /// Reads one more file on top of those read before.
     pub fn add(&mut self, source: SourceFile, document: &Document, problems: &mut Vec<Problem>) {
         let file = self.files.len();
+        // Backwards, so that the first header of a section is the one that stays.
+        let lines: HashMap<&str, usize> = document
+            .headers()
+            .rev()
+            .map(|(line, name)| (name, line))
+            .collect();
         for name in document.sections() {
             let items = if name == DEFAULT_SECTION {
                 &mut self.defaults
             } else {
-                let line = document.section_line(name).unwrap_or(1);
+                let line = lines.get(name).copied().unwrap_or(1);
                 &mut self
                     .sections
                     .entry(name.to_owned())
@@ -123,7 +130,9 @@ impl Merged {
 
     /// Does the section hold nothing but its name?
     pub fn is_empty(&self, section: &str) -> bool {
-        self.items(section).keys().all(|key| key == NAME_KEY)
+        let own = self.sections.get(section);
+        own.is_none_or(|own| own.items.is_empty())
+            && self.defaults.keys().all(|key| key == NAME_KEY)
     }
 
     /// A problem with one value.

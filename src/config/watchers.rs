@@ -2,6 +2,7 @@
 //! them. Source: `circus.config.get_config`, `circus.watcher.Watcher.__init__` and
 //! `load_from_config`, `circus.util.parse_env_dict`.
 
+use std::borrow::Cow;
 use std::cell::OnceCell;
 use std::collections::HashMap;
 
@@ -272,10 +273,11 @@ fn environment(loader: &mut Loader, draft: &Draft, watcher: &WatcherOptions) -> 
     };
     for (name, value) in &draft.env {
         let value = with_dollar_names(value, &loader.environ);
-        env.insert(
-            pytext::strip(name).to_owned(),
-            pytext::strip(&value).to_owned(),
-        );
+        let (name, value) = (pytext::strip(name), pytext::strip(&value));
+        // With copy_env nearly all of it is there already.
+        if env.get(name).map(String::as_str) != Some(value) {
+            env.insert(name.to_owned(), value.to_owned());
+        }
     }
     if !watcher.virtualenv().is_empty() {
         let version = watcher.get("virtualenv_py_ver").and_then(Value::as_str);
@@ -299,7 +301,10 @@ fn environment(loader: &mut Loader, draft: &Draft, watcher: &WatcherOptions) -> 
 
 /// Replaces `$NAME` (capital letters, digits, underscores) from the daemon's environment; an unknown
 /// name becomes empty.
-fn with_dollar_names(text: &str, environ: &Environ) -> String {
+fn with_dollar_names<'a>(text: &'a str, environ: &Environ) -> Cow<'a, str> {
+    if !text.contains('$') {
+        return Cow::Borrowed(text);
+    }
     let mut out = String::with_capacity(text.len());
     let mut rest = text;
     while let Some(at) = rest.find('$') {
@@ -319,7 +324,7 @@ fn with_dollar_names(text: &str, environ: &Environ) -> String {
         rest = &after[length..];
     }
     out.push_str(rest);
-    out
+    Cow::Owned(out)
 }
 
 /// What must hold between the keys of a watcher.
