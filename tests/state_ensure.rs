@@ -476,6 +476,21 @@ fn a_refused_option_leaves_everything_as_it_was(program: Program) {
         );
         assert_eq!(daemon.pids("web"), pids);
 
+        // One worker was stopped already when the option is refused: another one takes its place.
+        let report = refused(
+            site,
+            &["web", "--procs", "1", "--set", "uid=nobody-of-that-name"],
+            "numprocesses raised by 1 again",
+        );
+        let statuses: Vec<&Value> = report["actions"]
+            .as_array()
+            .into_iter()
+            .flatten()
+            .map(|action| &action["status"])
+            .collect();
+        assert_eq!(statuses, ["undone", "undone", "undone", "failed"]);
+        let pids = daemon.wait_pids("web", 2);
+
         // What is wrong with the request itself is found before anything is written.
         let file = fingerprint(&path);
         for (args, why) in [
