@@ -318,83 +318,6 @@ impl Document {
         }
         ways
     }
-
-    /// How this section (or else this file) writes the space around its separators.
-    fn separator_style(&self, section: &str) -> &'static str {
-        const STYLES: [&str; 6] = [" = ", "=", "= ", ": ", ":", " : "];
-        let style = |at: usize| {
-            let text = &self.lines[at].text;
-            let span = option_span(text)?;
-            let found = &text[span.key_end..span.value_start];
-            STYLES.into_iter().find(|style| *style == found)
-        };
-        let options = |here: bool| {
-            self.kinds
-                .iter()
-                .enumerate()
-                .rev()
-                .filter_map(move |(at, kind)| match kind {
-                    Kind::Option { section: s, .. } if !here || s == section => Some(at),
-                    _ => None,
-                })
-        };
-        options(true)
-            .find_map(style)
-            .or_else(|| options(false).find_map(style))
-            .unwrap_or(" = ")
-    }
-
-    /// Where a new section goes: the number of lines before it.
-    fn place_for(&self, section: &str) -> usize {
-        let Some((kind, _)) = section.split_once(':') else {
-            return self.lines.len();
-        };
-        let same_kind = |name: &str| {
-            name.split_once(':')
-                .is_some_and(|(prefix, _)| prefix == kind)
-        };
-        let Some(header) = self.headers_of(same_kind).last() else {
-            return self.lines.len();
-        };
-        let end = self.content_end(header);
-        // A comment right below the last key belongs to it, unless it stands right above a header.
-        let comments = self.kinds[end..]
-            .iter()
-            .take_while(|kind| **kind == Kind::Comment)
-            .count();
-        match self.kinds.get(end + comments) {
-            Some(Kind::Blank) | None => end + comments,
-            _ => end,
-        }
-    }
-
-    /// The lines (from 0) of the headers whose name fits.
-    fn headers_of(&self, fits: impl Fn(&str) -> bool) -> impl Iterator<Item = usize> {
-        self.headers()
-            .filter(move |(_, name)| fits(name))
-            .map(|(line, _)| line - 1)
-    }
-
-    /// The line after the last key of the section part that starts with this header.
-    fn content_end(&self, header: usize) -> usize {
-        self.kinds[header + 1..]
-            .iter()
-            .take_while(|kind| !matches!(kind, Kind::Header(_)))
-            .enumerate()
-            .filter(|(_, kind)| matches!(kind, Kind::Option { .. } | Kind::Continuation { .. }))
-            .last()
-            .map_or(header + 1, |(at, _)| header + 1 + at + 1)
-    }
-
-    /// The line break that most lines have.
-    fn usual_eol(&self) -> &'static str {
-        let count = |eol: &str| self.lines.iter().filter(|line| line.eol == eol).count();
-        ["\n", "\r\n", "\r"]
-            .into_iter()
-            .rev()
-            .max_by_key(|eol| count(eol))
-            .unwrap_or("\n")
-    }
 }
 
 /// The lines of one option: the first behind `prefix` and before `tail`, the others indented.
@@ -559,5 +482,37 @@ mod tests {
         assert!(!document.unset("circus", "x")?);
         assert_eq!(document.get("circus", "x"), None);
         Ok(())
+    }
+
+    proptest::proptest! {
+        #[test]
+        fn an_edit_is_done_as_asked_or_not_at_all(
+            text in "(\\[[ab]\\]\n)?([ab=: ;\"\t\r\n\\[\\]#é\u{a0}]|[ab] = |\n ){0,40}",
+            section in "[ab]|\\PC{0,4}",
+            key in "[ab]|\\PC{0,4}|.{0,3}",
+            value in "[ab;\" \n\té]{0,8}|.{0,5}",
+        ) {
+            let Ok(document) = Document::parse(text.as_bytes(), "t.ini") else {
+                return Ok(());
+            };
+            proptest::prop_assert_eq!(document.to_string(), text);
+            let mut edited = document.clone();
+            match edited.set(&section, &key, &value) {
+                Ok(changed) => {
+                    proptest::prop_assert_eq!(edited.get(&section, &key), Some(value.as_str()));
+                    proptest::prop_assert_eq!(changed, edited != document);
+                }
+                Err(_) => proptest::prop_assert_eq!(&edited, &document),
+            }
+            let mut edited = document.clone();
+            match edited.add_section(&section, &[(&key, &value)]) {
+                Ok(()) => {
+                    proptest::prop_assert_eq!(edited.get(&section, &key), Some(value.as_str()));
+                    proptest::prop_assert!(edited.remove_section(&section).is_ok());
+                    proptest::prop_assert_eq!(edited.values(), document.values());
+                }
+                Err(_) => proptest::prop_assert_eq!(&edited, &document),
+            }
+        }
     }
 }

@@ -13,6 +13,7 @@ mod document;
 mod edit;
 mod error;
 mod expand;
+mod layout;
 mod load;
 mod merged;
 mod model;
