@@ -1,6 +1,6 @@
 //! Requests of clients: queries are answered from the core at once, commands are given to it.
 
-use super::accounts;
+use super::lookups::Question;
 use super::router::{Call, Client, Content};
 use super::shell::{Shape, Shell, Then, Waiting, send, wall_clock};
 use super::spawn;
@@ -99,6 +99,21 @@ impl Shell {
                 self.reload_config(reply_to, waiting);
                 return;
             }
+            Command::Set { name, options } if names_account(&options) => {
+                match self.view(&name).map(|_| ()) {
+                    // a directory server may be asked: that is not for this thread
+                    Ok(()) => {
+                        self.lookups.ask(Question::Set {
+                            client: reply_to,
+                            patient: waiting,
+                            name,
+                            options,
+                        });
+                        return;
+                    }
+                    Err(trouble) => Err(trouble),
+                }
+            }
             Command::Signal {
                 name,
                 signum,
@@ -125,6 +140,28 @@ impl Shell {
                 Err(trouble) => reply::error(&id, time, trouble.errno, &trouble.reason),
             };
             send(&client, &reply);
+        }
+    }
+
+    /// The users and groups of a `set` have been looked up.
+    pub(super) fn set_resolved(
+        &mut self,
+        client: Option<(Client, Value)>,
+        patient: bool,
+        name: String,
+        changes: Result<Vec<(String, Value)>, String>,
+    ) {
+        match changes {
+            Ok(changes) => {
+                let command = supervisor::Command::Set { name, changes };
+                self.give(client, patient, command, Shape::Plain, Then::Nothing);
+            }
+            Err(reason) => {
+                if let Some((client, id)) = client {
+                    let reply = reply::error(&id, wall_clock(), Errno::Command, &reason);
+                    send(&client, &reply);
+                }
+            }
         }
     }
 
@@ -322,7 +359,7 @@ impl Shell {
                 self.view(&name)?;
                 Order::Set {
                     name,
-                    changes: resolve_accounts(options)?,
+                    changes: options.into_iter().collect(),
                 }
             }
             Command::Kill {
@@ -426,9 +463,6 @@ impl Shell {
         recursive: bool,
     ) -> Answer {
         let watcher = self.view(name)?;
-        if !(1..=64).contains(&signum) {
-            return Err(Trouble::message("signal invalid"));
-        }
         let own: Vec<Pid> = watcher.workers().iter().map(|w| w.pid).collect();
         let targets = match pid {
             Some(pid) if own.contains(&pid) => vec![pid],
@@ -460,10 +494,13 @@ impl Shell {
                     // it has just exited, as it may at any time
                     Err(error) if error.raw_os_error() == Some(nix::libc::ESRCH) => {}
                     Err(error) => {
-                        let errno = Errno::Os;
-                        let reason =
-                            format!("cannot send signal {signum} to process {receiver}: {error}");
-                        return Err(Trouble { errno, reason });
+                        // Python's words for an OSError, which circus hands on
+                        let number = error.raw_os_error().unwrap_or_default();
+                        let text = nix::errno::Errno::from_raw(number).desc();
+                        return Err(Trouble {
+                            errno: Errno::Os,
+                            reason: format!("[Errno {number}] {text}"),
+                        });
                     }
                 }
             }
@@ -519,20 +556,7 @@ enum Chosen {
     Several(Vec<String>),
 }
 
-/// `set` turns users and groups into numbers, and refuses those that do not exist.
-fn resolve_accounts(options: Map<String, Value>) -> Result<Vec<(String, Value)>, Trouble> {
-    options
-        .into_iter()
-        .map(|(key, value)| {
-            let value = match key.as_str() {
-                "uid" => accounts::to_uid(&value).map(Value::from),
-                "gid" => accounts::to_gid(&value).map(Value::from),
-                _ => Ok(value),
-            };
-            match value {
-                Ok(value) => Ok((key, value)),
-                Err(error) => Err(Trouble::command(error.to_string())),
-            }
-        })
-        .collect()
+/// Whether `set` names a user or group, which have to exist and are kept as numbers.
+fn names_account(options: &Map<String, Value>) -> bool {
+    options.contains_key("uid") || options.contains_key("gid")
 }

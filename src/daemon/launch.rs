@@ -1,6 +1,6 @@
 //! From a watcher's options to a running worker.
 
-use super::accounts::{self, Credentials};
+use super::accounts::Credentials;
 use super::sockets::ListenSocket;
 use super::spawn::{self, SpawnSpec, Stdio};
 use crate::config::{names_socket, worker_argv};
@@ -19,10 +19,27 @@ struct Prepared {
     rlimits: Vec<(u32, u64)>,
 }
 
+/// Why a worker was not started.
+#[derive(Debug)]
+pub enum LaunchError {
+    /// Its user and group have to be looked up first; see [`Launcher::found`].
+    WhoIs,
+    /// It cannot be started; a sentence for the user.
+    Failed(String),
+}
+
+impl From<String> for LaunchError {
+    fn from(reason: String) -> Self {
+        LaunchError::Failed(reason)
+    }
+}
+
 /// Starts workers, and remembers what was worked out for each watcher.
 #[derive(Default)]
 pub struct Launcher {
     prepared: HashMap<WatcherId, Prepared>,
+    /// Users and groups that were looked up, for the options they were looked up for.
+    found: HashMap<WatcherId, (Value, Value, Result<Credentials, String>)>,
     warned: HashSet<(WatcherId, String)>,
 }
 
@@ -37,13 +54,14 @@ impl Launcher {
         options: &WatcherOptions,
         wid: Wid,
         sockets: &BTreeMap<String, ListenSocket>,
-    ) -> Result<Pid, String> {
+    ) -> Result<Pid, LaunchError> {
         if self
             .prepared
             .get(&id)
             .is_none_or(|prepared| prepared.options != *options)
         {
-            self.prepared.insert(id, prepare(options)?);
+            let credentials = self.credentials(id, options)?;
+            self.prepared.insert(id, prepare(options, credentials)?);
         }
         let (own_sockets, numbers) = socket_numbers(options, sockets)?;
         let command = worker_argv(options, wid, &numbers)?;
@@ -53,7 +71,7 @@ impl Launcher {
             }
         }
         let Some(prepared) = self.prepared.get(&id) else {
-            return Err("the watcher is gone".to_string());
+            return Err("the watcher is gone".to_string().into());
         };
         let stdin = stdin(options, sockets)?;
         let (stdout, _out_file) = output(
@@ -94,16 +112,44 @@ impl Launcher {
         Ok(pid)
     }
 
+    /// The answer to [`LaunchError::WhoIs`]; the launch can be tried again.
+    pub fn found(
+        &mut self,
+        id: WatcherId,
+        uid: Value,
+        gid: Value,
+        result: Result<Credentials, String>,
+    ) {
+        self.found.insert(id, (uid, gid, result));
+    }
+
+    fn credentials(
+        &mut self,
+        id: WatcherId,
+        options: &WatcherOptions,
+    ) -> Result<Credentials, LaunchError> {
+        let (uid, gid) = (options.uid(), options.gid());
+        if uid.is_null() && gid.is_null() {
+            return Ok(Credentials::default());
+        }
+        // used once: the next time the options change, or the start fails, everything is looked up anew
+        match self.found.remove(&id) {
+            Some((for_uid, for_gid, result)) if for_uid == *uid && for_gid == *gid => {
+                result.map_err(LaunchError::Failed)
+            }
+            _ => Err(LaunchError::WhoIs),
+        }
+    }
+
     /// Drops what was kept for a watcher that is gone.
     pub fn forget(&mut self, id: WatcherId) {
         self.prepared.remove(&id);
+        self.found.remove(&id);
         self.warned.retain(|(warned, _)| *warned != id);
     }
 }
 
-fn prepare(options: &WatcherOptions) -> Result<Prepared, String> {
-    let credentials = accounts::credentials(Some(options.uid()), Some(options.gid()))
-        .map_err(|error| error.to_string())?;
+fn prepare(options: &WatcherOptions, credentials: Credentials) -> Result<Prepared, String> {
     let env = options
         .env()
         .into_iter()

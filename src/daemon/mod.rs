@@ -7,6 +7,7 @@ pub mod endpoint;
 pub mod holder;
 mod launch;
 pub mod log;
+mod lookups;
 pub mod pidfile;
 pub mod publisher;
 mod reload;

@@ -1,7 +1,8 @@
 //! The daemon while it runs: one loop that takes what the kernel and the clients say, feeds the core, and carries out
 //! its effects. Nothing in here waits for a disk, a client or a worker; `/proc` is read by a thread of its own.
 
-use super::launch::Launcher;
+use super::launch::{LaunchError, Launcher};
+use super::lookups::{self, Lookups, Question};
 use super::publisher::Publisher;
 use super::reload::Gathering;
 use super::router::{Call, Client, Router};
@@ -77,6 +78,9 @@ pub struct Shell {
     pub(super) sampling: Sampling,
     pub(super) launcher: Launcher,
     pub(super) spawns: VecDeque<(SpawnId, WatcherId, Wid)>,
+    /// Workers that wait until their user and group have been looked up.
+    pub(super) parked: HashMap<WatcherId, Vec<(SpawnId, WatcherId, Wid)>>,
+    pub(super) lookups: Lookups,
     pub(super) waiting: HashMap<Ticket, Waiting>,
     pub(super) gatherings: HashMap<u64, Gathering>,
     pub(super) next_number: u64,
@@ -120,6 +124,7 @@ impl Shell {
                     self.reload_config(None, false);
                 }
                 _ = child.recv() => self.reap(),
+                Some(answer) = self.lookups.answer() => self.looked_up(answer),
                 Some(call) = calls.recv() => {
                     self.call(call);
                     // a client that never stops asking must not keep workers from being started
@@ -287,14 +292,48 @@ impl Shell {
         let born = wall_clock();
         let result = match self.core.watcher_by_id(id) {
             Some(view) => self.launcher.launch(id, view.options(), wid, &self.sockets),
-            None => Err("the watcher is gone".to_string()),
+            None => Err("the watcher is gone".to_string().into()),
         };
         match result {
             Ok(pid) => {
                 self.births.insert(pid, born);
                 self.step(Input::Started { spawn, pid });
             }
-            Err(reason) => self.step(Input::StartFailed { spawn, reason }),
+            Err(LaunchError::Failed(reason)) => self.step(Input::StartFailed { spawn, reason }),
+            Err(LaunchError::WhoIs) => {
+                let Some(view) = self.core.watcher_by_id(id) else {
+                    return;
+                };
+                let (uid, gid) = (view.options().uid().clone(), view.options().gid().clone());
+                let parked = self.parked.entry(id).or_default();
+                parked.push((spawn, id, wid));
+                if parked.len() == 1 {
+                    self.lookups.ask(Question::Launch { id, uid, gid });
+                }
+            }
+        }
+    }
+
+    fn looked_up(&mut self, answer: lookups::Answer) {
+        match answer {
+            lookups::Answer::Launch {
+                id,
+                uid,
+                gid,
+                result,
+            } => {
+                self.launcher.found(id, uid, gid, result);
+                let parked = self.parked.remove(&id).unwrap_or_default();
+                for waiting in parked.into_iter().rev() {
+                    self.spawns.push_front(waiting);
+                }
+            }
+            lookups::Answer::Set {
+                client,
+                patient,
+                name,
+                changes,
+            } => self.set_resolved(client, patient, name, changes),
         }
     }
 

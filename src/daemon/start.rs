@@ -3,6 +3,7 @@
 use super::endpoint::Listener;
 use super::launch::Launcher;
 use super::log::{self, Output};
+use super::lookups::Lookups;
 use super::pidfile::Pidfile;
 use super::publisher::Publisher;
 use super::router::Router;
@@ -190,6 +191,8 @@ fn assemble(prepared: Prepared) -> Result<(Shell, mpsc::Receiver<super::router::
         sampling: Sampling::default(),
         launcher: Launcher::default(),
         spawns: VecDeque::new(),
+        parked: HashMap::new(),
+        lookups: Lookups::new(),
         waiting: HashMap::new(),
         gatherings: HashMap::new(),
         next_number: 0,
