@@ -291,6 +291,13 @@ fn an_option_that_cannot_be_set_in_place_replaces_the_watcher(program: Program) 
         );
         expect(site, &["web", "--set", "max_retry=9"], false);
 
+        // Set or not, a worker's environment is what the watcher was made with.
+        expect(site, &["web", "--set", "copy_env=yes"], true);
+        for pid in daemon.wait_pids("web", 3) {
+            let environ = fs::read(format!("/proc/{pid}/environ")).expect("a living worker");
+            assert!(environ.starts_with(b"PATH=") || environ.windows(6).any(|w| w == b"\0PATH="));
+        }
+
         // Down to one before it becomes a singleton, up after it is none.
         for (singleton, procs) in [("yes", "1"), ("no", "2")] {
             let singleton = format!("singleton={singleton}");

@@ -16,6 +16,10 @@ use super::values::{limit_value, same, show, wire_value};
 use super::wording::tell;
 use crate::options::{self, Key, Kind, OnSet, WatcherOptions};
 
+/// Options that say how a watcher's environment is put together when it is made: a `set` changes the option and not
+/// the environment.
+const MADE_WITH: &[&str] = &["copy_env", "copy_path", "virtualenv", "virtualenv_py_ver"];
+
 /// One edit of the configuration file.
 #[derive(Debug, Clone, PartialEq)]
 pub enum FileEdit {
@@ -226,7 +230,7 @@ fn plan_live(
         match live.get(&key) {
             Some(current) if same(&key, Some(&current), wanted) => {}
             Some(current) => {
-                if live.ignores_set.contains(&key) {
+                if live.ignores_set.contains(&key) || MADE_WITH.contains(&key.as_str()) {
                     replace.push(key.clone());
                 } else {
                     new.insert(key.clone(), wire_value(&key, wanted));
@@ -321,7 +325,7 @@ fn plan_live(
 fn not_told(key: &str) -> String {
     format!(
         "the daemon does not tell the value of {key}, so whether it is right can only be read from the file: give \
-         --config"
+         --config (and no --no-persist)"
     )
 }
 

@@ -210,6 +210,19 @@ fn an_option_that_set_does_not_change_replaces_the_watcher_as_the_file_has_it() 
 }
 
 #[test]
+fn the_environment_is_put_together_when_a_watcher_is_made() {
+    let seen = Observed {
+        file: Some(file(&[SLEEP])),
+        daemon: daemon(Some(live(&[SLEEP]))),
+    };
+    let request = desired(None, None, &["copy_env=1"]);
+    assert!(matches!(
+        planned(&request, &seen).commands.as_slice(),
+        [DaemonAction::Replace { new, .. }] if new.options.get("copy_env") == Some(&json!(true))
+    ));
+}
+
+#[test]
 fn a_missing_watcher_is_added_where_it_is_missing() {
     let request = desired(Some("2"), Some("sleep 1"), &[]);
     let nowhere = Observed {
@@ -389,6 +402,7 @@ fn pair() -> impl Strategy<Value = (String, String)> {
         ("shell", &["yes", "False", "1"]),
         ("send_hup", &["on", "off"]),
         ("respawn", &["true", "false"]),
+        ("copy_env", &["true", "false"]),
         ("on_demand", &["true", "false"]),
         ("working_dir", &["", "/srv"]),
         ("uid", &["0", "root"]),
