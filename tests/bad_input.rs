@@ -54,10 +54,6 @@ fn a_bad_circus_ini_is_told_with_file_and_line() {
             &["circus.ini", "copy_path", "copy_env"],
         ),
         (
-            "\n[watcher:web]\ncmd = sleep 1\nuid = nosuchuser\n",
-            &["circus.ini:8", "nosuchuser"],
-        ),
-        (
             "\n[watcher:web]\ncmd = sleep 1\nrlimit_zzz = 3\n",
             &["circus.ini:8", "rlimit_zzz"],
         ),

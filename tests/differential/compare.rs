@@ -62,11 +62,12 @@ fn events_problem(theirs: &Outcome, ours: &Outcome, wanted: Option<&Wanted>) -> 
     match wanted {
         None => (!same).then(|| "differ, and the table does not say why".to_string()),
         Some(_) if same => Some("the table says they differ; they do not any more".to_string()),
-        Some(wanted) => wanted.misses(&list(theirs), &list(ours)),
+        Some(wanted) => wanted.misses_events(&topics(ours)),
     }
 }
 
-/// The events of each watcher in their order; between watchers circusd's order is chance.
+/// The events of each watcher in their order; between watchers circusd's order is chance. So is which of several
+/// processes that were told to stop together is found dead first.
 fn in_order(outcome: &Outcome) -> Vec<&(String, Value)> {
     let mut sorted: Vec<&(String, Value)> = outcome.events.iter().collect();
     sorted.sort_by_key(|(topic, _)| {
@@ -74,14 +75,17 @@ fn in_order(outcome: &Outcome) -> Vec<&(String, Value)> {
             .rsplit_once('.')
             .map_or(String::new(), |(watcher, _)| watcher.to_string())
     });
+    for run in sorted.chunk_by_mut(|(a, _), (b, _)| a == b && a.ends_with(".reap")) {
+        run.sort_by_key(|(_, payload)| payload["process_pid"].to_string());
+    }
     sorted
 }
 
-fn list(outcome: &Outcome) -> Value {
-    outcome
-        .events
-        .iter()
-        .map(|(topic, _)| Value::String(topic.clone()))
+/// The topics, watcher by watcher.
+fn topics(outcome: &Outcome) -> Vec<&str> {
+    in_order(outcome)
+        .into_iter()
+        .map(|(topic, _)| topic.as_str())
         .collect()
 }
 
@@ -156,35 +160,20 @@ fn differences_are_found_and_the_table_is_held_to_its_word() {
         (
             &refused,
             &serde_json::json!({"status": "error", "reason": "clear", "tb": null, "errno": 3}),
-            Wanted::Reason("clear"),
+            Wanted::Reason("clear", 3),
             0,
         ),
-        (&refused, &ok, Wanted::Reason("clear"), 1),
+        (&refused, &ok, Wanted::Reason("clear", 3), 1),
         (
             &ok,
             &two,
-            Wanted::Value {
-                pointer: "/numprocesses",
-                circ: "2",
-            },
+            Wanted::Reply(r#"{"status": "ok", "numprocesses": 2}"#),
             0,
         ),
         (
             &ok,
             &two,
-            Wanted::Value {
-                pointer: "/numprocesses",
-                circ: "3",
-            },
-            1,
-        ),
-        (
-            &ok,
-            &two,
-            Wanted::Value {
-                pointer: "/nothing",
-                circ: "2",
-            },
+            Wanted::Reply(r#"{"status": "ok", "numprocesses": 3}"#),
             1,
         ),
     ] {
@@ -198,30 +187,20 @@ fn differences_are_found_and_the_table_is_held_to_its_word() {
             "{wanted:?}"
         );
     }
-    let topics = [Difference {
-        scenario: "s",
-        step: "step",
-        part: Part::Events,
-        wanted: Wanted::Value {
-            pointer: "",
-            circ: r#"["watcher.a.kill"]"#,
-        },
-        why: "",
-    }];
-    assert_eq!(
-        count(
-            &outcome(Value::Null, &[]),
-            &outcome(Value::Null, &["watcher.a.kill"]),
-            &topics
-        ),
-        0
+    let events = |topics| {
+        [Difference {
+            scenario: "s",
+            step: "step",
+            part: Part::Events,
+            wanted: Wanted::Events(topics),
+            why: "",
+        }]
+    };
+    let (none, kill) = (
+        outcome(Value::Null, &[]),
+        outcome(Value::Null, &["watcher.a.kill"]),
     );
-    assert_eq!(
-        count(
-            &outcome(Value::Null, &[]),
-            &outcome(Value::Null, &["watcher.a.reap"]),
-            &topics
-        ),
-        1
-    );
+    assert_eq!(count(&none, &kill, &events(&["watcher.a.kill"])), 0);
+    assert_eq!(count(&none, &kill, &events(&["watcher.a.reap"])), 1);
+    assert_eq!(count(&none, &none, &events(&[])), 1);
 }

@@ -14,6 +14,7 @@ pub struct Mask {
     numbers: Vec<(i64, String)>,
     pids: BTreeMap<i64, String>,
     workers: usize,
+    fds: Vec<i64>,
 }
 
 /// Keys whose value is a pid or a list of pids.
@@ -60,15 +61,36 @@ impl Mask {
         self.text(real.to_string(), name);
     }
 
-    /// The name of a pid: the order of first appearance.
+    /// Begins a step: the pids that run now get these names, those of former steps are forgotten. What one daemon
+    /// does differently then shows in that step alone.
+    pub fn begin(&mut self, running: impl IntoIterator<Item = (i64, String)>) {
+        self.pids.retain(|_, name| name == "<daemon>");
+        self.pids.extend(running);
+        self.workers = 0;
+    }
+
+    /// The name of a pid; one that is new in this step is named by the order of first appearance.
     pub fn pid(&mut self, pid: i64) -> String {
         if let Some(name) = self.pids.get(&pid) {
             return name.clone();
         }
         self.workers += 1;
-        let name = format!("pid#{}", self.workers);
+        let name = format!("new#{}", self.workers);
         self.pids.insert(pid, name.clone());
         name
+    }
+
+    /// The name of a descriptor: the order of first appearance.
+    fn fd(&mut self, fd: i64) -> String {
+        let at = self
+            .fds
+            .iter()
+            .position(|known| *known == fd)
+            .unwrap_or_else(|| {
+                self.fds.push(fd);
+                self.fds.len() - 1
+            });
+        format!("fd#{}", at + 1)
     }
 
     /// A reply or an event's payload, masked.
@@ -84,6 +106,11 @@ impl Mask {
                 // Numbers that a test made up are no pids.
                 Some(pid) if pid > 1 && pid != 999_999 => json!(self.pid(pid)),
                 _ => value.clone(),
+            },
+            // Descriptor numbers are each daemon's own; which is lower stays visible.
+            Value::Number(n) if key == "fd" => match n.as_i64() {
+                Some(fd) => json!(self.fd(fd)),
+                None => value.clone(),
             },
             Value::Number(n) if MEASURED.contains(&key) => {
                 json!(if n.is_f64() { "<float>" } else { "<int>" })
@@ -161,13 +188,13 @@ fn what_is_masked_keeps_its_structure() {
     let masked = mask.value(&reply);
     assert_eq!(
         masked,
-        json!({"status": "ok", "time": "<float>", "pids": ["pid#1", "pid#2"],
-            "info": {"pid#2": {"pid": "pid#2", "mem": "<int>", "cpu": "N/A"}},
-            "reason": "<control> and pid#1 but not 99", "port": "<control>", "started": "<float>", "process": 999_999})
+        json!({"status": "ok", "time": "<float>", "pids": ["new#1", "new#2"],
+            "info": {"new#2": {"pid": "new#2", "mem": "<int>", "cpu": "N/A"}},
+            "reason": "<control> and new#1 but not 99", "port": "<control>", "started": "<float>", "process": 999_999})
     );
     assert_eq!(
         mask.value(&json!({"started": [7, 8]})),
-        json!({"started": ["pid#3", "pid#2"]})
+        json!({"started": ["new#3", "new#2"]})
     );
     assert_eq!(
         mask.value(&json!({"pid": 77, "cmdline": "x"})),

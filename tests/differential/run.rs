@@ -222,17 +222,24 @@ impl Run<'_> {
             .unwrap_or_default()
     }
 
-    /// Gives every pid its name in the daemons' common order, which is that of `list`.
+    /// Names the processes that run now: `web[0]` is the oldest of web, whatever order `list` gives.
     fn know_pids(&mut self) {
+        let mut running = Vec::new();
         for watcher in self.ask("list", json!({}))["watchers"]
             .as_array()
             .cloned()
             .unwrap_or_default()
         {
-            for pid in self.pids(watcher.as_str().unwrap_or("")) {
-                self.mask.pid(pid);
-            }
+            let watcher = watcher.as_str().unwrap_or("");
+            let mut pids = self.pids(watcher);
+            pids.sort_by_key(|pid| (Process::find(*pid as i32).map(|p| p.start), *pid));
+            running.extend(
+                pids.into_iter()
+                    .enumerate()
+                    .map(|(i, pid)| (pid, format!("{watcher}[{i}]"))),
+            );
         }
+        self.mask.begin(running);
     }
 
     /// Waits until nothing moves: no watcher is starting or stopping, each active one has its number of processes,

@@ -18,7 +18,8 @@ pub struct Process {
     pub comm: String,
     /// `R`, `S`, `Z` … as in `/proc/PID/stat`.
     pub state: char,
-    start: u64,
+    /// Clock ticks since the machine's start.
+    pub start: u64,
 }
 
 impl Process {
