@@ -791,7 +791,7 @@ fn usage_errors_are_64_and_print_no_report() {
 #[test]
 fn what_a_person_sees() {
     let site = TempSite::new();
-    site.ini(BODY);
+    site.write("circus.ini", format!("[circus]\n{BODY}"));
     let mut seen = String::new();
     for args in [
         &["web", "--procs", "4", "--no-live", "--check", "--diff"][..],
