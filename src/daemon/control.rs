@@ -7,6 +7,7 @@ use super::spawn;
 use crate::options::{Map, Value};
 use crate::stats;
 use crate::supervisor::{self, Input, Pid, View};
+use crate::wire::brief;
 use crate::wire::command::{Command, GLOBAL_OPTIONS};
 use crate::wire::matching::{Match, Selection};
 use crate::wire::reply::{self, Errno};
@@ -205,7 +206,7 @@ impl Shell {
     fn view(&self, name: &str) -> Result<View<'_>, Trouble> {
         self.core
             .watcher(name)
-            .ok_or_else(|| Trouble::message(format!("program {name} not found")))
+            .ok_or_else(|| Trouble::message(format!("program {} not found", brief(name))))
     }
 
     /// Answers what only looks; `None` for what does something.
@@ -255,10 +256,9 @@ impl Shell {
             Command::Get { name, keys } => self.view(name).and_then(|watcher| {
                 let mut values = Map::new();
                 for key in keys {
-                    let value = watcher
-                        .options()
-                        .get(key)
-                        .ok_or_else(|| Trouble::message(format!("'{key}' option not found")))?;
+                    let value = watcher.options().get(key).ok_or_else(|| {
+                        Trouble::message(format!("'{}' option not found", brief(key)))
+                    })?;
                     values.insert(key.clone(), value.clone());
                 }
                 Ok(one("options", values))
@@ -447,7 +447,10 @@ impl Shell {
         let mut names: Vec<String> = self.names();
         names.retain(|name| matcher.matches(&name.to_lowercase()));
         match names.len() {
-            0 => Err(Trouble::message(format!("program {given} not found"))),
+            0 => Err(Trouble::message(format!(
+                "program {} not found",
+                brief(given)
+            ))),
             1 => Ok(Chosen::One(names.remove(0))),
             _ => Ok(Chosen::Several(names)),
         }
@@ -467,9 +470,7 @@ impl Shell {
         let targets = match pid {
             Some(pid) if own.contains(&pid) => vec![pid],
             Some(pid) => {
-                return Err(Trouble::message(format!(
-                    "process {pid} not found in '{name}'"
-                )));
+                return Err(not_a_worker(pid, name));
             }
             None => own,
         };
@@ -478,7 +479,7 @@ impl Shell {
                 Some(child) if stats::descendants(&[target], false).contains(&child) => vec![child],
                 Some(child) => {
                     let reason = format!("process {child} is no child of {target}");
-                    return Err(Trouble::message(reason));
+                    return Err(Trouble::command(reason));
                 }
                 None if children => stats::descendants(&[target], false),
                 None if recursive => {
@@ -541,13 +542,15 @@ impl Shell {
                 workers.retain(|w| w.pid == pid);
                 match workers.pop() {
                     Some(worker) => Ok(Work::Process(worker)),
-                    None => Err(Trouble::message(format!(
-                        "process {pid} not found in '{name}'"
-                    ))),
+                    None => Err(not_a_worker(pid, &name)),
                 }
             }
         }
     }
+}
+
+fn not_a_worker(pid: Pid, name: &str) -> Trouble {
+    Trouble::message(format!("process {pid} not found in '{}'", brief(name)))
 }
 
 enum Chosen {

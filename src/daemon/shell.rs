@@ -16,6 +16,7 @@ use crate::supervisor::{
     self, Command, Effect, Input, Level, Outcome, Pid, Refusal, Scope, SpawnId, Supervisor, Ticket,
     Time, WatcherId, Wid,
 };
+use crate::wire::brief;
 use crate::wire::event;
 use crate::wire::reply::{self, Errno};
 use nix::sys::signal::{self, Signal};
@@ -399,7 +400,12 @@ fn reply_to(id: &Value, shape: Shape, outcome: &Outcome) -> Value {
                 Refusal::NotFound(_) => Errno::Message,
                 _ => Errno::Command,
             };
-            return reply::error(id, wall_clock(), errno, &refusal.to_string());
+            let text = match refusal {
+                // the client's own words come back in these, and may be long
+                Refusal::NotFound(_) | Refusal::Exists(_) => brief(&refusal.to_string()),
+                _ => refusal.to_string(),
+            };
+            return reply::error(id, wall_clock(), errno, &text);
         }
         Outcome::Done => {}
         Outcome::Started { started, kept } => {

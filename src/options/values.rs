@@ -246,7 +246,8 @@ pub(super) fn check_wire(key: &str, value: &Value) -> Result<(), String> {
         }
         (Kind::Hooks, None) => {
             let Value::Object(hooks) = value else {
-                return Err(format!("{value} isn't a valid hook dict"));
+                let shown = value.as_str().map_or_else(|| value.to_string(), py_repr);
+                return Err(format!("{shown} isn't a valid hook dict"));
             };
             if let Some(name) = hooks.keys().find(|name| !HOOKS.contains(&name.as_str())) {
                 return Err(format!("Unknown hook {}", py_repr(name)));

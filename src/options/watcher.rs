@@ -73,6 +73,8 @@ impl WatcherOptions {
         });
         this.put("cmd", Value::from(cmd))?;
         this.put("args", args.clone())?;
+        // circus's constructor has 0. where its file reader has 0
+        this.put("warmup_delay", Value::from(0.0))?;
         this.put("rlimits", Value::Object(Map::new()))?;
         this.put("hooks", Value::Object(Map::new()))?;
         for (key, value) in options {
@@ -140,6 +142,14 @@ impl WatcherOptions {
                 Ok(whole) if spec.name == "warmup_delay" => Value::from(whole),
                 _ => parse_kind(Kind::Seconds, key, text).map_err(error)?,
             },
+            (Kind::Signal, _) => to_signum(&Value::from(text))
+                .map(Value::from)
+                .map_err(|_| {
+                    error(format!(
+                        "{} is no signal; a number or a name such as TERM is expected",
+                        py_repr(text)
+                    ))
+                })?,
             (kind, _) => parse_kind(kind, key, text).map_err(error)?,
         };
         if spec.kind == Kind::Count && value.as_i64().is_some_and(|n| n < 0 || n > i32::MAX as i64)
@@ -190,6 +200,15 @@ impl WatcherOptions {
             }
         }
         Ok(())
+    }
+
+    /// Changes an option at run time, as `set` does: seconds become numbers with a fraction, as in circus.
+    pub fn change(&mut self, key: &str, value: Value) -> Result<(), OptionError> {
+        let seconds = matches!(find(key), Some((spec, Key::Whole)) if spec.kind == Kind::Seconds);
+        match value.as_f64().filter(|_| seconds) {
+            Some(number) => self.put(key, Value::from(number)),
+            None => self.put(key, value),
+        }
     }
 
     /// The value of an option, of an entry of a mapping option, or of an unknown key.

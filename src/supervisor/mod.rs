@@ -29,7 +29,7 @@ mod work;
 use crate::options::WatcherOptions;
 use campaign::{Campaign, CampaignKind};
 use job::{Job, Waiter, Work};
-use std::collections::{BTreeMap, HashMap};
+use std::collections::BTreeMap;
 use watcher::{Context, Watcher};
 
 pub use message::{
@@ -89,8 +89,8 @@ impl View<'_> {
 pub struct Supervisor {
     watchers: BTreeMap<WatcherId, Watcher>,
     names: BTreeMap<String, WatcherId>,
-    pids: HashMap<Pid, WatcherId>,
-    spawns: HashMap<SpawnId, WatcherId>,
+    pids: BTreeMap<Pid, WatcherId>,
+    spawns: BTreeMap<SpawnId, WatcherId>,
     campaigns: BTreeMap<u64, Campaign>,
     kills: Vec<(Ticket, Vec<Pid>)>,
     next_watcher: u64,
@@ -111,8 +111,8 @@ impl Supervisor {
         Supervisor {
             watchers: BTreeMap::new(),
             names: BTreeMap::new(),
-            pids: HashMap::new(),
-            spawns: HashMap::new(),
+            pids: BTreeMap::new(),
+            spawns: BTreeMap::new(),
             campaigns: BTreeMap::new(),
             kills: Vec::new(),
             next_watcher: 1,

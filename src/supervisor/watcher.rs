@@ -6,15 +6,15 @@ use super::{
     Effect, Event, Level, Outcome, Pid, Scope, SpawnId, Status, Time, WatcherId, Wid, WorkerView,
 };
 use crate::options::WatcherOptions;
-use std::collections::{BTreeMap, HashMap, VecDeque};
+use std::collections::{BTreeMap, VecDeque};
 
 /// What a watcher may use of the core while it is at work.
 pub(super) struct Context<'a> {
     pub now: Time,
     pub effects: &'a mut Vec<Effect>,
     pub finished: &'a mut Vec<(Waiter, Outcome)>,
-    pub pids: &'a mut HashMap<Pid, WatcherId>,
-    pub spawns: &'a mut HashMap<SpawnId, WatcherId>,
+    pub pids: &'a mut BTreeMap<Pid, WatcherId>,
+    pub spawns: &'a mut BTreeMap<SpawnId, WatcherId>,
     pub next_spawn: &'a mut SpawnId,
     pub random: &'a mut Random,
     pub closing: bool,
@@ -503,8 +503,9 @@ impl Watcher {
             })
             .collect();
         order.sort_unstable();
-        let surplus = self.slots.len() - wanted;
-        for (_, _, wid) in order.into_iter().take(surplus) {
+        order.truncate(self.slots.len() - wanted);
+        // of those that go circus asks the newest first
+        for (_, _, wid) in order.into_iter().rev() {
             self.dismiss(cx, wid, false, false, None, None);
         }
     }

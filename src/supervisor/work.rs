@@ -321,7 +321,7 @@ impl Watcher {
     }
 
     fn finish(&mut self, cx: &mut Context<'_>, job: Job) {
-        if job.announce_reload && self.status != Status::Stopped {
+        if job.announce_reload {
             cx.effects.push(self.publish(Event::Reload));
             cx.effects.push(Effect::Log {
                 level: Level::Info,
@@ -465,7 +465,8 @@ impl Watcher {
             .iter()
             .filter(|l| matches!(l.farewell, Farewell::Retiring { .. }))
             .collect();
-        all.sort_by_key(|l| (l.started, l.wid));
+        // circus asks the newest of the old ones first
+        all.sort_by_key(|l| std::cmp::Reverse((l.started, l.wid)));
         all.into_iter().map(|l| l.pid).collect()
     }
 
@@ -584,7 +585,7 @@ impl Watcher {
                 ));
             }
             options
-                .put(key, value.clone())
+                .change(key, value.clone())
                 .map_err(|error| Refusal::Invalid(error.to_string()))?;
             reload |= matches!(find(key), Some((spec, Key::Whole | Key::Entry(_))) if spec.on_set == OnSet::Reload);
         }

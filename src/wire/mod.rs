@@ -24,5 +24,6 @@ pub use command::{COMMANDS, Command, CommandSpec};
 pub use endpoint::Endpoint;
 pub use event::Event;
 pub use matching::{Match, Matcher, Selection};
+pub use properties::brief;
 pub use reply::Errno;
 pub use request::{Rejection, Request, parse_request};

@@ -166,7 +166,7 @@ pub(super) fn wrong(key: &str, wanted: &str) -> Fault {
 }
 
 /// At most about 200 bytes of what a client sent: replies must not grow with bad input.
-pub(super) fn brief(text: &str) -> String {
+pub fn brief(text: &str) -> String {
     const LIMIT: usize = 200;
     if text.len() <= LIMIT {
         return text.to_string();
