@@ -91,32 +91,10 @@ pub fn utc(seconds: f64) -> String {
         return pytext::float_repr(seconds);
     }
     let millis = (seconds * 1000.0).round() as i64;
-    let (days, of_day) = (millis.div_euclid(86_400_000), millis.rem_euclid(86_400_000));
-    let (year, month, day) = civil(days);
-    format!(
-        "{year:04}-{month:02}-{day:02}T{:02}:{:02}:{:02}.{:03}Z",
-        of_day / 3_600_000,
-        of_day / 60_000 % 60,
-        of_day / 1000 % 60,
-        of_day % 1000
-    )
-}
-
-/// Year, month and day of a number of days since 1970-01-01 (Gregorian, by eras of 400 years
-/// that begin in March, so that the leap day is the last of its year).
-fn civil(days: i64) -> (i64, i64, i64) {
-    let days = days + 719_468;
-    let (era, of_era) = (days.div_euclid(146_097), days.rem_euclid(146_097));
-    let year = (of_era - of_era / 1460 + of_era / 36_524 - of_era / 146_096) / 365;
-    let of_year = of_era - (365 * year + year / 4 - year / 100);
-    let shifted = (5 * of_year + 2) / 153;
-    let day = of_year - (153 * shifted + 2) / 5 + 1;
-    let month = if shifted < 10 {
-        shifted + 3
-    } else {
-        shifted - 9
-    };
-    (era * 400 + year + i64::from(month <= 2), month, day)
+    match jiff::Timestamp::from_millisecond(millis) {
+        Ok(moment) => format!("{moment:.3}"),
+        Err(_) => pytext::float_repr(seconds),
+    }
 }
 
 /// Rows as columns, two spaces apart; the last column is not padded.
@@ -146,11 +124,21 @@ fn columns(rows: &[Vec<String>]) -> String {
 
 fn status(reply: &Value) -> Option<String> {
     let Some(statuses) = reply.get("statuses").and_then(Value::as_object) else {
-        return reply.get("status").map(plain);
+        let status = reply.get("status").map(plain)?;
+        return Some(match reply.get("trouble") {
+            Some(trouble) => format!("{status}  {}", plain(trouble)),
+            None => status,
+        });
     };
+    // circ's daemon says why workers cannot be started or do not stay; circusd does not
+    let trouble = |name: &str| reply.get("troubles").and_then(|all| all.get(name));
     let mut rows: Vec<Vec<String>> = statuses
         .iter()
-        .map(|(name, status)| vec![name.clone(), plain(status)])
+        .map(|(name, status)| {
+            let mut row = vec![name.clone(), plain(status)];
+            row.extend(trouble(name).map(plain));
+            row
+        })
         .collect();
     rows.sort();
     Some(columns(&rows))

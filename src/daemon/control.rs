@@ -231,7 +231,16 @@ impl Shell {
                     .watchers()
                     .map(|w| (w.options().name.clone(), w.status().as_str().into()))
                     .collect();
-                Ok(one("statuses", statuses))
+                let troubles: Map<String, Value> = self
+                    .core
+                    .watchers()
+                    .filter_map(|w| Some((w.options().name.clone(), w.trouble()?.into())))
+                    .collect();
+                let mut answer = one("statuses", statuses);
+                if !troubles.is_empty() {
+                    answer.insert("troubles".to_string(), Value::Object(troubles));
+                }
+                Ok(answer)
             }
             Command::Status { name: Some(name) } => self.view(name).map(|watcher| {
                 let mut status = one("status", watcher.status().as_str());
