@@ -45,6 +45,7 @@ for_each_daemon!(
     several_runs_at_once_do_not_mix,
     files_keep_their_form,
     endpoints_have_an_order,
+    what_takes_longer_than_the_deadline_goes_on,
     variables_are_compared_by_what_they_mean,
 );
 
@@ -702,6 +703,53 @@ fn endpoints_have_an_order(program: Program) {
             "{report}"
         );
         assert_eq!(fingerprint(&site.path("circus.ini")), before);
+    });
+}
+
+fn what_takes_longer_than_the_deadline_goes_on(program: Program) {
+    // A worker that does not heed its stop signal.
+    let body = format!(
+        "{BODY}\n[watcher:stubborn]\ncmd = python3 -c \"import signal, time; signal.signal(signal.SIGTERM, \
+         signal.SIG_IGN); time.sleep(3000)\"\ngraceful_timeout = 4\nnumprocesses = 2\ncopy_env = True\n"
+    );
+    started(program, &body, |site, daemon| {
+        // It ignores the signal from some moment after its start on.
+        for pid in daemon.wait_pids("stubborn", 2) {
+            daemon.wait_for("a worker that ignores SIGTERM", || {
+                let status = fs::read_to_string(format!("/proc/{pid}/status")).ok()?;
+                let ignored = status
+                    .lines()
+                    .find_map(|line| line.strip_prefix("SigIgn:"))?;
+                (u64::from_str_radix(ignored.trim(), 16).ok()? & (1 << 14) != 0).then_some(())
+            });
+        }
+        let run = ensure(
+            site,
+            &[
+                "stubborn",
+                "--procs",
+                "1",
+                "--timeout",
+                "1",
+                "--detailed-exitcode",
+            ],
+        );
+        let report = run.report();
+        assert_eq!(
+            (run.code, &report["changed"]),
+            (6, &json!(true)),
+            "{report}"
+        );
+        let error = report["error"].as_str().unwrap_or_default();
+        assert!(
+            error.contains("still running") && error.contains("--timeout"),
+            "{error}"
+        );
+        assert_eq!(report["actions"][1]["status"], "unfinished");
+        // Nothing was undone, and in the end all is as it was wanted.
+        assert!(ini(site).contains("graceful_timeout = 4\nnumprocesses = 1\n"));
+        daemon.wait_pids("stubborn", 1);
+        expect(site, &["stubborn", "--procs", "1"], false);
     });
 }
 

@@ -101,6 +101,7 @@ impl Journal {
                 at..next,
                 match &sent {
                     Ok(()) => ActionStatus::Done,
+                    Err(error) if error.may_still_happen() => ActionStatus::Unfinished,
                     Err(_) => ActionStatus::Failed,
                 },
             );

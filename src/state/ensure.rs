@@ -119,7 +119,8 @@ fn execute(run: &mut Prepared, journal: &mut Journal, report: &mut Report) {
         Ok(_) => {}
         Err(error) if error.may_still_happen() => {
             report.fail(format!("{error}; nothing was undone"));
-            report.restarted = run.plan.restarts;
+            let now = run.live.as_mut().and_then(|live| live.observe(&name).ok());
+            report.after = sides(run, &after(run, now));
         }
         Err(error) => {
             let undone = journal.undo(run.live.as_mut(), &name);

@@ -221,10 +221,11 @@ pub fn named(name: &str) -> Map<String, Value> {
 }
 
 fn left(deadline: Instant) -> Duration {
-    // A moment is left even at the deadline: a call with no time at all could tell nothing.
-    deadline
-        .saturating_duration_since(Instant::now())
-        .max(Duration::from_millis(50))
+    let left = deadline.saturating_duration_since(Instant::now());
+    // In tenths of a second, because a person reads it in an error message. A moment is left even at the deadline: a
+    // call with no time at all could tell nothing.
+    let tenths = left.as_millis().div_ceil(100).clamp(1, 36_000_000);
+    Duration::from_millis(u64::try_from(tenths).unwrap_or(1) * 100)
 }
 
 /// The reason of an error reply. (`status` is also where the reply to `status` has its answer.)

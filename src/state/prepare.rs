@@ -66,7 +66,7 @@ pub(super) fn prepare(
         }
         let mut connection = Live::connect(&endpoint, deadline).map_err(|error| {
             if files.is_some() && settings.persist {
-                format!("{error} To change the file alone, give --no-live")
+                format!("{error}; to change the file alone, give --no-live")
             } else {
                 error.to_string()
             }

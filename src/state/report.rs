@@ -16,6 +16,8 @@ pub enum ActionStatus {
     Done,
     /// Tried and refused.
     Failed,
+    /// Sent, and not done when the deadline passed; the daemon may still carry it out.
+    Unfinished,
     /// Carried out, then taken back because a later action was refused.
     Undone,
 }
@@ -26,6 +28,7 @@ impl ActionStatus {
             ActionStatus::Planned => "planned",
             ActionStatus::Done => "done",
             ActionStatus::Failed => "failed",
+            ActionStatus::Unfinished => "unfinished",
             ActionStatus::Undone => "undone",
         }
     }

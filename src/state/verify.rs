@@ -122,6 +122,13 @@ fn old_enough(live: &mut Live, name: &str, settle: Duration) -> Result<bool, Liv
 }
 
 fn not_running(look: &Look, expect: Expectation, gone: usize, late: bool) -> String {
+    if look.pids.len() as u64 == expect.running && gone == 0 {
+        return format!(
+            "{} workers run, but not for long enough yet to tell that they stay: the deadline passed; give more \
+             --timeout",
+            expect.running
+        );
+    }
     let mut text = format!(
         "{} of {} workers run; the daemon says the watcher is {}",
         look.pids.len(),
