@@ -300,22 +300,22 @@ impl Watcher {
             } else {
                 failures.saturating_add(1)
             };
+            let end = if code < 0 {
+                format!("was killed by signal {}", -code)
+            } else {
+                format!("exited with code {code}")
+            };
+            let mut text = format!("worker {wid} (pid {pid}) {end} after {lived:.3} s");
+            let mut level = Level::Info;
             if failures > 1 {
-                let end = if code < 0 {
-                    format!("was killed by signal {}", -code)
-                } else {
-                    format!("exited with code {code}")
-                };
-                let text =
-                    format!("worker {wid} {end} after {lived:.3} s, {failures} times in a row");
-                if failures == 2 || failures.is_power_of_two() {
-                    cx.effects.push(Effect::Log {
-                        level: Level::Warning,
-                        text: format!("{}: {text}", self.options.name),
-                    });
-                }
-                self.trouble = Some(text);
+                text.push_str(&format!(", {failures} times in a row"));
+                level = Level::Warning;
+                self.trouble = Some(text.clone());
             }
+            cx.effects.push(Effect::Log {
+                level,
+                text: format!("{}: {text}", self.options.name),
+            });
             if self.options.respawn() {
                 let pause = backoff::after_exit(failures, cx.random);
                 let not_before = cx.now.plus_seconds(pause);
