@@ -96,7 +96,7 @@ impl Sampler {
 
     fn begin(&mut self) {
         self.passes += 1;
-        if self.passes % FORGET == 0 {
+        if self.passes.is_multiple_of(FORGET) {
             let oldest = self.passes - FORGET;
             self.memories.retain(|_, memory| memory.last_pass >= oldest);
         }
