@@ -2,12 +2,18 @@
 //! same replies and publish the same events. [`table::DIFFERENCES`] holds every difference that is wanted, and why;
 //! an entry that no longer differs fails too.
 
+#[path = "differential/asking.rs"]
+mod asking;
+#[path = "differential/changing.rs"]
+mod changing;
 #[path = "differential/compare.rs"]
 mod compare;
 #[path = "differential/masking.rs"]
 mod masking;
 #[path = "differential/run.rs"]
 mod run;
+#[path = "differential/running.rs"]
+mod running;
 #[path = "differential/scenarios.rs"]
 mod scenarios;
 mod support;
