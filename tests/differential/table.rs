@@ -176,6 +176,17 @@ pub const DIFFERENCES: &[Difference] = &[
         "signals",
         r#"signal {"name":"web","signum":18,"childpid":999999}"#,
     ),
+    clean(
+        "signals",
+        r#"signal {"name":"web","signum":18,"pid":"$pid web 0","childpid":999999}"#,
+    ),
+    differs(
+        "signals",
+        r#"signal {"name":"web","signum":"CONT+1000"}"#,
+        Part::Reply,
+        Wanted::Reason("signal invalid", 5),
+        "circusd asks the kernel; to circ it is a name that stands for no signal, as any other",
+    ),
     differs(
         "signals",
         r#"signal {"name":"web","signum":18,"pid":999999}"#,
