@@ -5,6 +5,7 @@ use std::time::{Duration, Instant};
 use serde_json::{Map, Value, json};
 
 use super::observed::{DaemonSide, LiveWatcher};
+use crate::options;
 use crate::wire::{Client, ClientError, Endpoint, command};
 
 /// How long to wait before a command is sent again that another command kept out.
@@ -55,13 +56,29 @@ impl LiveError {
 pub struct Live {
     client: Client,
     deadline: Instant,
+    /// Options that the reply to `options` does not list and that are asked for one by one.
+    unlisted: Vec<&'static str>,
 }
 
 impl Live {
     /// Connects. A refused connection is told at once.
     pub fn connect(endpoint: &Endpoint, deadline: Instant) -> Result<Live, LiveError> {
         let client = Client::connect(endpoint, left(deadline).min(QUESTION_TIME))?;
-        Ok(Live { client, deadline })
+        Ok(Live {
+            client,
+            deadline,
+            unlisted: Vec::new(),
+        })
+    }
+
+    /// From now on observations also ask for those of these options that `options` does not list. circ tells them,
+    /// circusd does not.
+    pub fn ask_for(&mut self, keys: &[String]) {
+        for spec in keys.iter().filter_map(|key| options::spec(key)) {
+            if !spec.listed && !self.unlisted.contains(&spec.name) {
+                self.unlisted.push(spec.name);
+            }
+        }
     }
 
     /// When the run must be over.
@@ -142,15 +159,20 @@ impl Live {
                 watcher: None,
             });
         }
-        let options = self.ask("options", named(name))?;
+        let mut options = options_of(&self.ask("options", named(name))?);
+        for key in self.unlisted.clone() {
+            let mut properties = named(name);
+            properties.insert("keys".into(), json!([key]));
+            match self.ask("get", properties) {
+                Ok(reply) => options.extend(options_of(&reply)),
+                Err(LiveError::Refused { .. }) => {}
+                Err(error) => return Err(error),
+            }
+        }
         Ok(DaemonSide {
             endpoint,
             watcher: Some(LiveWatcher {
-                options: options
-                    .get("options")
-                    .and_then(Value::as_object)
-                    .cloned()
-                    .unwrap_or_default(),
+                options,
                 status: self.status(name)?,
                 pids: self.pids(name)?,
                 ..LiveWatcher::default()
@@ -210,6 +232,11 @@ impl Live {
             .collect();
         Ok(ages.and_then(|ages| ages.into_iter().reduce(f64::min)))
     }
+}
+
+fn options_of(reply: &Map<String, Value>) -> Map<String, Value> {
+    let options = reply.get("options").and_then(Value::as_object);
+    options.cloned().unwrap_or_default()
 }
 
 /// The properties of a message about one watcher.

@@ -40,7 +40,7 @@ pub struct DaemonSide {
 /// A watcher in a daemon.
 #[derive(Debug, Clone, PartialEq, Default)]
 pub struct LiveWatcher {
-    /// The reply to `options`.
+    /// The reply to `options`, and what else of interest the daemon told when it was asked for.
     pub options: Map<String, Value>,
     /// The reply to `status`: active, starting, stopping, stopped.
     pub status: String,

@@ -129,16 +129,22 @@ pub fn plan(desired: &Desired, target: &WatcherOptions, seen: &Observed) -> Resu
     if target.cmd().trim().is_empty() {
         return Err(no_command(desired, seen));
     }
+    if seen.file.is_none() && desired.wants("autostart") {
+        return Err(
+            "autostart is about the daemon's own start, so only a file can hold it: give --config"
+                .into(),
+        );
+    }
     let file_keys = plan_file(&mut plan, desired, target, seen)?;
     let mut daemon_keys = Vec::new();
     if let Some(daemon) = &seen.daemon {
         match &daemon.watcher {
             None => {
                 // A later run could not tell whether these are right.
-                let untold = desired.options.iter().find(|wanted| {
-                    wanted.key != "autostart"
-                        && options::spec(&wanted.key).is_some_and(|spec| !spec.listed)
-                });
+                let untold = desired
+                    .options
+                    .iter()
+                    .find(|wanted| options::spec(&wanted.key).is_some_and(|spec| !spec.listed));
                 if let (Some(wanted), None) = (untold, &seen.file) {
                     return Err(not_told(&wanted.key));
                 }
@@ -223,7 +229,7 @@ fn plan_live(
     let mut old = Map::new();
     let mut replace = Vec::new();
     for key in managed(desired, seen) {
-        if key == "numprocesses" {
+        if key == "numprocesses" || key == "autostart" {
             continue;
         }
         let wanted = target.get(&key);
@@ -239,7 +245,6 @@ fn plan_live(
                 keys.push(key);
             }
             // The daemon does not tell this option: the file knows whether it was right.
-            None if key == "autostart" => {}
             None if plan.edits.iter().any(|edit| edits(edit, &key)) => {
                 replace.push(key.clone());
                 keys.push(key);

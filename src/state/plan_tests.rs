@@ -53,6 +53,19 @@ fn live(pairs: &[(&str, &str)]) -> LiveWatcher {
     }
 }
 
+/// What a daemon tells of a watcher: what `options` lists, or also what it does not list.
+fn told(options: &WatcherOptions, all: bool) -> Map<String, Value> {
+    let mut told = options.listed();
+    if all {
+        for (key, value) in options.values() {
+            if crate::options::spec(key).is_some_and(|spec| !spec.listed) {
+                told.insert(key.clone(), value.clone());
+            }
+        }
+    }
+    told
+}
+
 fn daemon(watcher: Option<LiveWatcher>) -> Option<DaemonSide> {
     Some(DaemonSide {
         endpoint: "tcp://127.0.0.1:1".into(),
@@ -315,7 +328,7 @@ fn the_same_meaning_in_another_spelling_is_no_drift() {
 }
 
 /// What a daemon that obeys and a file that is written look like after the plan.
-fn carried_out(seen: &Observed, plan: &Plan, target: &WatcherOptions) -> Observed {
+fn carried_out(seen: &Observed, plan: &Plan, target: &WatcherOptions, all: bool) -> Observed {
     let mut after = seen.clone();
     if let Some(file) = &mut after.file {
         for edit in &plan.edits {
@@ -357,7 +370,7 @@ fn carried_out(seen: &Observed, plan: &Plan, target: &WatcherOptions) -> Observe
                     )
                     .unwrap();
                 side.watcher = Some(LiveWatcher {
-                    options: options.listed(),
+                    options: told(&options, all),
                     status: if new.start { "active" } else { "stopped" }.into(),
                     ..LiveWatcher::default()
                 });
@@ -369,7 +382,7 @@ fn carried_out(seen: &Observed, plan: &Plan, target: &WatcherOptions) -> Observe
                     crate::options::check_wire(key, value).unwrap();
                     options.put(key, value.clone()).unwrap();
                 }
-                watcher.options = options.listed();
+                watcher.options = told(&options, all);
             }
             DaemonAction::Start => side.watcher.as_mut().unwrap().status = "active".into(),
             DaemonAction::Incr(_) | DaemonAction::Decr(_) | DaemonAction::Count { .. } => {
@@ -441,6 +454,7 @@ proptest! {
         in_file in prop::option::weighted(0.8, prop::option::weighted(0.8, section())),
         in_daemon in prop::option::weighted(0.9, section()),
         stopped in any::<bool>(),
+        all in any::<bool>(),
         ignored in prop::collection::btree_set(prop::sample::select(vec!["max_retry", "respawn", "on_demand"]), 0..2),
     ) {
         let mut request = Request { name: "web".into(), ..Request::default() };
@@ -457,6 +471,7 @@ proptest! {
             file: in_file.map(|watcher| watcher.map_or_else(no_section, |pairs| file(&borrowed(&pairs)))),
             daemon: daemon(in_daemon.map(|pairs| {
                 let mut watcher = live(&borrowed(&pairs));
+                watcher.options = told(&options(&borrowed(&pairs)), all);
                 if stopped {
                     watcher.status = "stopped".into();
                 }
@@ -467,7 +482,7 @@ proptest! {
         let goal = target(&desired, &seen);
         // A refusal changes nothing, so there is nothing to show.
         let Ok(first) = plan(&desired, &goal, &seen) else { return Ok(()) };
-        let after = carried_out(&seen, &first, &goal);
+        let after = carried_out(&seen, &first, &goal, all);
         let second = plan(&desired, &target(&desired, &after), &after).unwrap();
         prop_assert!(second.is_empty(), "first {first:?}\nsecond {second:?}");
         prop_assert!(second.changes.is_empty() && second.lines.is_empty());

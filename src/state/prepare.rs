@@ -56,8 +56,12 @@ pub(super) fn prepare(
         .map(|path| Files::load(path, settings.environ.clone(), settings.cwd.clone()))
         .transpose()
         .map_err(|e| text(&e))?;
+    let persisted = files.as_ref().filter(|_| settings.persist);
+    let mut seen = Observed {
+        file: persisted.map(|files| files.side(&desired.name)),
+        daemon: None,
+    };
     let mut live = None;
-    let mut daemon = None;
     if settings.live {
         let endpoint = endpoint(settings, files.as_ref())?;
         if !settings.check {
@@ -71,7 +75,8 @@ pub(super) fn prepare(
                 error.to_string()
             }
         })?;
-        daemon = Some(
+        connection.ask_for(&plan::managed(&desired, &seen));
+        seen.daemon = Some(
             connection
                 .observe_at_rest(&desired.name)
                 .map_err(|e| text(&e))?,
@@ -84,11 +89,6 @@ pub(super) fn prepare(
                 .to_string(),
         );
     }
-    let persisted = files.as_ref().filter(|_| settings.persist);
-    let mut seen = Observed {
-        file: persisted.map(|files| files.side(&desired.name)),
-        daemon,
-    };
     let target = match persisted {
         Some(files) => target_of_file(&desired, files, &mut seen)?,
         None => target_of_daemon(&desired, files.as_ref(), &seen)?,
