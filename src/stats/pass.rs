@@ -87,8 +87,7 @@ impl ProcStat {
 /// A small file of a process. `None` if the process has gone, or is not ours to look at.
 pub(super) fn read_file(pid: i32, name: &str) -> Option<Vec<u8>> {
     let mut file = File::open(format!("/proc/{pid}/{name}")).ok()?;
-    // The kernel fills one read with the whole of these files if it fits: usually one call is enough,
-    // and a second one confirms the end.
+    // The kernel makes these files in one piece: a read that does not fill the buffer was the last.
     let mut bytes = vec![0; 1024];
     let mut length = 0;
     loop {
@@ -98,7 +97,7 @@ pub(super) fn read_file(pid: i32, name: &str) -> Option<Vec<u8>> {
                 length += count;
                 if length == bytes.len() {
                     bytes.resize(length * 2, 0);
-                } else if name == "stat" {
+                } else {
                     break;
                 }
             }

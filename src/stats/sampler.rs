@@ -124,7 +124,9 @@ impl Sampler {
         let create_time = stat.starttime as f64 / self.ticks + boot;
         let now = SystemTime::now().duration_since(UNIX_EPOCH);
         let age = now.unwrap_or_default().as_secs_f64() - create_time;
-        let rss = stat.rss * self.page;
+        // Newer kernels sum up per-CPU counters for statm only: the same field of stat lags behind.
+        let (size, resident) = statm(stat.pid).unwrap_or((stat.vsize / self.page, stat.rss));
+        let rss = resident * self.page;
         let cpu = self.cpu(stat, age);
         let face = self.face(stat);
         let percent = match self.memory {
@@ -134,7 +136,7 @@ impl Sampler {
         let mut info = Map::new();
         let mut put = |key: &str, value: Value| info.insert(key.to_owned(), value);
         put("mem_info1", human_bytes(rss).into());
-        put("mem_info2", human_bytes(stat.vsize).into());
+        put("mem_info2", human_bytes(size * self.page).into());
         put("cpu", cpu.into());
         put("mem", round(percent, 3).into());
         put("ctime", self.ctime(stat).into());
@@ -222,6 +224,13 @@ impl Sampler {
 }
 
 const NOT_AVAILABLE: &str = "N/A";
+
+/// Virtual and resident memory in pages.
+fn statm(pid: i32) -> Option<(u64, u64)> {
+    let bytes = read_file(pid, "statm")?;
+    let mut fields = std::str::from_utf8(&bytes).ok()?.split_ascii_whitespace();
+    Some((fields.next()?.parse().ok()?, fields.next()?.parse().ok()?))
+}
 
 /// Seconds since the epoch at which the machine was started.
 fn boot_time() -> f64 {
