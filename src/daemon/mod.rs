@@ -8,6 +8,7 @@ pub mod holder;
 mod launch;
 pub mod log;
 mod lookups;
+mod not_yet;
 pub mod pidfile;
 pub mod publisher;
 mod reload;

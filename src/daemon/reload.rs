@@ -193,6 +193,12 @@ impl Shell {
     }
 
     fn warn_of_fixed(&self, new: &Config) {
+        let known = super::not_yet::warnings(&self.config);
+        for warning in super::not_yet::warnings(new) {
+            if !known.contains(&warning) {
+                tracing::warn!("{warning}");
+            }
+        }
         let (old, new) = (&self.config.circus, &new.circus);
         for (key, changed) in [
             ("endpoint", old.endpoint != new.endpoint),

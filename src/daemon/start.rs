@@ -10,7 +10,7 @@ use super::router::Router;
 use super::sampling::Sampling;
 use super::shell::Shell;
 use super::sockets::ListenSocket;
-use super::{accounts, detach};
+use super::{accounts, detach, not_yet};
 use crate::config::Config;
 use crate::options::Value;
 use crate::supervisor::Supervisor;
@@ -146,7 +146,7 @@ fn assemble(prepared: Prepared) -> Result<(Shell, mpsc::Receiver<super::router::
         environ,
         cwd,
     } = prepared;
-    for warning in &config.warnings {
+    for warning in config.warnings.iter().chain(&not_yet::warnings(&config)) {
         tracing::warn!("{warning}");
     }
     let circus = &config.circus;

@@ -1,0 +1,107 @@
+//! What a configuration asks for that this daemon does not do yet: said at the start, never passed over in silence.
+
+use crate::config::Config;
+use crate::options::{Map, Value, WatcherOptions};
+
+/// One sentence for each such thing.
+pub fn warnings(config: &Config) -> Vec<String> {
+    let mut all = Vec::new();
+    let circus = &config.circus;
+    if circus.statsd {
+        all.push(
+            "[circus] statsd: no statistics are published yet; `circ stats` asks for them"
+                .to_string(),
+        );
+    }
+    if circus.httpd {
+        all.push("[circus] httpd: there is no web console yet".to_string());
+    }
+    if circus.loggerconfig.is_some() {
+        all.push("[circus] loggerconfig: configures Python's logging and is not read; use loglevel and logoutput".to_string());
+    }
+    for plugin in &config.plugins {
+        all.push(format!("[{}]: plugins are not run yet", plugin.name));
+    }
+    for watcher in &config.watchers {
+        all.extend(
+            of_watcher(watcher)
+                .into_iter()
+                .map(|what| format!("[watcher:{}] {what}", watcher.name)),
+        );
+    }
+    all
+}
+
+fn of_watcher(watcher: &WatcherOptions) -> Vec<String> {
+    let mut all = Vec::new();
+    for (key, stream) in [
+        ("stdout_stream", watcher.stdout_stream()),
+        ("stderr_stream", watcher.stderr_stream()),
+    ] {
+        all.extend(stream.and_then(|stream| of_stream(key, stream)));
+    }
+    if let Some(hooks) = watcher.get("hooks").and_then(Value::as_object)
+        && !hooks.is_empty()
+    {
+        let names: Vec<&str> = hooks.keys().map(String::as_str).collect();
+        all.push(format!(
+            "hooks.{}: hooks are not run yet",
+            names.join(", hooks.")
+        ));
+    }
+    if watcher.on_demand() {
+        all.push("on_demand: it starts at once, not at the first connection".to_string());
+    }
+    all
+}
+
+fn of_stream(key: &str, stream: &Map<String, Value>) -> Option<String> {
+    if !stream.contains_key("filename") {
+        let class = stream.get("class").and_then(Value::as_str).unwrap_or("");
+        if class.ends_with("StdoutStream") && class != "FancyStdoutStream" {
+            return None;
+        }
+        return Some(format!(
+            "{key}: this class of stream is not there yet; the output goes where the daemon's own goes"
+        ));
+    }
+    let rest: Vec<&str> = stream
+        .keys()
+        .map(String::as_str)
+        .filter(|name| !matches!(*name, "filename" | "class"))
+        .collect();
+    if rest.is_empty() {
+        return None;
+    }
+    Some(format!(
+        "{key}: the file is appended to; {} have no effect yet",
+        rest.join(", ")
+    ))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_works_is_not_complained_about() {
+        let mut watcher = WatcherOptions::ini_defaults("w");
+        assert_eq!(of_watcher(&watcher), Vec::<String>::new());
+        watcher
+            .set_ini("stdout_stream.class", "StdoutStream")
+            .unwrap();
+        watcher.set_ini("stderr_stream.filename", "/tmp/x").unwrap();
+        assert_eq!(of_watcher(&watcher), Vec::<String>::new());
+        watcher.set_ini("stderr_stream.max_bytes", "100").unwrap();
+        watcher.set_ini("hooks.before_start", "m.f").unwrap();
+        watcher.set_ini("on_demand", "True").unwrap();
+        let text = of_watcher(&watcher).join("\n");
+        for word in [
+            "stderr_stream: the file is appended to; max_bytes",
+            "hooks.before_start",
+            "on_demand",
+        ] {
+            assert!(text.contains(word), "{word} in {text}");
+        }
+    }
+}
