@@ -20,7 +20,6 @@ pub mod daemon;
 mod events;
 pub mod output;
 pub mod state;
-mod state_output;
 
 /// Exit code of a usage error (`EX_USAGE`); clap's own 2 means drift in `circ state`.
 pub const EXIT_USAGE: u8 = 64;

@@ -2,6 +2,8 @@
 //!
 //! Nothing here panics when the reader has gone away: a closed pipe just ends the output.
 
+pub mod state;
+
 use std::io::{self, Write};
 
 use serde_json::{Map, Value};

@@ -8,7 +8,7 @@ use std::time::Duration;
 
 use clap::{Subcommand, ValueEnum};
 
-use super::state_output;
+use super::output;
 use crate::state::desired::Request;
 use crate::state::ensure::{self, Settings};
 
@@ -149,7 +149,7 @@ fn ensure(args: Ensure) -> ExitCode {
     let report = ensure::ensure(&request, &settings);
     let mut stdout = std::io::stdout().lock();
     let coloured = stdout.is_terminal() && std::env::var_os("NO_COLOR").is_none();
-    let text = state_output::render(&report, format, coloured);
+    let text = output::state::render(&report, format, coloured);
     // A reader that went away cannot be told; the exit code still says how it went.
     let _ = stdout.write_all(text.as_bytes());
     let _ = stdout.flush();

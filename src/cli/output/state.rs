@@ -2,7 +2,7 @@
 
 use similar::{ChangeTag, TextDiff};
 
-use super::state::Format;
+use crate::cli::state::Format;
 use crate::state::report::{Diff, Report};
 
 /// The whole output of a run, with its final newline.
