@@ -39,6 +39,8 @@ struct Run<'a> {
     dealer: Handle,
     events: Handle,
     mask: Mask,
+    /// The processes that ran when the step began.
+    running: Vec<i64>,
 }
 
 impl Run<'_> {
@@ -82,6 +84,7 @@ impl Run<'_> {
             dealer,
             events,
             mask,
+            running: Vec::new(),
         };
         run.settle();
         run.events();
@@ -127,6 +130,12 @@ impl Run<'_> {
             };
         }
         self.settle();
+        if !matches!(&step.does, Does::Command(_, properties) if properties["nostop"] == true) {
+            self.daemon
+                .wait_for("removed watchers' processes to end", || {
+                    self.strays().is_empty().then_some(())
+                });
+        }
         let events = self.events();
         let reply = self.mask.value(&reply);
         let events = events
@@ -222,6 +231,22 @@ impl Run<'_> {
             .unwrap_or_default()
     }
 
+    /// Processes of the step's beginning that no watcher has any more and that have not ended.
+    fn strays(&self) -> Vec<i64> {
+        let watchers = self.ask("list", json!({}))["watchers"]
+            .as_array()
+            .cloned()
+            .unwrap_or_default();
+        let listed: Vec<i64> = watchers
+            .iter()
+            .flat_map(|w| self.pids(w.as_str().unwrap_or("")))
+            .collect();
+        let stray = |pid: &&i64| {
+            !listed.contains(pid) && Process::find(**pid as i32).is_some_and(|p| p.comm == "sleep")
+        };
+        self.running.iter().filter(stray).copied().collect()
+    }
+
     /// Names the processes that run now: `web[0]` is the oldest of web, whatever order `list` gives.
     fn know_pids(&mut self) {
         let mut running = Vec::new();
@@ -239,6 +264,7 @@ impl Run<'_> {
                     .map(|(i, pid)| (pid, format!("{watcher}[{i}]"))),
             );
         }
+        self.running = running.iter().map(|(pid, _)| *pid).collect();
         self.mask.begin(running);
     }
 
