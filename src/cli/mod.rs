@@ -18,6 +18,7 @@ mod connection;
 mod control;
 pub mod daemon;
 mod events;
+pub mod manual;
 pub mod output;
 pub mod state;
 

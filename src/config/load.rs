@@ -7,7 +7,7 @@ use std::path::{Path, PathBuf};
 
 use indexmap::IndexMap;
 
-use super::document::Document;
+use super::document::{Document, NAME_KEY};
 use super::error::{ConfigError, Problem, ProblemKind, quoted};
 use super::expand::Variables;
 use super::merged::{Item, Merged, SourceFile};
@@ -15,7 +15,7 @@ use super::model::{
     CircusOptions, Config, DEFAULT_ENDPOINT, DEFAULT_MULTICAST_ENDPOINT, DEFAULT_PUBSUB_ENDPOINT,
     DEFAULT_STATS_ENDPOINT, PluginConfig, SocketConfig, SocketFamily, SocketType,
 };
-use super::{pattern, pytext, watchers};
+use super::{keys, pattern, pytext, watchers};
 use crate::options::to_bool;
 
 /// Environment variables in the order in which they were set.
@@ -57,6 +57,7 @@ impl Config {
         let circus = loader.circus();
         let sockets = loader.sockets();
         let plugins = loader.plugins();
+        loader.warn_of_unknown_keys();
         let watchers = watchers::build(&mut loader, &sockets);
         ConfigError::check(loader.problems)?;
         let (watcher_sections, watchers) = watchers.into_iter().unzip();
@@ -178,8 +179,29 @@ impl Loader {
         }
     }
 
+    /// A key that nobody reads has no effect, which is rarely what its writer wanted.
+    fn warn_of_unknown_keys(&mut self) {
+        for (section, own) in &self.merged.sections {
+            let Some(known) = keys::of_section(section) else {
+                continue;
+            };
+            let unknown = own.items.keys().filter(|key| {
+                *key != NAME_KEY && !known.iter().any(|known| known.name == key.as_str())
+            });
+            for key in unknown {
+                self.warnings.push(format!(
+                    "[{section}] {key}: there is no such key here; it is ignored"
+                ));
+            }
+        }
+    }
+
     /// The value of a key with variables replaced, and where it stands.
     pub fn text(&self, section: &str, key: &str) -> Option<(String, Item)> {
+        debug_assert!(
+            keys::of_section(section).is_none_or(|keys| keys.iter().any(|k| k.name == key)),
+            "[{section}] {key} is missing in the table of keys"
+        );
         let item = self.merged.get(section, key)?;
         Some((self.variables.expand(&item.value), item.clone()))
     }

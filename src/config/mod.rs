@@ -13,6 +13,7 @@ mod document;
 mod edit;
 mod error;
 mod expand;
+pub mod keys;
 mod layout;
 mod load;
 mod merged;

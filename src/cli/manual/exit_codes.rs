@@ -1,0 +1,140 @@
+//! The exit codes, from the places in the code that decide them.
+
+use super::page::{Block, heading, terms, text};
+use crate::cli::{EXIT_REFUSED, EXIT_UNREACHABLE, EXIT_USAGE};
+use crate::state::report::Report;
+
+/// The reference page.
+pub fn blocks() -> Vec<Block> {
+    let mut blocks = vec![text(
+        "Results go to standard output, everything said about them to standard error.",
+    )];
+    for (title, part) in [
+        ("Commands that talk to a daemon", of_control()),
+        ("`circ daemon`", of_daemon()),
+        ("`circ state`", of_state()),
+    ] {
+        blocks.push(heading(title));
+        // The heading of a man page says nothing more here.
+        blocks.extend(part.into_iter().skip(1));
+    }
+    blocks.push(heading("The names of Circus"));
+    blocks.push(text(
+        "Under these names the codes are those of Circus 0.19, so that scripts go on working.",
+    ));
+    blocks.push(Block::Table(
+        &["Program", "Exit code", "When"],
+        [
+            [
+                "`circusctl`",
+                "0",
+                "Done; with `--json` also when the daemon answered with an error",
+            ],
+            [
+                "`circusctl`",
+                "1",
+                "The daemon could not be reached or did not answer in time",
+            ],
+            ["`circusctl`", "2", "The command line is not understood"],
+            ["`circusctl`", "3", "The daemon answered with an error"],
+            [
+                "`circusd`",
+                "0",
+                "The daemon ended as it was told, or runs in the background",
+            ],
+            ["`circusd`", "1", "The daemon could not start"],
+            ["`circusd`", "2", "The command line is not understood"],
+        ]
+        .map(|row| row.map(str::to_owned).to_vec())
+        .to_vec(),
+    ));
+    blocks
+}
+
+/// Of the commands that send a message to a daemon.
+pub fn of_control() -> Vec<Block> {
+    vec![
+        heading("Exit status"),
+        terms([
+            ("`0`", "Done."),
+            (
+                format!("`{EXIT_UNREACHABLE}`").as_str(),
+                "The daemon could not be reached or did not answer in time.",
+            ),
+            (
+                format!("`{EXIT_REFUSED}`").as_str(),
+                "The daemon answered with an error; with `--json` the reply is still printed.",
+            ),
+            usage(&format!("`{EXIT_USAGE}`")),
+        ]),
+    ]
+}
+
+/// Of the daemon.
+pub fn of_daemon() -> Vec<Block> {
+    vec![
+        heading("Exit status"),
+        terms([
+            (
+                "`0`",
+                "The daemon ended as it was told; with `--daemon`, it is up and runs in the background.",
+            ),
+            (
+                "`1`",
+                "The daemon could not start: standard error says what was tried, and why it failed.",
+            ),
+            usage(&format!("`{EXIT_USAGE}`")),
+        ]),
+    ]
+}
+
+/// Of `circ state`, asked from the report itself.
+pub fn of_state() -> Vec<Block> {
+    let code = |check, changed, failed, detailed| {
+        let mut report = Report::new("", check);
+        report.changed = changed;
+        report.failed = failed;
+        report.exit_code(detailed, false).to_string()
+    };
+    let row = |what: &str, changed, failed| {
+        vec![
+            what.to_owned(),
+            code(false, changed, failed, false),
+            code(true, changed, failed, false),
+            code(false, changed, failed, true),
+        ]
+    };
+    let mut rows = vec![
+        row("Nothing had to change", false, false),
+        row("Changed (with `--check`: would change)", true, false),
+        row("Failed, nothing changed", false, true),
+        row("Failed after changing something", true, true),
+    ];
+    let usage = EXIT_USAGE.to_string();
+    rows.push(vec![
+        "The command line is not understood".into(),
+        usage.clone(),
+        usage.clone(),
+        usage,
+    ]);
+    vec![
+        heading("Exit status"),
+        Block::Table(
+            &[
+                "Outcome",
+                "Applied",
+                "With `--check`",
+                "With `--detailed-exitcode`",
+            ],
+            rows,
+        ),
+        text(
+            "`--check-exit-zero` makes `--check` end with 0 also when something would change; the \
+             report says so in `changed`.",
+        ),
+    ]
+}
+
+fn usage(code: &str) -> (&str, &str) {
+    (code, "The command line is not understood.")
+}
