@@ -41,6 +41,7 @@ struct Face {
 #[derive(Debug)]
 pub struct Sampler {
     memories: HashMap<Identity, Memory>,
+    usernames: HashMap<u32, Value>,
     passes: u64,
     ticks: f64,
     page: u64,
@@ -65,6 +66,7 @@ impl Sampler {
             .and_then(|rest| rest.split_whitespace().next()?.parse::<u64>().ok());
         Sampler {
             memories: HashMap::new(),
+            usernames: HashMap::new(),
             passes: 0,
             ticks: value(SysconfVar::CLK_TCK, 100) as f64,
             page: value(SysconfVar::PAGE_SIZE, 4096) as u64,
@@ -96,6 +98,7 @@ impl Sampler {
 
     fn begin(&mut self) {
         self.passes += 1;
+        self.usernames.clear();
         if self.passes.is_multiple_of(FORGET) {
             let oldest = self.passes - FORGET;
             self.memories.retain(|_, memory| memory.last_pass >= oldest);
@@ -203,23 +206,32 @@ impl Sampler {
     }
 
     fn face(&mut self, stat: &ProcStat) -> Face {
-        let memory = self.memory_of(stat);
-        if let Some((face, when)) = &memory.face
+        if let Some((face, when)) = &self.memory_of(stat).face
             && face.comm == stat.comm
             && when.elapsed() < KEEP
         {
             return face.clone();
         }
+        let username = real_user(stat.pid).map_or(NOT_AVAILABLE.into(), |uid| self.username(uid));
         let face = Face {
             comm: stat.comm.clone(),
             cmdline: cmdline(stat.pid),
-            username: username(stat.pid),
+            username,
         };
         // Just between clone and exec there is no command line; look again next time.
         if face.cmdline != NOT_AVAILABLE {
-            memory.face = Some((face.clone(), Instant::now()));
+            self.memory_of(stat).face = Some((face.clone(), Instant::now()));
         }
         face
+    }
+
+    /// The name of a user, or the number if it has none; looked up once a pass.
+    fn username(&mut self, uid: u32) -> Value {
+        let name = || match names::user_by_uid(uid) {
+            Some(user) => user.name.into(),
+            None => uid.to_string().into(),
+        };
+        self.usernames.entry(uid).or_insert_with(name).clone()
     }
 }
 
@@ -242,22 +254,18 @@ fn boot_time() -> f64 {
     seconds.unwrap_or(0.0)
 }
 
-/// The name of the real user, or the number if it has none.
-fn username(pid: i32) -> Value {
-    // The owner of the directory is the effective user; they differ in set-user-id programs.
-    let effective = std::fs::metadata(format!("/proc/{pid}")).map(|directory| directory.uid());
+/// The real user of a process.
+fn real_user(pid: i32) -> Option<u32> {
     let status = read_file(pid, "status").unwrap_or_default();
     let real = String::from_utf8_lossy(&status)
         .lines()
         .find_map(|line| line.strip_prefix("Uid:"))
         .and_then(|ids| ids.split_whitespace().next()?.parse().ok());
-    match real.or(effective.ok()) {
-        Some(uid) => match names::user_by_uid(uid) {
-            Some(user) => user.name.into(),
-            None => uid.to_string().into(),
-        },
-        None => NOT_AVAILABLE.into(),
-    }
+    // The owner of the directory is the effective user; they differ in set-user-id programs only.
+    real.or_else(|| {
+        let directory = std::fs::metadata(format!("/proc/{pid}")).ok()?;
+        Some(directory.uid())
+    })
 }
 
 /// The last part of the path of the first word, as Circus shows it.
