@@ -189,7 +189,7 @@ mod tests {
         assert!(page.ends_with(
             "# T\n\n## Keys\n\nSay `x | y`.\n\n```\n.a\n b\n```\n\n\
              | Key | Default | Meaning |\n| --- | --- | --- |\n\
-             | `cmd` | `a\\|b` | What runs |\n| `k` || None. |\n"
+             | `cmd` | `a\\|b` | What runs |\n| `k` | | None. |\n"
         ));
         let mut page = Roff::new();
         roff(&mut page, &blocks);
