@@ -72,12 +72,11 @@ impl View<'_> {
     pub fn workers(&self) -> Vec<WorkerView> {
         self.watcher.workers()
     }
-    /// Why its workers cannot be started or do not stay, if so.
+    /// Why its workers cannot be started or do not stay, or why those from before a reload still run; if so.
     pub fn trouble(&self) -> Option<&str> {
-        self.watcher
-            .trouble
-            .as_deref()
-            .filter(|_| self.watcher.missing() > 0 || self.watcher.status == Status::Stopped)
+        let absent = self.watcher.missing() > 0 || self.watcher.status == Status::Stopped;
+        let trouble = self.watcher.trouble.as_deref().filter(|_| absent);
+        trouble.or(self.watcher.outdated.as_deref())
     }
     /// Workers that are wanted and not there: vacant or being started.
     pub fn missing(&self) -> usize {

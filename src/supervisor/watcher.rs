@@ -84,6 +84,8 @@ pub(super) struct Watcher {
     /// Failed starts in a row.
     pub tries: u32,
     pub trouble: Option<String>,
+    /// Workers of older options still run, because the last reload failed; why.
+    pub outdated: Option<String>,
     /// It has lost its name.
     pub removed: bool,
     /// Something happens by itself at this moment.
@@ -103,6 +105,7 @@ impl Watcher {
             pace: Time(0),
             tries: 0,
             trouble: None,
+            outdated: None,
             removed: false,
             due: Time::NEVER,
         }

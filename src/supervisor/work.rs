@@ -254,6 +254,7 @@ impl Watcher {
                         level: Level::Warning,
                         text: text.clone(),
                     });
+                    self.outdated = Some(text.clone());
                     answer(cx, job.waiters, Outcome::Refused(Refusal::Failed(text)));
                     return true;
                 }
@@ -276,6 +277,7 @@ impl Watcher {
                         self.options.name,
                         todo.len()
                     );
+                    self.outdated = Some(text.clone());
                     answer(cx, job.waiters, Outcome::Refused(Refusal::Failed(text)));
                     return true;
                 }
@@ -354,6 +356,7 @@ impl Watcher {
         self.status = Status::Starting;
         self.tries = 0;
         self.trouble = None;
+        self.outdated = None;
         self.pace = cx.now;
         self.fit_slots(cx, true);
     }
@@ -404,6 +407,7 @@ impl Watcher {
             return;
         }
         self.tries = 0;
+        self.outdated = None;
         if sequential {
             for slot in self.slots.values_mut() {
                 forget_failures(slot);
