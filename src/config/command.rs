@@ -9,39 +9,16 @@ use std::collections::BTreeMap;
 
 use super::expand::Variables;
 use super::{pytext, shlex};
-use crate::options::{Value, WatcherOptions};
+use crate::options::{Kind, Value, WATCHER_OPTIONS, WatcherOptions};
 
-/// The options that are variables under their own names, besides those with a rule of their own.
-const PLAIN_VARIABLES: &[&str] = &[
-    "numprocesses",
-    "warmup_delay",
-    "working_dir",
-    "uid",
-    "gid",
-    "send_hup",
-    "stop_signal",
-    "stop_children",
-    "shell",
-    "shell_args",
-    "env",
-    "max_retry",
-    "cmd",
-    "args",
-    "respawn",
-    "graceful_timeout",
-    "executable",
-    "use_sockets",
-    "priority",
-    "copy_env",
-    "singleton",
-    "on_demand",
-    "max_age",
-    "max_age_variance",
-    "close_child_stdin",
-    "close_child_stdout",
-    "close_child_stderr",
-    "rlimits",
-];
+/// The options that are variables under their own names, besides those with a rule of their own: what `options` lists,
+/// and the limits.
+fn plain_variables() -> impl Iterator<Item = &'static str> {
+    WATCHER_OPTIONS
+        .iter()
+        .filter(|spec| (spec.listed && spec.kind != Kind::Stream) || spec.kind == Kind::Limits)
+        .map(|spec| spec.name)
+}
 
 /// What to execute for one worker.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -164,7 +141,7 @@ fn worker_variables(
         }
         other => variables.set(name, pytext::text_of(other)),
     };
-    for name in PLAIN_VARIABLES {
+    for name in plain_variables() {
         if let Some(value) = options.get(name) {
             set(name, value);
         }

@@ -29,6 +29,7 @@ pub struct BindError {
 
 /// A bound endpoint.
 pub struct Listener {
+    role: &'static str,
     kind: Kind,
 }
 
@@ -107,14 +108,24 @@ impl Listener {
             }
             Endpoint::Ipc(path) => bind_unix(&path, owner).map_err(error)?,
         };
-        Ok(Listener { kind })
+        Ok(Listener { role, kind })
     }
 
-    /// Waits for a connection.
-    ///
-    /// # Errors
-    /// What accept(2) says; the caller goes on after a pause.
-    pub async fn accept(&self) -> io::Result<(ReadHalf, WriteHalf)> {
+    /// Waits for the next connection, however long that takes. When accept(2) fails (too many open files, most often)
+    /// it is tried again after a pause.
+    pub async fn next(&self) -> (ReadHalf, WriteHalf) {
+        loop {
+            match self.accept().await {
+                Ok(halves) => return halves,
+                Err(error) => {
+                    tracing::warn!("{}: cannot accept a connection: {error}", self.role);
+                    tokio::time::sleep(ACCEPT_PAUSE).await;
+                }
+            }
+        }
+    }
+
+    async fn accept(&self) -> io::Result<(ReadHalf, WriteHalf)> {
         match &self.kind {
             Kind::Tcp(listener) => {
                 let (stream, _) = listener.accept().await?;
@@ -179,8 +190,11 @@ fn bind_unix(path: &Path, owner: Option<u32>) -> Result<Kind, String> {
     })
 }
 
-/// How long to wait after accept(2) has failed (too many open files, most often).
-pub const ACCEPT_PAUSE: Duration = Duration::from_millis(100);
+/// How long to wait after accept(2) has failed.
+const ACCEPT_PAUSE: Duration = Duration::from_millis(100);
+
+/// A connection that has not greeted after this time is closed.
+pub const GREETING_TIME: Duration = Duration::from_secs(30);
 
 /// How many connections one endpoint keeps: what the limit on open files leaves, with room for workers.
 pub fn connection_limit() -> usize {

@@ -1,19 +1,16 @@
 //! The event socket: a ZeroMQ PUB. What a slow subscriber does not take is dropped for it, and counted.
 
-use super::endpoint::{ACCEPT_PAUSE, Listener, ReadHalf, WriteHalf, connection_limit};
+use super::endpoint::{GREETING_TIME, Listener, ReadHalf, WriteHalf, connection_limit};
 use super::zmtp::{self, Reader, Received};
 use bytes::Bytes;
 use std::collections::BTreeMap;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
-use std::time::Duration;
 use tokio::io::AsyncWriteExt;
 use tokio::sync::mpsc;
 
 /// Messages that may wait for one subscriber (libzmq's default high-water mark is 1,000).
 const MAX_QUEUED: usize = 10_000;
-/// A connection that has not greeted after this time is closed.
-const GREETING_TIME: Duration = Duration::from_secs(30);
 
 struct Subscriber {
     topics: Mutex<Vec<Bytes>>,
@@ -38,14 +35,7 @@ impl Publisher {
             let limit = connection_limit();
             let mut next = 0u64;
             loop {
-                let (read, write) = match listener.accept().await {
-                    Ok(halves) => halves,
-                    Err(error) => {
-                        tracing::warn!("event endpoint: cannot accept a connection: {error}");
-                        tokio::time::sleep(ACCEPT_PAUSE).await;
-                        continue;
-                    }
-                };
+                let (read, write) = listener.next().await;
                 if table.lock().unwrap_or_else(PoisonError::into_inner).len() >= limit {
                     continue;
                 }

@@ -1,19 +1,16 @@
 //! The control socket: a ZeroMQ ROUTER that hands each request to the daemon with a way to answer it.
 
-use super::endpoint::{ACCEPT_PAUSE, Listener, ReadHalf, WriteHalf, connection_limit};
+use super::endpoint::{GREETING_TIME, Listener, ReadHalf, WriteHalf, connection_limit};
 use super::zmtp::{self, MAX_MESSAGE, Reader, Received};
 use bytes::Bytes;
 use std::collections::BTreeMap;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
-use std::time::Duration;
 use tokio::io::AsyncWriteExt;
 use tokio::sync::{Notify, mpsc};
 
 /// Bytes of replies that may wait for one client that does not read. A client above that is dropped.
 const MAX_QUEUED: usize = 16 << 20;
-/// A connection that has not greeted after this time is closed.
-const GREETING_TIME: Duration = Duration::from_secs(30);
 
 /// A request with the way back.
 pub struct Call {
@@ -88,14 +85,7 @@ impl Router {
             let limit = connection_limit();
             let mut next = 0u64;
             loop {
-                let (read, write) = match listener.accept().await {
-                    Ok(halves) => halves,
-                    Err(error) => {
-                        tracing::warn!("control endpoint: cannot accept a connection: {error}");
-                        tokio::time::sleep(ACCEPT_PAUSE).await;
-                        continue;
-                    }
-                };
+                let (read, write) = listener.next().await;
                 let (outgoing, queue) = mpsc::unbounded_channel();
                 let connection = Arc::new(Connection {
                     outgoing,

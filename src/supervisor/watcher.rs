@@ -44,6 +44,17 @@ pub(super) enum Slot {
     },
 }
 
+impl Slot {
+    /// A slot that may be filled from a moment on.
+    fn vacant(not_before: Time, failures: u32) -> Slot {
+        Slot::Vacant {
+            not_before,
+            after: None,
+            failures,
+        }
+    }
+}
+
 /// How far a worker is on its way out.
 #[derive(Debug, Clone, Copy, PartialEq)]
 pub(super) enum Farewell {
@@ -67,6 +78,19 @@ pub(super) struct Leaving {
     /// Publish `reap` when it is gone. circus does so when a watcher stops, not after decr, reload or kill, and its
     /// flapping plugin counts on that.
     pub announce: bool,
+}
+
+impl Leaving {
+    /// A worker that will have to go as soon as it is there.
+    pub fn unborn(wid: Wid, spawn: SpawnId, now: Time, announce: bool) -> Leaving {
+        Leaving {
+            wid,
+            pid: 0,
+            started: now,
+            farewell: Farewell::Unborn(spawn),
+            announce,
+        }
+    }
 }
 
 /// One watcher.
@@ -236,14 +260,7 @@ impl Watcher {
         self.trouble = Some(reason);
         let pause = backoff::after_failed_start(self.tries, cx.random);
         let not_before = cx.now.plus_seconds(pause);
-        self.slots.insert(
-            wid,
-            Slot::Vacant {
-                not_before,
-                after: None,
-                failures,
-            },
-        );
+        self.slots.insert(wid, Slot::vacant(not_before, failures));
         let exhausted = self
             .options
             .max_retry()
@@ -322,14 +339,7 @@ impl Watcher {
             if self.options.respawn() {
                 let pause = backoff::after_exit(failures, cx.random);
                 let not_before = cx.now.plus_seconds(pause);
-                self.slots.insert(
-                    wid,
-                    Slot::Vacant {
-                        not_before,
-                        after: None,
-                        failures,
-                    },
-                );
+                self.slots.insert(wid, Slot::vacant(not_before, failures));
             } else {
                 self.slots.remove(&wid);
             }
@@ -405,13 +415,10 @@ impl Watcher {
                 }
                 self.ask(cx, pid, signum, timeout);
             }
-            Some(Slot::Spawning { spawn, .. }) => self.leaving.push(Leaving {
-                wid,
-                pid: 0,
-                started: cx.now,
-                farewell: Farewell::Unborn(spawn),
-                announce,
-            }),
+            Some(Slot::Spawning { spawn, .. }) => {
+                self.leaving
+                    .push(Leaving::unborn(wid, spawn, cx.now, announce));
+            }
             Some(Slot::Vacant { .. }) | None => {}
         }
     }
@@ -483,14 +490,7 @@ impl Watcher {
                 .take(wanted - self.slots.len())
                 .collect();
             for wid in fresh {
-                self.slots.insert(
-                    wid,
-                    Slot::Vacant {
-                        not_before: cx.now,
-                        after: None,
-                        failures: 0,
-                    },
-                );
+                self.slots.insert(wid, Slot::vacant(cx.now, 0));
             }
         }
         if self.slots.len() <= wanted {

@@ -435,13 +435,10 @@ impl Watcher {
                     farewell: Farewell::Retiring { expires, failures },
                     announce: false,
                 }),
-                Some(Slot::Spawning { spawn, .. }) => self.leaving.push(Leaving {
-                    wid,
-                    pid: 0,
-                    started: cx.now,
-                    farewell: Farewell::Unborn(spawn),
-                    announce: false,
-                }),
+                Some(Slot::Spawning { spawn, .. }) => {
+                    self.leaving
+                        .push(Leaving::unborn(wid, spawn, cx.now, false));
+                }
                 Some(Slot::Vacant { .. }) | None => {}
             }
         }
@@ -534,13 +531,10 @@ impl Watcher {
                     cx.effects.push(Effect::Release { pid });
                 }
                 // it is about to run: it goes as soon as it does
-                Some(Slot::Spawning { spawn, .. }) => self.leaving.push(Leaving {
-                    wid,
-                    pid: 0,
-                    started: cx.now,
-                    farewell: Farewell::Unborn(spawn),
-                    announce: false,
-                }),
+                Some(Slot::Spawning { spawn, .. }) => {
+                    self.leaving
+                        .push(Leaving::unborn(wid, spawn, cx.now, false));
+                }
                 _ => {}
             }
         }

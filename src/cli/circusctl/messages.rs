@@ -139,33 +139,12 @@ pub static NAMES: [&str; 25] = {
     names
 };
 
-/// The keys that circusctl's `set` knows; it refuses the others before it calls anybody.
-const SET_KEYS: &[&str] = &[
-    "numprocesses",
-    "warmup_delay",
-    "working_dir",
-    "uid",
-    "gid",
-    "send_hup",
-    "stop_signal",
-    "stop_children",
-    "shell",
-    "copy_env",
-    "env",
-    "cmd",
-    "args",
-    "retry_in",
-    "max_retry",
-    "graceful_timeout",
-    "max_age",
-    "max_age_variance",
-    "respawn",
-    "singleton",
-    "close_child_stdin",
-    "close_child_stdout",
-    "close_child_stderr",
-    "hooks",
-];
+/// Whether circusctl's `set` knows a key; it refuses the others before it calls anybody. The entries of mappings
+/// (`hooks.before_start`, …) are judged by their prefix.
+fn is_set_key(key: &str) -> bool {
+    key == "retry_in"
+        || matches!(options::find(key), Some((spec, options::Key::Whole)) if spec.circus_settable && spec.kind != options::Kind::Stream)
+}
 
 /// The message for `command`, whose own line was parsed into `line`.
 ///
@@ -287,7 +266,7 @@ fn set_options(pairs: &[&str]) -> Result<Value, String> {
             let entry = ["stderr_stream.", "stdout_stream.", "hooks.", "rlimit_"]
                 .iter()
                 .any(|prefix| key.starts_with(prefix));
-            if !entry && !SET_KEYS.contains(&key.as_str()) {
+            if !entry && !is_set_key(&key) {
                 return Err(format!("unknown key {}", pytext::repr(&key)));
             }
             let value = options::parse_text(&key, text)?;
