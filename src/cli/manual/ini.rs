@@ -125,7 +125,9 @@ fn variables() -> Vec<Block> {
         terms([
             (
                 "`circus.env.NAME`",
-                "A variable of the environment, in all values but signals, hooks and resource limits.",
+                "A variable of the environment: the daemon's with `[env]` over it, and in a watcher \
+                 the watcher's own. In the values of all sections but `[env:PATTERN]`, except signals, \
+                 hooks and resource limits.",
             ),
             (
                 "`circus.wid`",

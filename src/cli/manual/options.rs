@@ -51,10 +51,9 @@ pub fn sections() -> Vec<Block> {
              command `options`; a key `name` gives the watcher another name than the header does.",
         ),
         text(
-            "`set` says what changing the option in a running daemon does: `live` takes effect at \
-             once and replaces no worker, `reload` replaces the workers gracefully. Options marked \
-             with an asterisk can be given to `add` and `set` here; circusd 0.19 does not take them \
-             there.",
+            "The entry On set says what changing the option in a running daemon does: `live` takes \
+             effect at once and replaces no worker, `reload` replaces the workers gracefully. An \
+             asterisk marks the options that `add` and `set` take here and circusd 0.19 does not.",
         ),
         watcher_table(),
         text("Values are written like this:"),
@@ -92,8 +91,8 @@ pub fn sections() -> Vec<Block> {
         heading("The sections `[env]` and `[env:PATTERN]`"),
         text(
             "Environment variables: `[env]` for all watchers, `[env:PATTERN,PATTERN]` for those whose \
-             name one of the shell patterns matches. A later section wins over an earlier one. `$NAME` \
-             in a value is replaced from the environment of the daemon. Without `copy_env = True` the \
+             name one of the shell patterns matches. A later section wins over an earlier one. `$NAME`, \
+             in capitals, is replaced in a value from the environment of the daemon. Without `copy_env = True` the \
              workers get these variables and no others.",
         ),
         heading("The sections `[plugin:NAME]`"),
@@ -132,7 +131,7 @@ fn keys(keys: &[KeySpec]) -> Block {
 
 fn watcher_table() -> Block {
     Block::Table(
-        &["Option", "Value", "Default", "set", "Meaning"],
+        &["Option", "Value", "Default", "On set", "Meaning"],
         WATCHER_OPTIONS.iter().map(watcher_row).collect(),
     )
 }

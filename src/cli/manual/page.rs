@@ -7,7 +7,7 @@ use clap_mangen::roff::{Inline, Roff, bold, roman};
 /// A part of a page.
 #[derive(Debug, Clone)]
 pub enum Block {
-    /// A heading; in a man page in capitals.
+    /// A heading; in a man page in capitals, except what is between backticks.
     Heading(String),
     /// A paragraph.
     Text(String),
@@ -97,7 +97,7 @@ pub fn roff(page: &mut Roff, blocks: &[Block]) {
     for block in blocks {
         match block {
             Block::Heading(text) => {
-                page.control("SH", [text.to_uppercase().replace('`', "").as_str()]);
+                page.control("SH", [capitals(text).as_str()]);
             }
             Block::Text(text) => {
                 page.control("PP", []);
@@ -154,6 +154,20 @@ fn entry(page: &mut Roff, term: &str, meaning: &str) {
     page.text(inlines(meaning));
 }
 
+/// The text in capitals, except what a user types: case counts there.
+fn capitals(text: &str) -> String {
+    text.split('`')
+        .enumerate()
+        .map(|(at, part)| {
+            if at % 2 == 1 {
+                part.to_owned()
+            } else {
+                part.to_uppercase()
+            }
+        })
+        .collect()
+}
+
 /// Text with its `typed` parts in bold.
 fn inlines(text: &str) -> Vec<Inline> {
     text.split('`')
@@ -174,7 +188,7 @@ mod tests {
     #[test]
     fn both_forms() {
         let blocks = [
-            heading("Keys"),
+            heading("Keys of `[x]`"),
             text("Say `x | y`."),
             code(".a\n b"),
             Block::Table(
@@ -187,7 +201,7 @@ mod tests {
         ];
         let page = markdown("T", &blocks);
         assert!(page.ends_with(
-            "# T\n\n## Keys\n\nSay `x | y`.\n\n```\n.a\n b\n```\n\n\
+            "# T\n\n## Keys of `[x]`\n\nSay `x | y`.\n\n```\n.a\n b\n```\n\n\
              | Key | Default | Meaning |\n| --- | --- | --- |\n\
              | `cmd` | `a\\|b` | What runs |\n| `k` | | None. |\n"
         ));
@@ -195,7 +209,7 @@ mod tests {
         roff(&mut page, &blocks);
         assert_eq!(
             page.to_roff(),
-            ".SH KEYS\n.PP\nSay \\fBx | y\\fR.\n.PP\n.RS 4\n.nf\n\\&.a\n b\n.fi\n.RE\n\
+            ".SH \"KEYS OF [x]\"\n.PP\nSay \\fBx | y\\fR.\n.PP\n.RS 4\n.nf\n\\&.a\n b\n.fi\n.RE\n\
              .TP\n\\fBcmd\\fR\nWhat runs. Default: \\fBa|b\\fR.\n.TP\n\\fBk\\fR\nNone.\n"
         );
     }
