@@ -82,6 +82,7 @@ scenarios!(
     reloads,
     signals,
     kills,
+    families,
     adding,
     setting,
     configuration,

@@ -3,10 +3,10 @@
 use std::net::{TcpListener, TcpStream};
 use std::time::{Duration, Instant};
 
-use serde_json::{Value, json};
+use serde_json::json;
 
-use crate::support::{Program, TempSite, is_alive, wait_for_within};
-use crate::{TWO, refused, two};
+use crate::support::{Program, TempSite, wait_for_within};
+use crate::{TWO, refused};
 
 /// Each bad circus.ini: what is wrong is told with file, line, and what was expected.
 #[test]
@@ -242,36 +242,6 @@ fn reloadconfig_with_a_mistake_changes_nothing() {
         pids.iter().all(|p| three.contains(p)),
         "{pids:?} became {three:?}"
     );
-}
-
-/// `restart` without a name kills every third circusd. circ is there each time, with new workers.
-#[test]
-fn restart_without_a_name_always_comes_back() {
-    let site = two();
-    let daemon = site.start(Program::Circ);
-    let mut pids = daemon.wait_pids("web", 2);
-    for round in 0..10 {
-        daemon.ok("restart", json!({"waiting": true}));
-        let new = daemon.wait_for("new workers", || {
-            let now = daemon
-                .driver()
-                .call(daemon.endpoint(), "list", json!({"name": "web"}), 5.0)
-                .ok()?;
-            let now: Vec<i32> = now["pids"]
-                .as_array()?
-                .iter()
-                .filter_map(Value::as_i64)
-                .map(|p| p as i32)
-                .collect();
-            (now.len() == 2 && now.iter().all(|p| !pids.contains(p) && is_alive(*p))).then_some(now)
-        });
-        assert!(daemon.exited().is_none(), "round {round}: the daemon ended");
-        assert!(
-            pids.iter().all(|p| !is_alive(*p)),
-            "round {round}: old workers still run"
-        );
-        pids = new;
-    }
 }
 
 /// A program that cannot be started: the reason is in the log and in `status`, and the daemon answers all the while.

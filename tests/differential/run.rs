@@ -191,6 +191,10 @@ impl Run<'_> {
     /// `"$pid web 0"` in a request stands for the pid of the first process of `web`.
     fn resolve(&self, value: &Value) -> Value {
         match value {
+            Value::String(text) if text.starts_with("$child ") => {
+                let parent = self.pids(&text["$child ".len()..])[0];
+                json!(children(parent as i32)[0].pid)
+            }
             Value::String(text) if text.starts_with("$pid ") => {
                 let mut words = text.split(' ').skip(1);
                 let watcher = words.next().expect("a watcher's name after $pid");
@@ -293,7 +297,9 @@ impl Run<'_> {
         status == "active"
             && wanted == Some(pids.len() as u64)
             && pids.iter().all(|pid| {
-                sleeps(*pid as i32) || children(*pid as i32).iter().any(|c| sleeps(c.pid))
+                let below = children(*pid as i32);
+                // A shell that runs sleep for us, or sleep itself; whatever else was started has got there too.
+                (sleeps(*pid as i32) || !below.is_empty()) && below.iter().all(|c| sleeps(c.pid))
             })
     }
 

@@ -1,6 +1,6 @@
 //! Commands that start, stop and count processes.
 
-use serde_json::json;
+use serde_json::{Value, json};
 
 use super::scenarios::{SMALL, STACK, Scenario, c, scenario, silent, w};
 
@@ -229,6 +229,47 @@ pub fn kills() -> Scenario {
         c("numprocesses", json!({})),
     ];
     scenario("kills", STACK, steps)
+}
+
+/// A worker that has a child of its own. Not with `stop_children`: circusd signals the parent first, and when that is
+/// dead before it looks for the children, they live on.
+const FAMILIES: &str = "\
+check_delay = 0.5
+[watcher:family]
+cmd = sh
+args = -c 'sleep 1001 & exec sleep 1000'
+graceful_timeout = 5
+[watcher:mark]
+cmd = sleep 1000
+autostart = False
+numprocesses = 0
+";
+
+pub fn families() -> Scenario {
+    let signal = |mut properties: Value| {
+        properties["name"] = json!("family");
+        properties["signum"] = json!("cont");
+        c("signal", properties)
+    };
+    let steps = vec![
+        c("stats", json!({"name": "family"})),
+        c(
+            "stats",
+            json!({"name": "family", "process": "$pid family 0"}),
+        ),
+        c("list", json!({"name": "family"})),
+        signal(json!({})),
+        signal(json!({"children": true})),
+        signal(json!({"recursive": true})),
+        signal(json!({"children": true, "recursive": true})),
+        signal(json!({"pid": "$pid family 0", "children": true})),
+        signal(json!({"pid": "$pid family 0", "recursive": true})),
+        signal(json!({"pid": "$pid family 0", "childpid": "$child family"})),
+        w("restart", json!({"name": "family"})),
+        w("reload", json!({"name": "family"})),
+        w("stop", json!({"name": "family"})),
+    ];
+    scenario("families", FAMILIES, steps)
 }
 
 pub fn quitting() -> Scenario {

@@ -29,7 +29,8 @@ pub struct Step {
 /// What a step does.
 #[derive(Debug)]
 pub enum Does {
-    /// Sends a command. `"$pid web 0"` among the properties becomes the pid of web's first process.
+    /// Sends a command. `"$pid web 0"` among the properties becomes the pid of web's first process, `"$child web"`
+    /// that of a child of it.
     Command(&'static str, Value),
     /// Sends these bytes.
     Raw(Vec<u8>),
@@ -136,6 +137,7 @@ pub fn all() -> Vec<Scenario> {
         running::reloads(),
         running::signals(),
         running::kills(),
+        running::families(),
         changing::adding(),
         changing::setting(),
         changing::configuration(),
