@@ -93,7 +93,8 @@ pub fn sections() -> Vec<Block> {
             "Environment variables: `[env]` for all watchers, `[env:PATTERN,PATTERN]` for those whose \
              name one of the shell patterns matches. A later section wins over an earlier one. `$NAME`, \
              in capitals, is replaced in a value from the environment of the daemon. Without `copy_env = True` the \
-             workers get these variables and no others.",
+             workers get these variables and no others, but for `__name__`: the name of the section, which \
+             Circus's parser adds.",
         ),
         heading("The sections `[plugin:NAME]`"),
         text(
