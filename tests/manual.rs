@@ -11,7 +11,7 @@ use std::process::Command;
 
 use serde_json::{Value, json};
 
-use circ::cli::manual::{REPLIES, pages};
+use circ::cli::manual::{REPLIES, STATISTICS, pages};
 use circ::config::keys::{CIRCUS_KEYS, PLUGIN_KEYS, SOCKET_KEYS};
 use circ::options::WATCHER_OPTIONS;
 use circ::wire::{COMMANDS, Client, Endpoint};
@@ -195,6 +195,11 @@ fn a_daemon_answers_as_the_reference_says() {
     let mut client = connect().unwrap();
     let list = json!({"command": "list", "properties": {"name": "web"}});
     let pid = client.call(list).unwrap()["pids"][0].to_string();
+    let stats = json!({"command": "stats", "properties": {"name": "web"}});
+    let stats = client.call(stats).unwrap();
+    let keys: Vec<&String> = stats["info"][&pid].as_object().unwrap().keys().collect();
+    let said: Vec<&str> = STATISTICS.iter().map(|(key, _)| *key).collect();
+    assert_eq!(keys, said);
     for form in REPLIES {
         let properties: Value = serde_json::from_str(&form.request.replace("PID", &pid)).unwrap();
         let message = json!({"command": form.command, "properties": properties});

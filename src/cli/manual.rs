@@ -16,7 +16,7 @@ use clap_mangen::roff::Roff;
 
 use page::{Block, code, heading, text};
 
-pub use commands::{REPLIES, ReplyForm};
+pub use commands::{REPLIES, ReplyForm, STATISTICS};
 
 /// The name of the manual in the heading of its man pages.
 const MANUAL: &str = "circ manual";

@@ -72,6 +72,25 @@ pub static REPLIES: &[ReplyForm] = &[
     reply("quit", r#"{"waiting": true}"#, &[], "Nothing more; the daemon ends"),
 ];
 
+/// The statistics of a worker.
+#[rustfmt::skip]
+pub static STATISTICS: &[(&str, &str)] = &[
+    ("mem_info1", "Resident memory, as a text with its unit"),
+    ("mem_info2", "Virtual memory, as a text with its unit"),
+    ("cpu", "CPU use since the last question (the first time: since it was created), in per cent of one processor"),
+    ("mem", "Resident memory in per cent of what the machine has"),
+    ("ctime", "CPU time used so far, as a text: minutes, seconds and their fraction"),
+    ("pid", "The process id"),
+    ("username", "The name of the user it runs as"),
+    ("nice", "Its nice value"),
+    ("create_time", "When it was created, in seconds since the epoch"),
+    ("age", "How long it has been running, in seconds"),
+    ("cmdline", "The name of its program"),
+    ("children", "The statistics of its children, a list"),
+    ("started", "When the daemon started it, in seconds since the epoch (not of the daemon, not of children)"),
+    ("wid", "The number of the worker (not of the daemon, not of children)"),
+];
+
 /// Properties that a command line has no word for.
 const FURTHER: &[(&str, &str, &str, &str)] = &[(
     "add",
@@ -133,6 +152,17 @@ pub fn blocks() -> Vec<Block> {
     for spec in COMMANDS {
         command(&mut blocks, spec);
     }
+    blocks.push(heading("Statistics"));
+    blocks.push(text(
+        "What `stats` and `dstats` answer for one process. What cannot be read is the text `N/A`.",
+    ));
+    blocks.push(Block::Table(
+        &["Key", "Meaning"],
+        STATISTICS
+            .iter()
+            .map(|(key, meaning)| vec![typed(key), (*meaning).to_owned()])
+            .collect(),
+    ));
     blocks.extend(errors());
     blocks.extend(events());
     blocks
