@@ -228,7 +228,7 @@ def about(programs, options: argparse.Namespace) -> dict:
     if load > 0.5:
         say(f"the machine is busy (load {load:.1f}): the numbers will scatter")
     text = ", ".join(f"{impl} {version}" for impl, version in versions.items())
-    text += f"; {options.rounds} round{"s" * (options.rounds > 1)}; {os.cpu_count()} processors, Linux {platform.release()}"
+    text += f"; {options.rounds} round{'s' * (options.rounds > 1)}; {os.cpu_count()} processors, Linux {platform.release()}"
     text += f", Python {platform.python_version()}; load {load:.1f} at the start"
     if options.quick:
         text += "; --quick: sizes too small to compare speed"
