@@ -284,8 +284,7 @@ impl Shell {
                 Ok(one("options", values))
             }
             Command::ListSockets => {
-                let mut sockets: Vec<&super::sockets::ListenSocket> =
-                    self.sockets.values().collect();
+                let mut sockets: Vec<_> = self.sockets.values().collect();
                 sockets.sort_by_key(|socket| socket.fd());
                 let infos: Vec<Value> = sockets
                     .into_iter()

@@ -1,15 +1,17 @@
-//! From a watcher's options to a running worker.
+//! From a watcher's options to what the spawning thread needs to start a worker.
 
 use super::accounts::Credentials;
 use super::sockets::ListenSocket;
 use super::spawn::{self, SpawnSpec, Stdio};
+use super::spawner::{Job, OutputFiles};
 use crate::config::{names_socket, worker_argv};
 use crate::options::{Map, Value, WatcherOptions};
-use crate::supervisor::{Pid, WatcherId, Wid};
+use crate::supervisor::{SpawnId, WatcherId, Wid};
 use std::collections::{BTreeMap, HashMap, HashSet};
 use std::ffi::OsString;
-use std::fs::File;
 use std::os::fd::{AsRawFd, OwnedFd};
+use std::path::PathBuf;
+use std::sync::Arc;
 
 /// What does not change from one worker of a watcher to the next.
 struct Prepared {
@@ -34,7 +36,7 @@ impl From<String> for LaunchError {
     }
 }
 
-/// Starts workers, and remembers what was worked out for each watcher.
+/// Plans starts, and remembers what was worked out for each watcher.
 #[derive(Default)]
 pub struct Launcher {
     prepared: HashMap<WatcherId, Prepared>,
@@ -44,17 +46,18 @@ pub struct Launcher {
 }
 
 impl Launcher {
-    /// Starts one worker.
+    /// Works out how one worker is to be started.
     ///
     /// # Errors
-    /// A sentence for the user that says what failed and why.
-    pub fn launch(
+    /// See [`LaunchError`].
+    pub fn plan(
         &mut self,
+        spawn: SpawnId,
         id: WatcherId,
         options: &WatcherOptions,
         wid: Wid,
-        sockets: &BTreeMap<String, ListenSocket>,
-    ) -> Result<Pid, LaunchError> {
+        sockets: &BTreeMap<String, Arc<ListenSocket>>,
+    ) -> Result<Job, LaunchError> {
         if self
             .prepared
             .get(&id)
@@ -74,16 +77,8 @@ impl Launcher {
             return Err("the watcher is gone".to_string().into());
         };
         let stdin = stdin(options, sockets)?;
-        let (stdout, _out_file) = output(
-            options.stdout_stream(),
-            options.close_child_stdout(),
-            "stdout_stream",
-        )?;
-        let (stderr, _err_file) = output(
-            options.stderr_stream(),
-            options.close_child_stderr(),
-            "stderr_stream",
-        )?;
+        let (stdout, stdout_file) = output(options.stdout_stream(), options.close_child_stdout());
+        let (stderr, stderr_file) = output(options.stderr_stream(), options.close_child_stderr());
         let executable = options.executable();
         let spec = SpawnSpec {
             argv: command.argv.into_iter().map(OsString::from).collect(),
@@ -107,9 +102,16 @@ impl Launcher {
             },
             umask: None,
         };
-        let pid = spawn::spawn(&spec).map_err(|error| error.to_string())?;
-        drop(own_sockets);
-        Ok(pid)
+        Ok(Job {
+            spawn,
+            spec,
+            files: OutputFiles {
+                stdout: stdout_file,
+                stderr: stderr_file,
+            },
+            _own_sockets: own_sockets,
+            _sockets: sockets.values().cloned().collect(),
+        })
     }
 
     /// The answer to [`LaunchError::WhoIs`]; the launch can be tried again.
@@ -183,7 +185,7 @@ fn prepare(options: &WatcherOptions, credentials: Credentials) -> Result<Prepare
 /// The descriptor of every socket for this worker, and those that were bound for it alone (so_reuseport).
 fn socket_numbers(
     options: &WatcherOptions,
-    sockets: &BTreeMap<String, ListenSocket>,
+    sockets: &BTreeMap<String, Arc<ListenSocket>>,
 ) -> Result<(Vec<OwnedFd>, BTreeMap<String, i32>), String> {
     let mut own = Vec::new();
     let mut numbers = BTreeMap::new();
@@ -201,7 +203,7 @@ fn socket_numbers(
 
 fn stdin(
     options: &WatcherOptions,
-    sockets: &BTreeMap<String, ListenSocket>,
+    sockets: &BTreeMap<String, Arc<ListenSocket>>,
 ) -> Result<Stdio, String> {
     let name = options.stdin_socket();
     if !name.is_empty() {
@@ -221,22 +223,13 @@ fn stdin(
 
 /// Where an output goes. A file is opened for appending and handed to the worker itself; rotation, time stamps and the
 /// other stream classes are not here yet.
-fn output(
-    stream: Option<&Map<String, Value>>,
-    close: bool,
-    key: &str,
-) -> Result<(Stdio, Option<File>), String> {
+fn output(stream: Option<&Map<String, Value>>, close: bool) -> (Stdio, Option<PathBuf>) {
     if close {
-        return Ok((Stdio::Null, None));
+        return (Stdio::Null, None);
     }
-    let text = |name: &str| stream.and_then(|map| map.get(name)).and_then(Value::as_str);
-    let Some(filename) = text("filename") else {
-        return Ok((Stdio::Inherit, None));
-    };
-    let file = File::options()
-        .append(true)
-        .create(true)
-        .open(filename)
-        .map_err(|error| format!("cannot open {filename} ({key}.filename): {error}"))?;
-    Ok((Stdio::Fd(file.as_raw_fd()), Some(file)))
+    let filename = stream.and_then(|map| map.get("filename"));
+    (
+        Stdio::Inherit,
+        filename.and_then(Value::as_str).map(PathBuf::from),
+    )
 }

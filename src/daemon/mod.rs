@@ -17,5 +17,6 @@ mod sampling;
 mod shell;
 pub mod sockets;
 pub mod spawn;
+mod spawner;
 pub mod start;
 pub mod zmtp;

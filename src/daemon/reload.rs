@@ -12,6 +12,7 @@ use crate::options::{Map, Value, WatcherOptions};
 use crate::supervisor::{Command, Input, Outcome};
 use crate::wire::reply::{self, Errno};
 use std::collections::BTreeSet;
+use std::sync::Arc;
 
 /// A command of several parts that a client waits for.
 pub(super) struct Gathering {
@@ -100,8 +101,17 @@ impl Shell {
         let mut closed: Vec<SocketConfig> = Vec::new();
         for new in &wanted {
             let result = ListenSocket::open(new).or_else(|error| {
-                // its own predecessor may be what is in the way
-                match self.sockets.remove(&new.name) {
+                // its own predecessor may be what is in the way, unless a worker is just being started with it
+                let free = self
+                    .sockets
+                    .get(&new.name)
+                    .is_some_and(|old| Arc::strong_count(old) == 1);
+                let old = if free {
+                    self.sockets.remove(&new.name)
+                } else {
+                    None
+                };
+                match old {
                     Some(old) => {
                         closed.push(old.config().clone());
                         drop(old);
@@ -117,7 +127,7 @@ impl Shell {
                     for old in closed {
                         match ListenSocket::open(&old) {
                             Ok(socket) => {
-                                self.sockets.insert(old.name.clone(), socket);
+                                self.sockets.insert(old.name.clone(), Arc::new(socket));
                             }
                             Err(error) => tracing::error!("a socket was lost: {error}"),
                         }
@@ -139,7 +149,8 @@ impl Shell {
             moved.insert(name);
         }
         for socket in opened {
-            self.sockets.insert(socket.name().to_string(), socket);
+            self.sockets
+                .insert(socket.name().to_string(), Arc::new(socket));
         }
         Ok((config, moved))
     }

@@ -9,6 +9,7 @@ use super::router::{Call, Client, Router};
 use super::sampling::Sampling;
 use super::sockets::ListenSocket;
 use super::spawn;
+use super::spawner::{Done, Spawner};
 use crate::config::Config;
 use crate::options::{Map, Value};
 use crate::stats;
@@ -24,6 +25,7 @@ use nix::sys::wait::{WaitPidFlag, WaitStatus, waitpid};
 use std::collections::{BTreeMap, HashMap, VecDeque};
 use std::io;
 use std::path::PathBuf;
+use std::sync::Arc;
 use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 use tokio::signal::unix::{SignalKind, signal as listen};
 use tokio::sync::mpsc;
@@ -73,11 +75,14 @@ pub struct Shell {
     pub(super) config_path: PathBuf,
     pub(super) environ: BTreeMap<String, String>,
     pub(super) cwd: PathBuf,
-    pub(super) sockets: BTreeMap<String, ListenSocket>,
+    pub(super) sockets: BTreeMap<String, Arc<ListenSocket>>,
     pub(super) router: Router,
     pub(super) publisher: Publisher,
     pub(super) sampling: Sampling,
     pub(super) launcher: Launcher,
+    pub(super) spawner: Spawner,
+    /// Exits of processes that nobody knows, while starts are under way: code by pid.
+    pub(super) early_exits: HashMap<Pid, i32>,
     pub(super) spawns: VecDeque<(SpawnId, WatcherId, Wid)>,
     /// Workers that wait until their user and group have been looked up.
     pub(super) parked: HashMap<WatcherId, Vec<(SpawnId, WatcherId, Wid)>>,
@@ -113,8 +118,10 @@ impl Shell {
         let mut child = listen(SignalKind::child())?;
         self.start_all();
         while !self.done {
+            self.spawn_more();
             let deadline = self.core.deadline();
-            let sleep = deadline.map(|time| self.clock + Duration::from_micros(time.0));
+            let deadline = deadline.map(|time| self.clock + Duration::from_micros(time.0));
+            let sleep = deadline.into_iter().chain(self.spawner.stuck_at()).min();
             tokio::select! {
                 biased;
                 _ = term.recv() => self.exit("SIGTERM"),
@@ -126,14 +133,12 @@ impl Shell {
                 }
                 _ = child.recv() => self.reap(),
                 Some(answer) = self.lookups.answer() => self.looked_up(answer),
-                Some(call) = calls.recv() => {
-                    self.call(call);
-                    // a client that never stops asking must not keep workers from being started
-                    self.spawn_next();
+                Some(done) = self.spawner.next() => self.spawned(done),
+                Some(call) = calls.recv() => self.call(call),
+                () = until(sleep), if sleep.is_some() => {
+                    self.spawner.relieve();
+                    self.step(Input::Tick);
                 }
-                () = until(sleep), if sleep.is_some() => self.step(Input::Tick),
-                // the connections get their turn between two workers
-                () = tokio::task::yield_now(), if !self.spawns.is_empty() => self.spawn_next(),
             }
         }
         self.farewell().await;
@@ -285,33 +290,61 @@ impl Shell {
         }
     }
 
-    /// Starts the worker that has waited longest.
-    fn spawn_next(&mut self) {
-        let Some((spawn, id, wid)) = self.spawns.pop_front() else {
-            return;
-        };
-        let born = wall_clock();
-        let result = match self.core.watcher_by_id(id) {
-            Some(view) => self.launcher.launch(id, view.options(), wid, &self.sockets),
-            None => Err("the watcher is gone".to_string().into()),
-        };
+    /// Hands the workers that have waited longest to the spawning thread.
+    fn spawn_more(&mut self) {
+        while self.spawner.has_room() {
+            let Some((spawn, id, wid)) = self.spawns.pop_front() else {
+                return;
+            };
+            if !self.core.wants(spawn) {
+                let reason = "it is not wanted any more".to_string();
+                self.step(Input::StartFailed { spawn, reason });
+                continue;
+            }
+            let plan = match self.core.watcher_by_id(id) {
+                Some(view) => self
+                    .launcher
+                    .plan(spawn, id, view.options(), wid, &self.sockets),
+                None => Err("the watcher is gone".to_string().into()),
+            };
+            match plan {
+                Ok(job) => self.spawner.submit(job),
+                Err(LaunchError::Failed(reason)) => {
+                    self.step(Input::StartFailed { spawn, reason });
+                }
+                Err(LaunchError::WhoIs) => {
+                    let Some(view) = self.core.watcher_by_id(id) else {
+                        return;
+                    };
+                    let (uid, gid) = (view.options().uid().clone(), view.options().gid().clone());
+                    let parked = self.parked.entry(id).or_default();
+                    parked.push((spawn, id, wid));
+                    if parked.len() == 1 {
+                        self.lookups.ask(Question::Launch { id, uid, gid });
+                    }
+                }
+            }
+        }
+    }
+
+    fn spawned(&mut self, done: Done) {
+        let Done {
+            spawn,
+            born,
+            result,
+        } = done;
         match result {
             Ok(pid) => {
                 self.births.insert(pid, born);
                 self.step(Input::Started { spawn, pid });
-            }
-            Err(LaunchError::Failed(reason)) => self.step(Input::StartFailed { spawn, reason }),
-            Err(LaunchError::WhoIs) => {
-                let Some(view) = self.core.watcher_by_id(id) else {
-                    return;
-                };
-                let (uid, gid) = (view.options().uid().clone(), view.options().gid().clone());
-                let parked = self.parked.entry(id).or_default();
-                parked.push((spawn, id, wid));
-                if parked.len() == 1 {
-                    self.lookups.ask(Question::Launch { id, uid, gid });
+                if let Some(code) = self.early_exits.remove(&pid) {
+                    self.exited(pid, code);
                 }
             }
+            Err(reason) => self.step(Input::StartFailed { spawn, reason }),
+        }
+        if self.spawner.in_flight() == 0 {
+            self.early_exits.clear();
         }
     }
 
@@ -351,9 +384,18 @@ impl Shell {
                     return;
                 }
             };
-            self.step(Input::Exited { pid, code });
-            self.births.remove(&pid);
+            if self.core.owner(pid).is_none() && self.spawner.in_flight() > 0 {
+                // gone before the spawning thread could say that it was there
+                self.early_exits.insert(pid, code);
+            } else {
+                self.exited(pid, code);
+            }
         }
+    }
+
+    fn exited(&mut self, pid: Pid, code: i32) {
+        self.step(Input::Exited { pid, code });
+        self.births.remove(&pid);
     }
 
     /// The core has answered a ticket.

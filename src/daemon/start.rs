@@ -10,12 +10,14 @@ use super::router::Router;
 use super::sampling::Sampling;
 use super::shell::Shell;
 use super::sockets::ListenSocket;
+use super::spawner::Spawner;
 use super::{accounts, detach, not_yet};
 use crate::config::Config;
 use crate::options::Value;
 use crate::supervisor::Supervisor;
 use std::collections::{BTreeMap, HashMap, VecDeque};
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
 use std::time::Instant;
 use tokio::sync::mpsc;
 
@@ -165,7 +167,7 @@ fn assemble(prepared: Prepared) -> Result<(Shell, mpsc::Receiver<super::router::
     let mut sockets = BTreeMap::new();
     for section in &config.sockets {
         let socket = ListenSocket::open(section).map_err(|error| error.to_string())?;
-        sockets.insert(section.name.clone(), socket);
+        sockets.insert(section.name.clone(), Arc::new(socket));
     }
     let seed = u64::from(std::process::id());
     let mut core = Supervisor::new(circus.warmup_delay, seed);
@@ -190,6 +192,8 @@ fn assemble(prepared: Prepared) -> Result<(Shell, mpsc::Receiver<super::router::
         publisher: Publisher::serve(events),
         sampling: Sampling::default(),
         launcher: Launcher::default(),
+        spawner: Spawner::new(),
+        early_exits: HashMap::new(),
         spawns: VecDeque::new(),
         parked: HashMap::new(),
         lookups: Lookups::new(),

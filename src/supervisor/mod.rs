@@ -196,6 +196,14 @@ impl Supervisor {
         self.pids.get(&pid).copied()
     }
 
+    /// Whether the worker that [`Effect::Spawn`] asked for is still wanted. If not, [`Input::StartFailed`] answers as well.
+    pub fn wants(&self, spawn: SpawnId) -> bool {
+        self.spawns
+            .get(&spawn)
+            .and_then(|id| self.watchers.get(id))
+            .is_some_and(|watcher| watcher.is_spawning(spawn))
+    }
+
     /// True once [`Command::Close`] was given.
     pub fn closing(&self) -> bool {
         self.closing

@@ -197,6 +197,13 @@ impl Watcher {
         all
     }
 
+    /// A slot waits for this start.
+    pub fn is_spawning(&self, wanted: SpawnId) -> bool {
+        self.slots
+            .values()
+            .any(|slot| matches!(slot, Slot::Spawning { spawn, .. } if *spawn == wanted))
+    }
+
     /// A requested worker runs.
     pub fn started(&mut self, cx: &mut Context<'_>, spawn: SpawnId, pid: Pid) {
         self.tries = 0;
