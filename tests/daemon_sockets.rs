@@ -195,7 +195,7 @@ use_sockets = True
             stream.read_to_string(&mut answer).ok()?;
             Some(answer)
         });
-        assert_eq!(answer, pid.to_string());
+        assert_eq!(answer, pid.to_string(), "{program:?}: {}", daemon.tail());
         daemon.signal(Signal::SIGTERM);
         daemon.wait_exit();
         for name in ["plain.sock", "closed.sock", "stale.sock"] {
@@ -226,11 +226,10 @@ fn an_interface_binds_to_it() {
         skip("binding to an interface needs root");
         return;
     }
-    for program in BOTH {
-        let site = site("\n[socket:web]\nhost = 127.0.0.1\nport = 0\ninterface = lo\n");
-        let daemon = site.start(program);
-        TcpStream::connect(address(&info(&daemon, "web"))).expect("loopback is lo");
-    }
+    // Without circusd: 0.19 needs a module for this that Python 3 does not have.
+    let good = site("\n[socket:web]\nhost = 127.0.0.1\nport = 0\ninterface = lo\n");
+    let daemon = good.start(Program::Circ);
+    TcpStream::connect(address(&info(&daemon, "web"))).expect("loopback is lo");
     let site = site("\n[socket:web]\nhost = 127.0.0.1\nport = 0\ninterface = nosuch0\n");
     let daemon = site.spawn(Program::Circ, |_| {});
     assert!(!daemon.wait_exit().success());
@@ -287,7 +286,7 @@ fn no_request_fails_while_workers_are_replaced() {
             .map(|_| {
                 scope.spawn(|| {
                     let (mut count, mut failures) = (0, Vec::new());
-                    while !enough.load(Ordering::Relaxed) {
+                    while !enough.load(Ordering::Relaxed) || count < 10 && failures.is_empty() {
                         match ask(to) {
                             Ok(answer) if !answer.is_empty() => count += 1,
                             other => failures.push(format!("{other:?}")),
@@ -331,7 +330,7 @@ fn no_request_fails_while_workers_are_replaced() {
             })
     });
     assert!(failures.is_empty(), "of {count}: {failures:?}");
-    assert!(count > 20, "{count}");
+    assert!(count >= 30, "{count}");
     let now = daemon.wait_pids("server", 2);
     assert!(now.iter().all(|p| !first.contains(p)));
     assert!(first.iter().all(|p| !is_alive(*p)));
@@ -363,13 +362,27 @@ fn a_changed_socket_reaches_its_workers() {
     assert_eq!(daemon.pids("apart"), apart);
     assert_eq!(info(&daemon, "other")["fd"], fd);
 
-    // The same port with another queue: the old socket has to make way for the new one.
-    rewrite(&site, &body(two, "backlog = 5\n"));
+    // The same address with another queue: the socket itself is changed, nobody needs a new one.
+    rewrite(&site, &body(two, "backlog = 5\nblocking = True\n"));
+    let web = info(&daemon, "web")["fd"].clone();
     daemon.ok("reloadconfig", json!({"waiting": true}));
     assert_eq!(info(&daemon, "web")["backlog"], 5);
+    assert_eq!(info(&daemon, "web")["fd"], web);
+    assert!(!nonblocking(daemon.pid(), &web));
+    assert_eq!(daemon.pids("server"), now);
+
+    // The same address, but another socket: not while workers have the old one.
+    rewrite(&site, &body(two, "so_reuseport = True\n"));
+    let reply = daemon.call("reloadconfig", json!({"waiting": true}));
+    assert_eq!(reply["status"], "error", "{reply}");
+    assert_eq!(daemon.pids("server"), now);
+    assert_eq!(ask(at(two)).expect("an answer"), now[0].to_string());
+    daemon.ok("restart", json!({"waiting": true}));
     let last = daemon.wait_pids("server", 1);
-    assert_ne!(last, now);
-    assert_eq!(ask(at(two)).expect("an answer"), last[0].to_string());
+    daemon.wait_for("the new socket's worker to answer", || {
+        ask(at(two)).ok().filter(|a| *a == last[0].to_string())
+    });
+    let apart = daemon.wait_pids("apart", 1);
 
     // A port that is taken: nothing changes, and the answer says what is in the way.
     rewrite(&site, &body(other, ""));

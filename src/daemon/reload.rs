@@ -19,6 +19,17 @@ pub(super) struct Gathering {
     client: Option<(Client, Value)>,
     left: usize,
     problems: Vec<String>,
+    /// Sockets that are no more once all is done; until then the workers from before serve them.
+    retired: Vec<Arc<ListenSocket>>,
+}
+
+/// What [`Shell::take_over`] brings.
+struct News {
+    config: Config,
+    /// The names of the sockets that have another descriptor now, or none.
+    moved: BTreeSet<String>,
+    /// The sockets these were before.
+    retired: Vec<Arc<ListenSocket>>,
 }
 
 impl Shell {
@@ -28,7 +39,11 @@ impl Shell {
             refuse(client.as_ref(), "the daemon is stopping");
             return;
         }
-        let (config, moved) = match self.take_over() {
+        let News {
+            config,
+            moved,
+            retired,
+        } = match self.take_over() {
             Ok(news) => news,
             Err(reason) => {
                 tracing::error!("the configuration was not taken over: {reason}");
@@ -51,17 +66,21 @@ impl Shell {
             other => other,
         };
         tracing::info!("configuration read again, {} changes", commands.len());
-        self.gather(client, commands);
+        self.gather(client, commands, retired);
     }
 
     /// All watchers have stopped: take over the configuration and start them.
     pub(super) fn start_afresh(&mut self, client: Option<(Client, Value)>) {
         match self.take_over() {
-            Ok((config, moved)) => {
+            Ok(News {
+                config,
+                moved,
+                retired,
+            }) => {
                 let commands = self.changes(&config, &moved, true);
                 self.warn_of_fixed(&config);
                 self.config = config;
-                self.gather(None, commands);
+                self.gather(None, commands, retired);
             }
             Err(reason) => {
                 tracing::error!("restarting with the configuration as it was: {reason}");
@@ -82,8 +101,8 @@ impl Shell {
         self.step(Input::Command { ticket, command });
     }
 
-    /// Reads the new configuration and swaps the sockets; returns the names of those whose number has changed.
-    fn take_over(&mut self) -> Result<(Config, BTreeSet<String>), String> {
+    /// Reads the new configuration and swaps the sockets.
+    fn take_over(&mut self) -> Result<News, String> {
         let config = Config::load(&self.config_path, &self.environ, &self.cwd)
             .map_err(|error| error.to_string())?;
         let unchanged = |new: &SocketConfig| {
@@ -98,31 +117,36 @@ impl Shell {
             .cloned()
             .collect();
         let mut opened: Vec<ListenSocket> = Vec::new();
+        let mut adapted: Vec<SocketConfig> = Vec::new();
         let mut closed: Vec<SocketConfig> = Vec::new();
-        for new in &wanted {
-            let result = ListenSocket::open(new).or_else(|error| {
-                // its own predecessor may be what is in the way, unless a worker is just being started with it
-                let free = self
-                    .sockets
-                    .get(&new.name)
-                    .is_some_and(|old| Arc::strong_count(old) == 1);
-                let old = if free {
-                    self.sockets.remove(&new.name)
-                } else {
-                    None
-                };
-                match old {
-                    Some(old) => {
-                        closed.push(old.config().clone());
-                        drop(old);
-                        ListenSocket::open(new)
-                    }
-                    None => Err(error),
+        for new in wanted {
+            let old = self.sockets.get(&new.name);
+            let result = match old.filter(|old| old.is_in_the_way_of(&new)) {
+                None => ListenSocket::open(&new).map_err(|error| error.to_string()),
+                Some(old) if Arc::strong_count(old) > 1 => Err(format!(
+                    "socket {} cannot be changed while a worker is being started with it; try again",
+                    new.name
+                )),
+                Some(old) if old.can_become(&new) => {
+                    adapted.push(new);
+                    continue;
                 }
-            });
+                // closed here it would still be open there, and could be neither replaced nor taken back
+                Some(_) if new.path.is_none() && self.is_held_by_workers(&new.name) => {
+                    Err(format!(
+                        "socket {} cannot be changed like this while workers have it open; `restart` without a name \
+                         stops them, changes it and starts them",
+                        new.name
+                    ))
+                }
+                Some(_) => {
+                    closed.extend(self.sockets.remove(&new.name).map(|s| s.config().clone()));
+                    ListenSocket::open(&new).map_err(|error| error.to_string())
+                }
+            };
             match result {
                 Ok(socket) => opened.push(socket),
-                Err(error) => {
+                Err(reason) => {
                     drop(opened);
                     for old in closed {
                         match ListenSocket::open(&old) {
@@ -132,8 +156,15 @@ impl Shell {
                             Err(error) => tracing::error!("a socket was lost: {error}"),
                         }
                     }
-                    return Err(error.to_string());
+                    return Err(reason);
                 }
+            }
+        }
+        for new in adapted {
+            if let Some(socket) = self.sockets.get_mut(&new.name).and_then(Arc::get_mut)
+                && let Err(error) = socket.change_into(new)
+            {
+                tracing::error!("{error}");
             }
         }
         let names: BTreeSet<&String> = config.sockets.iter().map(|s| &s.name).collect();
@@ -144,15 +175,30 @@ impl Shell {
             .filter(|name| !names.contains(name))
             .cloned()
             .collect();
+        let mut retired: Vec<Arc<ListenSocket>> = Vec::new();
         for name in gone {
-            self.sockets.remove(&name);
+            retired.extend(self.sockets.remove(&name));
             moved.insert(name);
         }
         for socket in opened {
-            self.sockets
-                .insert(socket.name().to_string(), Arc::new(socket));
+            retired.extend(
+                self.sockets
+                    .insert(socket.name().to_string(), Arc::new(socket)),
+            );
         }
-        Ok((config, moved))
+        Ok(News {
+            config,
+            moved,
+            retired,
+        })
+    }
+
+    fn is_held_by_workers(&self, socket: &str) -> bool {
+        self.core.watchers().any(|watcher| {
+            let options = watcher.options();
+            let has = options.use_sockets() || options.stdin_socket().eq_ignore_ascii_case(socket);
+            has && !watcher.workers().is_empty()
+        })
     }
 
     /// The commands that turn what runs into what the new configuration says. With `all`, what was changed at run time
@@ -229,7 +275,12 @@ impl Shell {
     }
 
     /// Gives the core several commands; the client hears once all are done.
-    fn gather(&mut self, client: Option<(Client, Value)>, commands: Vec<Command>) {
+    fn gather(
+        &mut self,
+        client: Option<(Client, Value)>,
+        commands: Vec<Command>,
+        retired: Vec<Arc<ListenSocket>>,
+    ) {
         let number = self.number();
         self.gatherings.insert(
             number,
@@ -237,6 +288,7 @@ impl Shell {
                 client,
                 left: commands.len() + 1,
                 problems: Vec::new(),
+                retired,
             },
         );
         for command in commands {
@@ -256,9 +308,14 @@ impl Shell {
         if gathering.left > 0 {
             return;
         }
-        if let Some(done) = self.gatherings.remove(&number)
-            && let Some((client, id)) = &done.client
-        {
+        let Some(done) = self.gatherings.remove(&number) else {
+            return;
+        };
+        // workers that could not be replaced go on with what they have
+        if done.problems.is_empty() {
+            done.retired.iter().for_each(|socket| socket.retire());
+        }
+        if let Some((client, id)) = &done.client {
             let time = wall_clock();
             let reply = if done.problems.is_empty() {
                 reply::ok(id, time, Map::new())

@@ -120,6 +120,45 @@ impl ListenSocket {
         self.config.raw == config.raw && self.config == *config
     }
 
+    /// Whether a section asks for this very address, so that its socket cannot be bound beside this one.
+    pub fn is_in_the_way_of(&self, config: &SocketConfig) -> bool {
+        let old = &self.config;
+        !self.reuses_port()
+            && (&old.host, old.port, &old.path) == (&config.host, config.port, &config.path)
+            && (old.family, old.kind, &old.proto) == (config.family, config.kind, &config.proto)
+    }
+
+    /// Whether this socket can be changed into what a section asks for while workers use it.
+    pub fn can_become(&self, config: &SocketConfig) -> bool {
+        let with_its_own = SocketConfig {
+            backlog: self.config.backlog,
+            blocking: self.config.blocking,
+            replace: self.config.replace,
+            raw: self.config.raw.clone(),
+            ..config.clone()
+        };
+        self.is_in_the_way_of(config) && with_its_own == self.config
+    }
+
+    /// Changes this socket into what a section asks for; see [`ListenSocket::can_become`]. The workers that have it
+    /// share the change.
+    ///
+    /// # Errors
+    /// The system does not do it; the socket stays as it is as far as possible.
+    pub fn change_into(&mut self, config: SocketConfig) -> Result<(), SocketError> {
+        settle(&config, &socket2::SockRef::from(&self.socket))
+            .map_err(|error| fail(&config, "cannot change", "", &error))?;
+        self.config = config;
+        Ok(())
+    }
+
+    /// Ends this socket for everybody who has it: connections are refused from now on, and do not wait in the queue of
+    /// a worker that inherited the socket and never looks at it.
+    pub fn retire(&self) {
+        // a datagram socket is not connected and says so; it has no queue to wait in
+        let _ = socket2::SockRef::from(&self.socket).shutdown(std::net::Shutdown::Both);
+    }
+
     /// The reply of Circus's `listsockets` for this socket. Host and port are the real ones.
     pub fn info(&self) -> Map<String, Value> {
         let mut info = Map::new();
@@ -320,14 +359,16 @@ fn bind_and_listen(
         }
         failure
     })?;
-    let settle = || -> io::Result<()> {
-        socket.set_nonblocking(!config.blocking)?;
-        match config.kind {
-            SocketType::Stream | SocketType::SeqPacket => socket.listen(config.backlog),
-            _ => Ok(()),
-        }
-    };
-    settle().map_err(|error| fail(config, "cannot listen on", &to, &error))
+    settle(config, socket).map_err(|error| fail(config, "cannot listen on", &to, &error))
+}
+
+/// What can be changed on a bound socket as well.
+fn settle(config: &SocketConfig, socket: &Socket) -> io::Result<()> {
+    socket.set_nonblocking(!config.blocking)?;
+    match config.kind {
+        SocketType::Stream | SocketType::SeqPacket => socket.listen(config.backlog),
+        _ => Ok(()),
+    }
 }
 
 /// Deals with a file that is where a Unix socket shall be.

@@ -31,5 +31,8 @@ while not leaving:
     with connection:
         connection.setblocking(True)
         connection.settimeout(20)
-        connection.recv(100)
-        connection.sendall(answer)
+        try:
+            connection.recv(100)
+            connection.sendall(answer)
+        except OSError:
+            pass  # who asked has gone
