@@ -11,6 +11,7 @@ mod lookups;
 mod not_yet;
 pub mod pidfile;
 pub mod publisher;
+mod queries;
 mod reload;
 pub mod router;
 mod sampling;

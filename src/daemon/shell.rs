@@ -123,6 +123,7 @@ impl Shell {
             let deadline = deadline.map(|time| self.clock + Duration::from_micros(time.0));
             let sleep = deadline.into_iter().chain(self.spawner.stuck_at()).min();
             tokio::select! {
+                // clients come last: however much they ask, exits are seen and deadlines kept
                 biased;
                 _ = term.recv() => self.exit("SIGTERM"),
                 _ = int.recv() => self.exit("SIGINT"),
@@ -133,12 +134,12 @@ impl Shell {
                 }
                 _ = child.recv() => self.reap(),
                 Some(answer) = self.lookups.answer() => self.looked_up(answer),
-                Some(done) = self.spawner.next() => self.spawned(done),
-                Some(call) = calls.recv() => self.call(call),
                 () = until(sleep), if sleep.is_some() => {
                     self.spawner.relieve();
                     self.step(Input::Tick);
                 }
+                Some(done) = self.spawner.next() => self.spawned(done),
+                Some(call) = calls.recv() => self.call(call),
             }
         }
         self.farewell().await;

@@ -23,6 +23,7 @@ mod backoff;
 mod campaign;
 mod job;
 mod message;
+mod reload;
 mod watcher;
 mod work;
 

@@ -1,13 +1,11 @@
 //! How a watcher carries out its jobs.
 
 use super::job::{Job, Phase, Waiter, Work};
-use super::watcher::{Context, Farewell, Leaving, Slot, Watcher};
-use super::{Effect, Event, Level, Outcome, Pid, Refusal, Scope, Status, Wid};
+use super::reload::forget_failures;
+use super::watcher::{Context, Leaving, Slot, Watcher};
+use super::{Effect, Event, Level, Outcome, Pid, Refusal, Status, Wid};
 use crate::options::{Key, OnSet, WatcherOptions, find};
 use std::collections::{BTreeSet, VecDeque};
-
-/// New workers that exit young this often in a row end a reload; the old ones stay.
-const RELOAD_PATIENCE: u32 = 3;
 
 impl Watcher {
     /// Takes a job into the queue, lets it join an equal one, or lets it interrupt.
@@ -352,7 +350,7 @@ impl Watcher {
         }
     }
 
-    fn begin_starting(&mut self, cx: &mut Context<'_>) {
+    pub(super) fn begin_starting(&mut self, cx: &mut Context<'_>) {
         self.status = Status::Starting;
         self.tries = 0;
         self.trouble = None;
@@ -369,157 +367,6 @@ impl Watcher {
             level: Level::Info,
             text: format!("{} stopped", self.options.name),
         });
-    }
-
-    /// Without `hup_will_do` the workers are replaced even if a reload is a SIGHUP otherwise: the new options need it.
-    fn begin_reload(
-        &mut self,
-        cx: &mut Context<'_>,
-        job: &mut Job,
-        graceful: bool,
-        sequential: bool,
-        hup_will_do: bool,
-    ) {
-        let running = self.running_pids();
-        if self.status == Status::Stopped {
-            self.begin_starting(cx);
-            job.announce_reload = graceful;
-            job.phase = Phase::Starting;
-            return;
-        }
-        if !graceful {
-            self.begin_stopping(cx);
-            job.phase = Phase::Stopping;
-            return;
-        }
-        job.announce_reload = true;
-        if self.options.send_hup() && hup_will_do {
-            for pid in running {
-                cx.effects.push(Effect::Signal {
-                    watcher: self.id,
-                    pid,
-                    signum: 1,
-                    scope: Scope::Worker,
-                    announce: false,
-                });
-            }
-            job.phase = Phase::Settling;
-            return;
-        }
-        self.tries = 0;
-        self.outdated = None;
-        if sequential {
-            for slot in self.slots.values_mut() {
-                forget_failures(slot);
-            }
-            let mut order: Vec<_> = self.workers().into_iter().filter(|w| !w.leaving).collect();
-            order.sort_by_key(|worker| (worker.started, worker.wid));
-            job.phase = Phase::OneByOne {
-                todo: order.into_iter().map(|worker| worker.pid).collect(),
-                going: None,
-            };
-            return;
-        }
-        let wids: Vec<Wid> = self.slots.keys().copied().collect();
-        for wid in wids {
-            match self.slots.remove(&wid) {
-                Some(Slot::Running {
-                    pid,
-                    started,
-                    expires,
-                    failures,
-                }) => self.leaving.push(Leaving {
-                    wid,
-                    pid,
-                    started,
-                    farewell: Farewell::Retiring { expires, failures },
-                    announce: false,
-                }),
-                Some(Slot::Spawning { spawn, .. }) => {
-                    self.leaving
-                        .push(Leaving::unborn(wid, spawn, cx.now, false));
-                }
-                Some(Slot::Vacant { .. }) | None => {}
-            }
-        }
-        self.fit_slots(cx, true);
-        job.phase = Phase::Replacing;
-    }
-
-    /// Why the new workers of a reload are no good, if they are not.
-    fn reload_failure(&self) -> Option<String> {
-        let worst = self.slots.values().map(failures_of).max().unwrap_or(0);
-        let exhausted = self
-            .options
-            .max_retry()
-            .is_some_and(|most| self.tries >= most.max(1));
-        (worst >= RELOAD_PATIENCE || exhausted).then(|| {
-            self.trouble
-                .clone()
-                .unwrap_or_else(|| "they do not stay".to_string())
-        })
-    }
-
-    fn retiring(&self) -> Vec<Pid> {
-        let mut all: Vec<&Leaving> = self
-            .leaving
-            .iter()
-            .filter(|l| matches!(l.farewell, Farewell::Retiring { .. }))
-            .collect();
-        // circus asks the newest of the old ones first
-        all.sort_by_key(|l| std::cmp::Reverse((l.started, l.wid)));
-        all.into_iter().map(|l| l.pid).collect()
-    }
-
-    /// A reload has failed: the old workers stay as far as they are wanted, the new ones go.
-    fn take_back(&mut self, cx: &mut Context<'_>) {
-        let wids: Vec<Wid> = self.slots.keys().copied().collect();
-        let wanted = self.options.numprocesses() as usize;
-        let mut back: Vec<Leaving> = Vec::new();
-        self.leaving.retain(|l| {
-            let stays = matches!(l.farewell, Farewell::Retiring { .. });
-            if stays {
-                back.push(*l);
-            }
-            !stays
-        });
-        back.sort_by_key(|l| std::cmp::Reverse(l.started));
-        if back.len() >= wanted {
-            for wid in wids {
-                self.dismiss(cx, wid, false, false, None, None);
-            }
-        } else {
-            // too few old ones: the slots that are over go, those without a worker first
-            let spare = (wids.len() + back.len()).saturating_sub(wanted);
-            let mut order: Vec<Wid> = wids;
-            order.sort_by_key(|wid| match self.slots.get(wid) {
-                Some(Slot::Running { .. }) => 2,
-                Some(Slot::Spawning { .. }) => 1,
-                _ => 0,
-            });
-            for wid in order.into_iter().take(spare) {
-                self.dismiss(cx, wid, false, false, None, None);
-            }
-        }
-        for (index, old) in back.into_iter().enumerate() {
-            let Farewell::Retiring { expires, failures } = old.farewell else {
-                continue;
-            };
-            if index < wanted {
-                self.slots.insert(
-                    old.wid,
-                    Slot::Running {
-                        pid: old.pid,
-                        started: old.started,
-                        expires,
-                        failures,
-                    },
-                );
-            } else {
-                self.leaving.push(old);
-                self.ask(cx, old.pid, None, None);
-            }
-        }
     }
 
     fn release_all(&mut self, cx: &mut Context<'_>) {
@@ -602,22 +449,6 @@ impl Watcher {
             .differing(options)
             .iter()
             .any(|key| find(key).is_some_and(|(spec, _)| spec.on_set == OnSet::Reload))
-    }
-}
-
-fn failures_of(slot: &Slot) -> u32 {
-    match slot {
-        Slot::Vacant { failures, .. }
-        | Slot::Spawning { failures, .. }
-        | Slot::Running { failures, .. } => *failures,
-    }
-}
-
-fn forget_failures(slot: &mut Slot) {
-    match slot {
-        Slot::Vacant { failures, .. }
-        | Slot::Spawning { failures, .. }
-        | Slot::Running { failures, .. } => *failures = 0,
     }
 }
 
