@@ -41,7 +41,8 @@ def main() -> int:
 
 def parse() -> argparse.Namespace:
     parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--scenarios", type=names(SCENARIOS), default=SCENARIOS, metavar="A,B", help=",".join(SCENARIOS))
+    which = ",".join(SCENARIOS)
+    parser.add_argument("--scenarios", type=names(SCENARIOS), default=SCENARIOS, metavar="A,B", help=which)
     parser.add_argument("--impls", type=names(IMPLS), default=IMPLS, metavar="A,B", help=",".join(IMPLS))
     parser.add_argument("--rounds", type=positive, default=5, metavar="N", help="how often everything is measured (5)")
     parser.add_argument("--circ", metavar="PATH", help="the binary (default: the newest release build under target/)")
@@ -128,16 +129,17 @@ def measure(options: argparse.Namespace) -> int:
         sys.exit("there is no `sleep`, which is what the workers are")
     # Not what the caller's shell happens to hold: it could point a program elsewhere.
     environment = {key: os.environ[key] for key in ("PATH", "HOME", "LANG", "TMPDIR") if key in os.environ}
-    programs = peers.Programs(find_circ(options.circ), VENV, sleep, environment)
     sizes = QUICK if options.quick else Sizes()
     peers.become_subreaper()
-
     out = Results(options.out)
-    out.add(about(programs, options))
     # Whoever ends a run early shall find no daemon left: leave through the `with` blocks and `finally`.
     signal.signal(signal.SIGTERM, lambda *_: sys.exit("ended by SIGTERM"))
     try:
         with tempfile.TemporaryDirectory(prefix="circ-bench-") as directory:
+            # A copy: a build meanwhile changes nothing, and no other circ on the machine shares its pages.
+            circ = shutil.copy(find_circ(options.circ), directory) if "circ" in options.impls else ""
+            programs = peers.Programs(circ, VENV, sleep, environment)
+            out.add(about(programs, options))
             floor = build_floor(directory) if "startup" in options.scenarios else None
             for turn in range(options.rounds):
                 # The same program first each time would always meet the same state of the machine.
@@ -161,7 +163,7 @@ def run(out: "Results", programs, scenario: str, impl: str, sizes, turn: int) ->
 
     # The same random moments for every program, others in every round.
     bench = Bench(programs, impl, sizes, random.Random(f"{scenario} {turn}"))
-    common = {"scenario": scenario, "impl": impl, "round": turn + 1, "load": os.getloadavg()[0], "at": time.time()}
+    common = when(scenario, impl, turn)
     try:
         RUN[scenario](bench)
     except Exception as error:  # whatever a program does wrong, the others are still measured
@@ -179,8 +181,12 @@ def run_floor(out: "Results", floor: str, sleep: str, counts: tuple[int, ...], t
         if ran.returncode != 0:
             say(f"the posix_spawn loop failed for {count} workers")
             return
-        common = {"scenario": "startup", "impl": "floor", "round": turn + 1, "load": os.getloadavg()[0], "at": time.time()}
-        out.add({**common, "workers": count, "unit": "s", "values": [float(ran.stdout)]})
+        out.add({**when("startup", "floor", turn), "workers": count, "unit": "s", "values": [float(ran.stdout)]})
+
+
+def when(scenario: str, impl: str, turn: int) -> dict:
+    """What every record begins with."""
+    return {"scenario": scenario, "impl": impl, "round": turn + 1, "load": os.getloadavg()[0], "at": time.time()}
 
 
 class Results:
@@ -228,8 +234,9 @@ def about(programs, options: argparse.Namespace) -> dict:
     if load > 0.5:
         say(f"the machine is busy (load {load:.1f}): the numbers will scatter")
     text = ", ".join(f"{impl} {version}" for impl, version in versions.items())
-    text += f"; {options.rounds} round{'s' * (options.rounds > 1)}; {os.cpu_count()} processors, Linux {platform.release()}"
-    text += f", Python {platform.python_version()}; load {load:.1f} at the start"
+    text += f"; {options.rounds} round{'s' * (options.rounds > 1)}"
+    text += f"; {os.cpu_count()} processors, Linux {platform.release()}, Python {platform.python_version()}"
+    text += f"; load {load:.1f} at the start"
     if options.quick:
         text += "; --quick: sizes too small to compare speed"
     return {"about": text, "versions": versions, "argv": sys.argv[1:]}

@@ -10,6 +10,7 @@ import shutil
 import signal
 import socket
 import subprocess
+import sys
 import tempfile
 import time
 import xmlrpc.client
@@ -196,13 +197,22 @@ class Daemon:
     def up(self) -> "Daemon":
         """Starts the daemon and waits until all workers run and it says that it is done starting."""
         self.launch()
-        deadline = now() + PATIENCE
-        self.family.wait_workers(sum(g.count for g in self.groups if g.autostart), deadline)
+        count = sum(group.count for group in self.groups if group.autostart)
+        while len(self.family.workers()) < count:
+            self.still_runs(self.started + PATIENCE, f"not all of {count} workers run")
+            time.sleep(0.01)
         while not self.settled():
-            if now() > deadline:
-                raise Late("the daemon does not say that it is done starting")
+            self.still_runs(self.started + PATIENCE, "the daemon does not say that it is done starting")
             time.sleep(0.05)
         return self
+
+    def still_runs(self, deadline: float, otherwise: str) -> None:
+        """For loops that wait: raises Failed if the daemon has ended, and Late with that text after the deadline."""
+        assert self._process
+        if self._process.poll() is not None:
+            raise Failed(f"the daemon ended with exit code {self._process.returncode}")
+        if now() > deadline:
+            raise Late(otherwise)
 
     def ask(self, name: str, /, **properties: object) -> object:
         """Sends a request and waits for the content of its answer."""
@@ -216,14 +226,14 @@ class Daemon:
         assert self._process
         self._process.send_signal(signal.SIGTERM)
 
-    def output(self) -> str:
-        """The last of what the daemon wrote, for error messages."""
-        return read(os.path.join(self.directory, "output"))[-1500:]
-
     def __enter__(self) -> "Daemon":
         return self
 
-    def __exit__(self, *_: object) -> None:
+    def __exit__(self, _kind: object, error: object, _traceback: object) -> None:
+        if isinstance(error, Exception):
+            # The directory goes now, so this is the only trace.
+            words = read(os.path.join(self.directory, "output"))[-1500:]
+            print(f"the last that {self.impl} wrote:\n{words}", file=sys.stderr, flush=True)
         if self._client is not None:
             self._client.close()
         if self._process is not None and self._process.poll() is None:
@@ -250,7 +260,8 @@ class Circus(Daemon):
             "multicast_endpoint =",
         ]
         for group in self.groups:
-            lines += [f"[watcher:{group.name}]", f"cmd = {self.programs.sleep} 1000000", f"numprocesses = {group.count}"]
+            lines += [f"[watcher:{group.name}]", f"cmd = {self.programs.sleep} 1000000"]
+            lines += [f"numprocesses = {group.count}"]
             lines += [] if group.autostart else ["autostart = False"]
         write(self.file, lines)
 

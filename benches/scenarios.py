@@ -65,7 +65,7 @@ class Bench:
     programs: Programs
     impl: str
     sizes: Sizes
-    random: random.Random
+    chance: random.Random
     found: list[dict] = field(default_factory=list)
 
     def daemon(self, *groups: Group) -> Daemon:
@@ -98,8 +98,8 @@ def startup(bench: Bench) -> None:
                     daemon.check(daemon.client.receive())
                 if running is None and len(daemon.family.workers()) >= count:
                     running = now()
-                if now() - daemon.started > PATIENCE:
-                    raise Late(f"answered: {answer is not None}, all of {count} run: {running is not None}")
+                missing = "no answer" if answer is None else f"not all of {workers(count)} run"
+                daemon.still_runs(daemon.started + PATIENCE, missing)
                 time.sleep(pause)
             bench.record(f"first answer, {workers(count)} configured", "s", [answer - daemon.started])
             bench.record(f"{workers(count)} running", "s", [running - daemon.started], workers=count)
@@ -152,7 +152,7 @@ def respawn(bench: Bench) -> None:
     with bench.daemon(Group("w", sizes.kill_all)) as daemon:
         daemon.up()
         # circusd looks for dead workers every 5 s: begin anywhere between two looks.
-        time.sleep(1.5 + 5 * bench.random.random())
+        time.sleep(1.5 + 5 * bench.chance.random())
         old = daemon.family.workers()
         start = now()
         for pid in old:
@@ -161,8 +161,7 @@ def respawn(bench: Bench) -> None:
             fresh = daemon.family.workers() - old
             if len(fresh) >= sizes.kill_all:
                 break
-            if now() - start > PATIENCE:
-                raise Late(f"{len(fresh)} of {sizes.kill_all} killed workers are replaced")
+            daemon.still_runs(start + PATIENCE, f"{len(fresh)} of {sizes.kill_all} killed workers are replaced")
             time.sleep(0.002)
         bench.record(f"{sizes.kill_all} killed at once, all replaced", "s", [now() - start])
 
@@ -171,17 +170,17 @@ def one_by_one(bench: Bench, daemon: Daemon, kills: int) -> None:
     """Kills workers at random moments, without waiting for one's replacement before the next."""
     known = daemon.family.workers()
     # Only workers from the start: a replacement is young, and a daemon may be slower to replace those.
-    victims = bench.random.sample(sorted(known), kills)
+    victims = bench.chance.sample(sorted(known), kills)
     waiting: collections.deque[float] = collections.deque()
     took: list[float] = []
-    next_kill = now() + bench.random.random()
+    next_kill = now() + bench.chance.random()
     last_change = now()
     while len(took) < kills:
         if victims and now() >= next_kill:
             # Noted before the signal: nothing the daemon needs is left out.
             waiting.append(now())
             kill_worker(victims.pop())
-            last_change, next_kill = now(), now() + 0.6 * bench.random.random()
+            last_change, next_kill = now(), now() + 0.6 * bench.chance.random()
         for pid in daemon.family.workers() - known:
             known.add(pid)
             if not waiting:
@@ -189,8 +188,7 @@ def one_by_one(bench: Bench, daemon: Daemon, kills: int) -> None:
             # Replacements look all alike: the first one is the first victim's.
             took.append(now() - waiting.popleft())
             last_change = now()
-        if now() - last_change > PATIENCE:
-            raise Late(f"{len(took)} of {kills} killed workers are replaced")
+        daemon.still_runs(last_change + PATIENCE, f"{len(took)} of {kills} killed workers are replaced")
         time.sleep(0.0005)
     bench.record(f"one of {bench.sizes.kill_pool} killed, replaced", "s", took, ("p50", "p99"))
 
@@ -333,8 +331,7 @@ def timed(daemon: Daemon, name: str, /, more: int = 0, fewer: int = 0, **propert
         daemon.client.send(request)
         answered = None
         while more and len(daemon.family.workers() - old) < more:
-            if now() > deadline:
-                raise Late(f"{len(daemon.family.workers() - old)} of {more} new workers after {name}")
+            daemon.still_runs(deadline, f"not all of {more} new workers run after {name}")
             if answered is None and daemon.client.answered(0):
                 answered = now()
             time.sleep(0.002)

@@ -71,16 +71,6 @@ class Family:
         workers = self.workers()
         return sorted(self._kin - workers - {os.getpid()})
 
-    def wait_workers(self, count: int, deadline: float, pause: float = 0.002) -> float:
-        """When (on the monotonic clock) that many workers ran. Raises Late at the deadline."""
-        while True:
-            found = len(self.workers())
-            if found >= count:
-                return now()
-            if now() > deadline:
-                raise Late(f"{found} of {count} workers run")
-            time.sleep(pause)
-
 
 class Late(Exception):
     """Something did not happen in time. The text says how far it got."""
