@@ -4,6 +4,7 @@ use super::values::{parse_kind, py_repr};
 use super::{
     Default, Key, Kind, Map, OptionSpec, Value, WATCHER_OPTIONS, find, to_bool, to_signum,
 };
+use std::sync::Arc;
 
 /// An option whose value cannot be taken.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
@@ -30,9 +31,10 @@ impl OptionError {
 pub struct WatcherOptions {
     /// The name as configured; commands find it in any case.
     pub name: String,
-    values: Map<String, Value>,
+    /// Shared by all copies until one of them changes.
+    values: Arc<Map<String, Value>>,
     /// Keys the table does not know, kept and returned by `options`.
-    extra: Map<String, Value>,
+    extra: Arc<Map<String, Value>>,
 }
 
 impl WatcherOptions {
@@ -48,11 +50,13 @@ impl WatcherOptions {
     fn with_defaults(name: &str, fill: impl Fn(Default) -> Value) -> Self {
         WatcherOptions {
             name: name.to_string(),
-            values: WATCHER_OPTIONS
-                .iter()
-                .map(|spec| (spec.name.to_string(), fill(spec.default)))
-                .collect(),
-            extra: Map::new(),
+            values: Arc::new(
+                WATCHER_OPTIONS
+                    .iter()
+                    .map(|spec| (spec.name.to_string(), fill(spec.default)))
+                    .collect(),
+            ),
+            extra: Arc::default(),
         }
     }
 
@@ -125,7 +129,7 @@ impl WatcherOptions {
             } else {
                 Value::from(text)
             };
-            self.extra.insert(key.to_string(), value);
+            Arc::make_mut(&mut self.extra).insert(key.to_string(), value);
             return Ok(());
         };
         let value = match (spec.kind, part) {
@@ -135,7 +139,7 @@ impl WatcherOptions {
             (Kind::Stream, Key::Entry(_)) => Value::from(text),
             (Kind::Limits | Kind::Hooks | Kind::Stream | Kind::Env, _) => {
                 // circus reads these keys as free text and overwrites or ignores them
-                self.extra.insert(key.to_string(), Value::from(text));
+                Arc::make_mut(&mut self.extra).insert(key.to_string(), Value::from(text));
                 return Ok(());
             }
             (Kind::Seconds, _) => match text.trim().parse::<i64>() {
@@ -167,14 +171,14 @@ impl WatcherOptions {
     pub fn put(&mut self, key: &str, value: Value) -> Result<(), OptionError> {
         match find(key) {
             None => {
-                self.extra.insert(key.to_string(), value);
+                Arc::make_mut(&mut self.extra).insert(key.to_string(), value);
             }
             Some((spec, Key::Whole)) => {
                 let value = normalize(spec, value)?;
                 if spec.kind == Kind::Hooks && !value.is_object() {
                     return Ok(());
                 }
-                self.values.insert(spec.name.to_string(), value);
+                Arc::make_mut(&mut self.values).insert(spec.name.to_string(), value);
             }
             Some((spec, Key::Entry(entry))) => {
                 let value = match spec.kind {
@@ -187,8 +191,7 @@ impl WatcherOptions {
                     },
                     _ => value,
                 };
-                let slot = self
-                    .values
+                let slot = Arc::make_mut(&mut self.values)
                     .entry(spec.name.to_string())
                     .or_insert(Value::Null);
                 if !slot.is_object() {
@@ -253,7 +256,10 @@ impl WatcherOptions {
     pub fn differing(&self, other: &WatcherOptions) -> Vec<String> {
         let mut keys: Vec<String> = Vec::new();
         for (mine, theirs) in [(&self.values, &other.values), (&self.extra, &other.extra)] {
-            for (key, value) in mine {
+            if Arc::ptr_eq(mine, theirs) {
+                continue;
+            }
+            for (key, value) in mine.iter() {
                 if theirs.get(key) != Some(value) {
                     keys.push(key.clone());
                 }
