@@ -14,7 +14,7 @@ use serde_json::json;
 use support::{Daemon, Program, TempSite, need, venv, wait_for};
 
 /// The first seed's circus.ini as it stands there, but for: the ports (free ones), `multicast_endpoint` (tests stay
-/// on loopback), and the back end: gevent is switched off in Chaussette 1.3.0 on Python 3. waitress runs there.
+/// on loopback), and the back end: gevent is switched off in Chaussette 1.3.0 on Python 3 (see [`backend`]).
 const FIRST_SEED: &str = "\
 [circus]
 check_delay = 5
@@ -23,7 +23,7 @@ pubsub_endpoint = @PUBSUB@
 multicast_endpoint =
 
 [watcher:myworker]
-cmd = chaussette --fd $(circus.sockets.myworker) --backend waitress wsgi.app
+cmd = chaussette --fd $(circus.sockets.myworker) --backend @BACKEND@ wsgi.app
 use_sockets = True
 numprocesses = 2
 copy_env = True
@@ -57,7 +57,7 @@ pubsub_endpoint = @PUBSUB@
 multicast_endpoint =
 
 [watcher:web]
-cmd = chaussette --fd ${socket:web} --backend waitress server.app
+cmd = chaussette --fd ${socket:web} --backend @BACKEND@ server.app
 use_sockets = True
 numprocesses = 5
 copy_env = True
@@ -68,10 +68,20 @@ host = 127.0.0.1
 port = @PORT@
 ";
 
+/// A back end of Chaussette 1.3.0 that runs on this Python: waitress needs asyncore, which Python 3.12 dropped.
+fn backend() -> &'static str {
+    if venv().minor_version() < 12 {
+        "waitress"
+    } else {
+        "wsgiref"
+    }
+}
+
 /// Writes a circus.ini with this site's endpoints and gives the port of its socket.
 fn write_ini(site: &TempSite, text: &str) -> u16 {
     let port = site.port();
     let text = text
+        .replace("@BACKEND@", backend())
         .replace("@ENDPOINT@", &site.endpoint)
         .replace("@PUBSUB@", &site.pubsub);
     site.write("circus.ini", text.replace("@PORT@", &port.to_string()));

@@ -40,6 +40,16 @@ impl Venv {
         self.program("circusctl")
     }
 
+    /// Its version: 11 for Python 3.11.
+    pub fn minor_version(&self) -> u32 {
+        let script = "import sys; print(sys.version_info[1])";
+        let told = run(
+            Command::new(self.python()).args(["-c", script]),
+            "python must run",
+        );
+        told.trim().parse().expect("a version number")
+    }
+
     /// The directory that holds the programs, for a `PATH`.
     pub fn bin(&self) -> &Path {
         &self.bin
@@ -67,7 +77,11 @@ fn build() -> Venv {
     let text = fs::read_to_string(&requirements).expect("tests/requirements.txt is readable");
     let home = Path::new(env!("CARGO_TARGET_TMPDIR"));
     fs::create_dir_all(home).expect("the tests' own directory under target/ can be made");
-    let name = format!("venv-{:016x}", fnv1a(text.as_bytes()));
+    let version = run(
+        Command::new("python3").arg("--version"),
+        "python3 is needed",
+    );
+    let name = format!("venv-{:016x}", fnv1a(format!("{version}{text}").as_bytes()));
     let (dir, stamp) = (home.join(&name), home.join(format!("{name}.ready")));
     let venv = Venv {
         bin: dir.join("bin"),
@@ -105,7 +119,8 @@ fn lock(path: &Path) -> Flock<File> {
         .unwrap_or_else(|(_, e)| panic!("cannot lock {}: {e}", path.display()))
 }
 
-fn run(command: &mut Command, advice: &str) {
+/// Runs a command that must succeed and gives what it printed.
+fn run(command: &mut Command, advice: &str) -> String {
     let out = command
         .output()
         .unwrap_or_else(|e| panic!("cannot run {command:?}: {e}; {advice}"));
@@ -116,6 +131,7 @@ fn run(command: &mut Command, advice: &str) {
         String::from_utf8_lossy(&out.stdout),
         String::from_utf8_lossy(&out.stderr)
     );
+    String::from_utf8_lossy(&out.stdout).into_owned()
 }
 
 /// FNV-1a: enough to tell two requirement files apart, and the same in every build.
