@@ -4,6 +4,7 @@ pub mod accounts;
 mod control;
 pub mod detach;
 pub mod endpoint;
+mod hanging;
 pub mod holder;
 mod launch;
 pub mod log;

@@ -121,7 +121,8 @@ impl Shell {
             self.spawn_more();
             let deadline = self.core.deadline();
             let deadline = deadline.map(|time| self.clock + Duration::from_micros(time.0));
-            let sleep = deadline.into_iter().chain(self.spawner.stuck_at()).min();
+            let starts = self.spawner.stuck_at().into_iter().chain(self.hanging_at());
+            let sleep = deadline.into_iter().chain(starts).min();
             tokio::select! {
                 // clients come last: however much they ask, exits are seen and deadlines kept
                 biased;
@@ -136,6 +137,7 @@ impl Shell {
                 Some(answer) = self.lookups.answer() => self.looked_up(answer),
                 () = until(sleep), if sleep.is_some() => {
                     self.spawner.relieve();
+                    self.abandon_hanging();
                     self.step(Input::Tick);
                 }
                 Some(done) = self.spawner.next() => self.spawned(done),
@@ -333,8 +335,17 @@ impl Shell {
             spawn,
             born,
             result,
+            abandoned,
         } = done;
         match result {
+            Ok(pid) if abandoned => {
+                tracing::warn!("process {pid} came up too late and is killed");
+                // one that has been reaped may have given its pid to somebody else
+                if self.early_exits.remove(&pid).is_none() {
+                    send_signal(pid, 9);
+                }
+            }
+            Err(_) if abandoned => {}
             Ok(pid) => {
                 self.births.insert(pid, born);
                 self.step(Input::Started { spawn, pid });

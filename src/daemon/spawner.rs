@@ -7,7 +7,7 @@ use super::shell::wall_clock;
 use super::sockets::ListenSocket;
 use super::spawn::{self, SpawnSpec, Stdio};
 use crate::supervisor::{Pid, SpawnId};
-use std::collections::{BTreeMap, VecDeque};
+use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::fs::File;
 use std::os::fd::{AsRawFd, OwnedFd};
 use std::path::PathBuf;
@@ -53,6 +53,8 @@ pub struct Done {
     pub born: f64,
     /// Its process, or a sentence that says why there is none.
     pub result: Result<Pid, String>,
+    /// It was abandoned meanwhile: whoever takes the outcome ends the process.
+    pub abandoned: bool,
 }
 
 #[derive(Default)]
@@ -79,7 +81,10 @@ impl Shared {
 pub struct Spawner {
     shared: Arc<Shared>,
     threads: usize,
-    in_flight: usize,
+    /// Since when each job is in hand.
+    in_hand: BTreeMap<SpawnId, Instant>,
+    /// Jobs in hand whose worker nobody wants any more.
+    abandoned: BTreeSet<SpawnId>,
     sender: mpsc::UnboundedSender<Done>,
     outcomes: mpsc::UnboundedReceiver<Done>,
 }
@@ -91,7 +96,8 @@ impl Spawner {
         Spawner {
             shared: Arc::default(),
             threads: 0,
-            in_flight: 0,
+            in_hand: BTreeMap::new(),
+            abandoned: BTreeSet::new(),
             sender,
             outcomes,
         }
@@ -99,17 +105,29 @@ impl Spawner {
 
     /// Jobs whose outcome has not been taken yet.
     pub fn in_flight(&self) -> usize {
-        self.in_flight
+        self.in_hand.len()
+    }
+
+    /// Jobs that nobody has abandoned, and since when they are in hand.
+    pub fn in_hand(&self) -> impl Iterator<Item = (SpawnId, Instant)> {
+        let kept = |(spawn, _): &(&SpawnId, &Instant)| !self.abandoned.contains(*spawn);
+        let jobs = self.in_hand.iter().filter(kept);
+        jobs.map(|(spawn, since)| (*spawn, *since))
+    }
+
+    /// Nobody waits for this job any more; see [`Done::abandoned`].
+    pub fn abandon(&mut self, spawn: SpawnId) {
+        self.abandoned.insert(spawn);
     }
 
     /// True if another job would not wait long.
     pub fn has_room(&self) -> bool {
-        self.in_flight < AHEAD * self.threads.max(1)
+        self.in_flight() < AHEAD * self.threads.max(1)
     }
 
     /// Hands a job over.
     pub fn submit(&mut self, job: Job) {
-        self.in_flight += 1;
+        self.in_hand.insert(job.spawn, Instant::now());
         if self.threads == 0 {
             self.add_thread();
         }
@@ -125,14 +143,15 @@ impl Spawner {
 
     /// The next outcome.
     pub async fn next(&mut self) -> Option<Done> {
-        let done = self.outcomes.recv().await?;
-        self.in_flight = self.in_flight.saturating_sub(1);
+        let mut done = self.outcomes.recv().await?;
+        self.in_hand.remove(&done.spawn);
+        done.abandoned = self.abandoned.remove(&done.spawn);
         Some(done)
     }
 
     /// When to look whether a job is stuck while others wait.
     pub fn stuck_at(&self) -> Option<Instant> {
-        if self.in_flight == 0 || self.threads == 0 || self.threads >= MOST_THREADS {
+        if self.in_flight() == 0 || self.threads == 0 || self.threads >= MOST_THREADS {
             return None;
         }
         let queue = self.shared.lock();
@@ -208,6 +227,7 @@ fn carry_out(mut job: Job) -> Done {
         spawn: job.spawn,
         born,
         result,
+        abandoned: false,
     }
 }
 

@@ -1,5 +1,8 @@
 //! What a worker saw: the report that `look.sh` writes.
 
+// Each test program uses another part of it.
+#![allow(dead_code)]
+
 use std::fs;
 use std::os::unix::fs::PermissionsExt;
 use std::path::PathBuf;
