@@ -29,10 +29,8 @@ fn report_of(site: &TempSite, daemon: &Daemon, label: &str, pid: i32) -> Seen {
             .exists()
             .then_some(())
     });
-    let all = seen::all_seen(site, daemon, label, 1).into_iter();
-    all.filter(|s| s.pid == pid)
-        .next_back()
-        .expect("it is there")
+    let mut all = seen::all_seen(site, daemon, label, 1).into_iter();
+    all.find(|s| s.pid == pid).expect("it is there")
 }
 
 /// Every option that can be set reaches the workers that come after; those that need no new workers spare the old.

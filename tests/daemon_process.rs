@@ -237,15 +237,15 @@ fn a_broken_file_changes_nothing() {
         assert_eq!(daemon.ok("list", json!({}))["watchers"], json!(["web"]));
         assert_eq!(daemon.ok("listsockets", json!({}))["sockets"], sockets);
     }
-    // `restart` without a name starts with what it had.
-    daemon.ok("restart", json!({"waiting": true}));
-    let now = daemon.wait_pids("web", 2);
-    assert!(now.iter().all(|p| !pids.contains(p)));
+    // `restart` without a name would take it over too: nobody is stopped for it.
+    let reply = daemon.call("restart", json!({"waiting": true}));
+    assert_eq!(reply["status"], "error", "{reply}");
+    assert_eq!(daemon.pids("web"), pids);
     // And a file that is gone is no other case.
     fs::remove_file(site.path("circus.ini")).expect("our own file");
     let reply = daemon.call("reloadconfig", json!({}));
     assert_eq!(reply["status"], "error", "{reply}");
-    assert_eq!(daemon.pids("web"), now);
+    assert_eq!(daemon.pids("web"), pids);
 }
 
 #[test]

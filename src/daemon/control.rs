@@ -303,6 +303,8 @@ impl Shell {
                 Chosen::One(name) => return Ok((Order::Restart(name), Shape::Info, Then::Nothing)),
                 Chosen::Several(names) => Order::RestartMany(names),
                 Chosen::All(names) => {
+                    // nobody is stopped for a configuration that cannot be used
+                    self.read_config().map_err(Trouble::command)?;
                     let then = Then::StartAfresh { patient: false };
                     return Ok((Order::StopMany(names), Shape::Plain, then));
                 }

@@ -101,10 +101,14 @@ impl Shell {
         self.step(Input::Command { ticket, command });
     }
 
+    /// The configuration as it stands in its files now, or what is wrong with it.
+    pub(super) fn read_config(&self) -> Result<Config, String> {
+        Config::load(&self.config_path, &self.environ, &self.cwd).map_err(|error| error.to_string())
+    }
+
     /// Reads the new configuration and swaps the sockets.
     fn take_over(&mut self) -> Result<News, String> {
-        let config = Config::load(&self.config_path, &self.environ, &self.cwd)
-            .map_err(|error| error.to_string())?;
+        let config = self.read_config()?;
         let unchanged = |new: &SocketConfig| {
             self.sockets
                 .get(&new.name)
