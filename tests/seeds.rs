@@ -11,7 +11,7 @@ use std::process::Command;
 use std::time::Duration;
 
 use serde_json::json;
-use support::{Daemon, Program, TempSite, need, venv, wait_for};
+use support::{Daemon, Program, TempSite, is_alive, need, venv, wait_for};
 
 /// The first seed's circus.ini as it stands there, but for: the ports (free ones), `multicast_endpoint` (tests stay
 /// on loopback), and the back end: gevent is switched off in Chaussette 1.3.0 on Python 3 (see [`backend`]).
@@ -139,6 +139,10 @@ fn the_first_seed_serves_hello_and_survives_a_killed_worker() {
         nix::sys::signal::Signal::SIGKILL,
     )
     .expect("the worker runs");
+    // A request that a dying worker had taken is lost with it, in any server: those that come after it are meant.
+    daemon.wait_for("the worker to be dead", || {
+        (!is_alive(killed)).then_some(())
+    });
     for request in 0..40 {
         let answer = get(port).unwrap_or_else(|e| {
             panic!(

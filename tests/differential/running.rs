@@ -228,13 +228,16 @@ pub fn kills() -> Scenario {
         c("status", json!({})),
         c("numprocesses", json!({})),
     ];
-    scenario("kills", STACK, steps)
+    Scenario {
+        often_checked: true,
+        ..scenario("kills", STACK, steps)
+    }
 }
 
 /// A worker that has a child of its own. Not with `stop_children`: circusd signals the parent first, and when that is
 /// dead before it looks for the children, they live on.
 const FAMILIES: &str = "\
-check_delay = 0.5
+check_delay = @CHECK@
 [watcher:family]
 cmd = sh
 args = -c 'sleep 1001 & exec sleep 1000'

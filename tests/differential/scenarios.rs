@@ -9,9 +9,12 @@ use super::{asking, changing, running};
 #[derive(Debug)]
 pub struct Scenario {
     pub name: &'static str,
-    /// What follows the endpoints in `[circus]`. `@PORT@` is a free port, `@SITE@` the daemon's directory.
+    /// What follows the endpoints in `[circus]`. `@CHECK@` is the check delay, `@PORT@` a free port, `@SITE@` the daemon's directory.
     pub ini: &'static str,
     pub steps: Vec<Step>,
+    /// circusd looks after dead workers at every `check_delay`: often, for steps that need that. Whether it then finds
+    /// the dead one before the command that killed it does, and publishes a `reap`, is chance.
+    pub often_checked: bool,
 }
 
 /// One request.
@@ -40,7 +43,7 @@ pub enum Does {
 
 /// Several watchers of all kinds. Every worker is a `sleep` in the end, so that one can tell when it runs.
 pub const STACK: &str = "\
-check_delay = 0.5
+check_delay = @CHECK@
 
 [watcher:web]
 cmd = sleep 1000
@@ -111,7 +114,7 @@ backlog = 7
 
 /// One watcher with two quick processes.
 pub const SMALL: &str = "\
-check_delay = 0.5
+check_delay = @CHECK@
 [watcher:web]
 cmd = sleep 1000
 numprocesses = 2
@@ -166,7 +169,12 @@ pub fn scenario(name: &'static str, ini: &'static str, mut steps: Vec<Step>) -> 
             steps[i].label = label;
         }
     }
-    Scenario { name, ini, steps }
+    Scenario {
+        name,
+        ini,
+        steps,
+        often_checked: false,
+    }
 }
 
 pub fn c(command: &'static str, properties: Value) -> Step {
