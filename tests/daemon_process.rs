@@ -508,6 +508,7 @@ fn quit_answers_everybody() {
         json!({"command": "restart", "properties": {"name": "slow", "waiting": true}}),
         json!({"command": "reload", "properties": {"waiting": true}}),
         json!({"command": "stop", "properties": {"name": "slow", "waiting": true}}),
+        json!({"command": "restart", "properties": {"waiting": true}}),
         json!({"command": "quit", "properties": {"waiting": true}}),
         json!({"command": "quit", "properties": {"waiting": true}}),
     ];
@@ -531,6 +532,9 @@ fn quit_answers_everybody() {
             .unwrap_or_else(|| panic!("no answer to {order}\n{}", daemon.tail()));
         let reply: Value = serde_json::from_str(frames.last().expect("a frame")).expect("JSON");
         assert_eq!(reply["id"], "x");
+        if order == &json!({"command": "restart", "properties": {"waiting": true}}) {
+            assert_eq!(reply["reason"], "the daemon is stopping", "{reply}");
+        }
         if order["command"] == "quit" {
             assert_eq!(reply["status"], "ok", "{order}: {reply}");
         }

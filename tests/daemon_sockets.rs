@@ -395,4 +395,13 @@ fn a_changed_socket_reaches_its_workers() {
     assert_eq!(daemon.pids("server"), last);
     assert_eq!(ask(at(two)).expect("an answer"), last[0].to_string());
     assert_eq!(daemon.pids("apart"), apart);
+
+    // The same with a restart: it is told, and everybody is back with what they had.
+    let reply = daemon.call("restart", json!({"waiting": true}));
+    assert_eq!(reply["status"], "error", "{reply}");
+    let back = daemon.wait_pids("server", 1);
+    assert_ne!(back, last);
+    daemon.wait_for("an answer", || {
+        ask(at(two)).ok().filter(|a| *a == back[0].to_string())
+    });
 }

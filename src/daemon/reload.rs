@@ -5,11 +5,11 @@
 //! new file are not touched.
 
 use super::router::Client;
-use super::shell::{Shape, Shell, Then, Waiting, send, wall_clock};
+use super::shell::{Shell, Then, send, wall_clock};
 use super::sockets::ListenSocket;
 use crate::config::{Config, SocketConfig, names_socket};
 use crate::options::{Map, Value, WatcherOptions};
-use crate::supervisor::{Command, Input, Outcome};
+use crate::supervisor::{Command, Outcome};
 use crate::wire::reply::{self, Errno};
 use std::collections::BTreeSet;
 use std::sync::Arc;
@@ -66,12 +66,16 @@ impl Shell {
             other => other,
         };
         tracing::info!("configuration read again, {} changes", commands.len());
-        self.gather(client, commands, retired);
+        self.gather(client, commands, retired, None);
     }
 
     /// All watchers have stopped: take over the configuration and start them.
     pub(super) fn start_afresh(&mut self, client: Option<(Client, Value)>) {
-        match self.take_over() {
+        if self.core.closing() {
+            refuse(client.as_ref(), "the daemon is stopping");
+            return;
+        }
+        let problem = match self.take_over() {
             Ok(News {
                 config,
                 moved,
@@ -80,25 +84,17 @@ impl Shell {
                 let commands = self.changes(&config, &moved, true);
                 self.warn_of_fixed(&config);
                 self.config = config;
-                self.gather(None, commands, retired);
+                self.gather(None, commands, retired, None);
+                None
             }
             Err(reason) => {
-                tracing::error!("restarting with the configuration as it was: {reason}");
+                let text = format!("restarted with the configuration as it was: {reason}");
+                tracing::error!("{text}");
+                Some(text)
             }
-        }
-        let names = self.names();
-        let ticket = self.number();
-        self.waiting.insert(
-            ticket,
-            Waiting {
-                patient: client.is_some(),
-                client,
-                shape: Shape::Plain,
-                then: Then::Nothing,
-            },
-        );
-        let command = Command::StartMany(names);
-        self.step(Input::Command { ticket, command });
+        };
+        let start = vec![Command::StartMany(self.names())];
+        self.gather(client, start, Vec::new(), problem);
     }
 
     /// The configuration as it stands in its files now, or what is wrong with it.
@@ -278,12 +274,13 @@ impl Shell {
         }
     }
 
-    /// Gives the core several commands; the client hears once all are done.
+    /// Gives the core several commands; the client hears once all are done, and of a problem from before.
     fn gather(
         &mut self,
         client: Option<(Client, Value)>,
         commands: Vec<Command>,
         retired: Vec<Arc<ListenSocket>>,
+        problem: Option<String>,
     ) {
         let number = self.number();
         self.gatherings.insert(
@@ -291,7 +288,7 @@ impl Shell {
             Gathering {
                 client,
                 left: commands.len() + 1,
-                problems: Vec::new(),
+                problems: problem.into_iter().collect(),
                 retired,
             },
         );
