@@ -19,7 +19,7 @@ use tracing_subscriber::fmt::{FmtContext, MakeWriter};
 use tracing_subscriber::registry::LookupSpan;
 
 /// Lines that may wait for the log thread.
-const QUEUE: usize = 4096;
+const QUEUE: usize = 1024;
 /// How long the end of the daemon may wait for its last lines.
 const LAST_WORDS: Duration = Duration::from_secs(2);
 
