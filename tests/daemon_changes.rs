@@ -163,6 +163,48 @@ fn an_added_watcher() {
     }
 }
 
+/// The numbers of workers: the lowest that is free, and never one that another worker of the watcher still has.
+#[test]
+fn worker_numbers() {
+    for program in [Program::Circ, Program::Circusd] {
+        let site = TempSite::new();
+        let look = look(&site);
+        site.ini(&format!(
+            "check_delay = 0.2\n[watcher:web]\ncmd = {look} web $(circus.wid)\nnumprocesses = 3\n"
+        ));
+        let daemon = site.start(program);
+        let numbers = |count: usize| -> Vec<(u32, i32)> {
+            let pids = daemon.wait_pids("web", count).into_iter();
+            let mut all: Vec<(u32, i32)> = pids
+                .map(|pid| {
+                    let seen = report_of(&site, &daemon, "web", pid);
+                    (seen.args()[0].parse().expect("a number"), pid)
+                })
+                .collect();
+            all.sort_unstable();
+            all
+        };
+        let only = |all: &[(u32, i32)]| -> Vec<u32> { all.iter().map(|(wid, _)| *wid).collect() };
+        let first = numbers(3);
+        assert_eq!(only(&first), [1, 2, 3], "{program:?}");
+        let killed = first[1].1;
+        kill(Pid::from_raw(killed), Signal::SIGKILL).expect("it runs");
+        daemon.wait_for("its successor", || {
+            let now = daemon.pids("web");
+            (now.len() == 3 && !now.contains(&killed)).then_some(())
+        });
+        let second = numbers(3);
+        assert_eq!(only(&second), [1, 2, 3], "{program:?}");
+        assert_eq!((second[0], second[2]), (first[0], first[2]));
+        daemon.ok("incr", json!({"name": "web", "waiting": true}));
+        assert_eq!(only(&numbers(4)), [1, 2, 3, 4], "{program:?}");
+        for wids in [[5, 6, 7, 8], [1, 2, 3, 4]] {
+            daemon.ok("reload", json!({"name": "web", "waiting": true}));
+            assert_eq!(only(&numbers(4)), wids, "{program:?}");
+        }
+    }
+}
+
 /// `rm` with `nostop` lets the workers go on; the daemon still sees to it that their end leaves no zombie.
 #[test]
 fn released_workers_go_on() {

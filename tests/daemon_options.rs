@@ -384,6 +384,45 @@ cmd = @LOOK@ without $(circus.sockets.web)
     assert_eq!(numbers, [0, 1, 2], "{open:?}");
 }
 
+/// What the daemon's own parent forgot to close stays with the daemon.
+#[test]
+fn what_the_daemon_inherits_stays_with_it() {
+    let site = site(
+        "
+[socket:web]
+host = 127.0.0.1
+port = 0
+[watcher:with]
+cmd = @LOOK@ with
+use_sockets = True
+[watcher:without]
+cmd = @LOOK@ without
+",
+    );
+    let secret = site.write("secret", "for the daemon only");
+    let line = format!(
+        "exec {} daemon {} 9<{}",
+        env!("CARGO_BIN_EXE_circ"),
+        site.path("circus.ini").display(),
+        secret.display()
+    );
+    let mut command = std::process::Command::new("/bin/sh");
+    command.args(["-c", &line]).current_dir(site.dir());
+    let daemon = site.spawn_command(Program::Circ, command);
+    for (label, count) in [("with", 4), ("without", 3)] {
+        let report = seen(&site, &daemon, label);
+        let open = open_files(&daemon, report.pid);
+        assert_eq!(open.len(), count, "{open:?}");
+        assert!(
+            !open.iter().any(|(_, to)| to.ends_with("/secret")),
+            "{open:?}"
+        );
+    }
+    assert!(
+        fs::read_link(format!("/proc/{}/fd/9", daemon.pid())).is_ok_and(|l| l.ends_with("secret"))
+    );
+}
+
 #[test]
 fn user_group_and_supplementary_groups() {
     if !nix::unistd::geteuid().is_root() {
