@@ -13,7 +13,7 @@ use std::fs;
 use nix::sys::signal::{Signal, kill};
 use nix::sys::stat::Mode;
 use nix::unistd::Pid;
-use notes::{Events, notes as noted, status, traps, wait_notes, wait_status};
+use notes::{Events, notes as noted, order, status, traps, wait_notes, wait_status};
 use seen::{Seen, look};
 use serde_json::{Value, json};
 use support::{Daemon, Process, Program, TempSite, descendants, is_alive};
@@ -47,7 +47,8 @@ fn set_reaches_the_workers() {
             ["first"]
         );
         let set = |options: Value, renews: bool| -> Option<Seen> {
-            daemon.ok(
+            order(
+                &daemon,
                 "set",
                 json!({"name": "web", "options": options, "waiting": true}),
             );
@@ -78,12 +79,14 @@ fn set_reaches_the_workers() {
             true,
         );
         assert_eq!(new.expect("a report").args(), ["other"]);
-        daemon.ok(
+        order(
+            &daemon,
             "set",
             json!({"name": "web", "options": {"shell": true, "cmd": format!("{look} shell $X")}, "waiting": true}),
         );
         assert_eq!(seen::seen(&site, &daemon, "shell").args(), ["$X"]);
-        daemon.ok(
+        order(
+            &daemon,
             "set",
             json!({"name": "web", "options": {"shell": false, "cmd": format!("{look} web other")}, "waiting": true}),
         );
@@ -104,13 +107,15 @@ fn set_reaches_the_workers() {
             let new = set(json!({"close_child_stdout": true}), true).expect("a report");
             assert_eq!(new.end(1), "/dev/null");
         }
-        daemon.ok(
+        order(
+            &daemon,
             "set",
             json!({"name": "web", "options": {"numprocesses": 3}, "waiting": true}),
         );
         let three = daemon.wait_pids("web", 3);
         assert!(three.contains(&pid.get()));
-        daemon.ok(
+        order(
+            &daemon,
             "set",
             json!({"name": "web", "options": {"numprocesses": 1}, "waiting": true}),
         );
@@ -135,7 +140,7 @@ fn an_added_watcher() {
         });
         let add = json!({"name": "Added", "cmd": format!("{look} added"), "args": ["$(circus.wid)", "a b"],
             "options": options, "start": true, "waiting": true});
-        daemon.ok("add", add.clone());
+        order(&daemon, "add", add.clone());
         let again = daemon.call("add", add);
         assert_eq!(again["status"], "error", "{program:?}: {again}");
         let mut wids = Vec::new();
@@ -151,11 +156,12 @@ fn an_added_watcher() {
         wids.sort();
         assert_eq!(wids, ["1", "2"]);
         let pids = daemon.pids("ADDED");
-        daemon.ok("rm", json!({"name": "added", "waiting": true}));
+        order(&daemon, "rm", json!({"name": "added", "waiting": true}));
         assert!(pids.iter().all(|p| !is_alive(*p)));
         assert_eq!(daemon.ok("list", json!({}))["watchers"], json!(["mark"]));
         // Its name is free again; without `start` nothing runs.
-        daemon.ok(
+        order(
+            &daemon,
             "add",
             json!({"name": "added", "cmd": "sleep 1000", "waiting": true}),
         );
@@ -196,10 +202,10 @@ fn worker_numbers() {
         let second = numbers(3);
         assert_eq!(only(&second), [1, 2, 3], "{program:?}");
         assert_eq!((second[0], second[2]), (first[0], first[2]));
-        daemon.ok("incr", json!({"name": "web", "waiting": true}));
+        order(&daemon, "incr", json!({"name": "web", "waiting": true}));
         assert_eq!(only(&numbers(4)), [1, 2, 3, 4], "{program:?}");
         for wids in [[5, 6, 7, 8], [1, 2, 3, 4]] {
-            daemon.ok("reload", json!({"name": "web", "waiting": true}));
+            order(&daemon, "reload", json!({"name": "web", "waiting": true}));
             assert_eq!(only(&numbers(4)), wids, "{program:?}");
         }
     }
@@ -355,7 +361,7 @@ fn events_of_a_life() {
             let mut properties = more.clone();
             properties["name"] = json!("my web");
             properties["waiting"] = json!(true);
-            daemon.ok(command, properties);
+            order(&daemon, command, properties);
         }
         told.push(events.topics());
         assert!(!noted(&site, "notes").is_empty());

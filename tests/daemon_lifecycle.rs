@@ -8,7 +8,7 @@ mod notes;
 use nix::sys::signal::{Signal, kill};
 use nix::unistd::Pid;
 use notes::{
-    Events, birth, notes as noted, script, status, traps, trouble, wait_notes, wait_status,
+    Events, birth, notes as noted, order, script, status, traps, trouble, wait_notes, wait_status,
 };
 use serde_json::{Value, json};
 use support::{Program, TempSite, is_alive};
@@ -96,7 +96,11 @@ fn a_singleton_stays_alone() {
         site.ini("[watcher:one]\ncmd = sleep 1000\nsingleton = True\n");
         let daemon = site.start(program);
         let pids = daemon.wait_pids("one", 1);
-        let reply = daemon.ok("incr", json!({"name": "one", "nb": 2, "waiting": true}));
+        let reply = order(
+            &daemon,
+            "incr",
+            json!({"name": "one", "nb": 2, "waiting": true}),
+        );
         assert_eq!(
             (&reply["singleton"], &reply["numprocesses"]),
             (&json!(true), &json!(1))

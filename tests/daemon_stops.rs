@@ -7,7 +7,7 @@ mod notes;
 
 use std::time::{Duration, Instant};
 
-use notes::{Events, notes as noted, status, traps, wait_notes, wait_status};
+use notes::{Events, notes as noted, order, status, traps, wait_notes, wait_status};
 use serde_json::json;
 use support::{Process, Program, TempSite, descendants, is_alive};
 
@@ -160,7 +160,7 @@ fn a_reload_by_sighup() {
         let daemon = site.start(program);
         wait_notes(&site, &daemon, "notes", "ready", 2);
         let pids = daemon.wait_pids("web", 2);
-        daemon.ok("reload", json!({"name": "web", "waiting": true}));
+        order(&daemon, "reload", json!({"name": "web", "waiting": true}));
         wait_notes(&site, &daemon, "notes", "got HUP", 2);
         assert_eq!(daemon.wait_pids("web", 2), pids, "{program:?}");
     }

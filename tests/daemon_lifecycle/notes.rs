@@ -8,7 +8,7 @@ use std::os::unix::fs::PermissionsExt;
 
 use serde_json::{Value, json};
 
-use crate::support::{Daemon, Handle, TempSite};
+use crate::support::{Daemon, Handle, Program, TempSite};
 
 /// Puts the trapping worker into the site and gives the path of its script.
 pub fn traps(site: &TempSite) -> String {
@@ -74,6 +74,23 @@ pub fn wait_status(daemon: &Daemon, name: &str, wanted: &str) {
     daemon.wait_for(&format!("{name} to be {wanted}"), || {
         (status(daemon, name) == wanted).then_some(())
     });
+}
+
+/// Gives an order to either daemon, and it must be carried out. circusd sends orders away while it is at another,
+/// be it its own start; then it is asked again. circ never is.
+#[track_caller]
+pub fn order(daemon: &Daemon, command: &str, properties: Value) -> Value {
+    let busy = |reply: &Value| {
+        daemon.program == Program::Circusd
+            && reply["reason"]
+                .as_str()
+                .is_some_and(|r| r.contains("already running"))
+    };
+    let reply = daemon.wait_for(&format!("an answer to {command}"), || {
+        Some(daemon.call(command, properties.clone())).filter(|reply| !busy(reply))
+    });
+    assert_eq!(reply["status"], "ok", "{command} {properties}: {reply}");
+    reply
 }
 
 /// The events of a site's daemon; needs a watcher `mark` that never runs.
