@@ -132,6 +132,11 @@ impl Run<'_> {
                 events: Vec::new(),
             };
         }
+        if let Does::Command(command, properties) = &step.does
+            && self.goes_on(command, properties, &reply)
+        {
+            self.outwait(command, properties);
+        }
         self.settle();
         if !matches!(&step.does, Does::Command(_, properties) if properties["nostop"] == true) {
             self.daemon
@@ -140,6 +145,10 @@ impl Run<'_> {
                 });
         }
         let mut events = self.events();
+        if !matches!(&step.does, Does::Command("set", _)) {
+            // Those are of the waiting itself.
+            events.retain(|(topic, _)| !topic.ends_with(".updated"));
+        }
         if self.often_checked {
             events.retain(|(topic, _)| !topic.ends_with(".reap"));
         }
@@ -241,8 +250,54 @@ impl Run<'_> {
             .unwrap_or_default()
     }
 
+    /// Does the daemon still work on this command after its reply?
+    fn goes_on(&self, command: &str, properties: &Value, reply: &Value) -> bool {
+        let slow = [
+            "start",
+            "stop",
+            "restart",
+            "reload",
+            "incr",
+            "decr",
+            "set",
+            "reloadconfig",
+        ];
+        slow.contains(&command) && properties["waiting"] != true && reply["status"] == "ok"
+    }
+
+    /// Waits until a command that was not waited for has been carried out, by one that queues behind it.
+    fn outwait(&self, command: &str, properties: &Value) {
+        if properties.get("name").is_none() && command != "set" {
+            // All watchers: the same once more changes nothing.
+            self.queue(command, json!({"waiting": true}));
+            return;
+        }
+        for watcher in self.ask("list", json!({}))["watchers"]
+            .as_array()
+            .cloned()
+            .unwrap_or_default()
+        {
+            if watcher == MARK {
+                // Its event means something else.
+                continue;
+            }
+            self.queue(
+                "set",
+                json!({"name": watcher, "options": {"warmup_delay": 0}, "waiting": true}),
+            );
+        }
+    }
+
+    fn queue(&self, command: &str, properties: Value) {
+        let message = json!({"id": "behind", "command": command, "properties": properties});
+        let reply = self.exchange(message.to_string().as_bytes(), true);
+        assert_eq!(reply["status"], "ok", "{message}: {reply}");
+    }
+
     /// Processes of the step's beginning that no watcher has any more and that have not ended.
     fn strays(&self) -> Vec<i64> {
+        // circusd buries the dead at its next periodic check, circ at once and tells of it.
+        let buries_late = self.program == Program::Circusd;
         let watchers = self.ask("list", json!({}))["watchers"]
             .as_array()
             .cloned()
@@ -252,7 +307,9 @@ impl Run<'_> {
             .flat_map(|w| self.pids(w.as_str().unwrap_or("")))
             .collect();
         let stray = |pid: &&i64| {
-            !listed.contains(pid) && Process::find(**pid as i32).is_some_and(|p| p.comm == "sleep")
+            !listed.contains(pid)
+                && Process::find(**pid as i32)
+                    .is_some_and(|p| p.comm == "sleep" && !(p.state == 'Z' && buries_late))
         };
         self.running.iter().filter(stray).copied().collect()
     }
