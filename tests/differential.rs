@@ -22,34 +22,60 @@ mod table;
 
 use support::Program;
 
+/// How often a scenario is played again because circusd raced with itself.
+const ATTEMPTS: usize = 4;
+
 /// Plays a scenario against circusd and circ, and fails on every difference that the table does not name.
+///
+/// What circusd publishes depends at places on when its periodic check comes by. So a difference counts only if two
+/// circusd, played at the same time, agree with each other and with the one that circ was compared with; otherwise the
+/// comparison proves nothing and is made again.
 #[track_caller]
 fn agree(scenario: &str) {
     let scenario = scenarios::named(scenario);
-    let [circus, circ] = run::play(&scenario, [Program::Circusd, Program::Circ]);
-    let problems = compare::unexpected(scenario.name, &circus, &circ, table::DIFFERENCES);
-    assert!(
-        problems.is_empty(),
-        "{}: {} of {} steps are not as they should be:\n\n{}",
-        scenario.name,
-        problems.len(),
-        circus.len(),
-        problems.join("\n\n")
-    );
+    let mut told = String::new();
+    for _ in 0..ATTEMPTS {
+        let [circus, circ] = run::play(&scenario, [Program::Circusd, Program::Circ]);
+        let problems = compare::unexpected(scenario.name, &circus, &circ, table::DIFFERENCES);
+        if problems.is_empty() {
+            return;
+        }
+        told = format!(
+            "{}: {} of {} steps are not as they should be:\n\n{}",
+            scenario.name,
+            problems.len(),
+            circus.len(),
+            problems.join("\n\n")
+        );
+        let [one, other] = run::play(&scenario, [Program::Circusd, Program::Circusd]);
+        let steady = [&one, &other]
+            .iter()
+            .all(|again| compare::unexpected(scenario.name, &circus, again, &[]).is_empty());
+        assert!(!steady, "{told}");
+        eprintln!("circusd raced with itself; once more: {told}");
+    }
+    panic!("{told}");
 }
 
-/// Two circusd must agree with each other, or the comparison above would prove nothing.
+/// Two circusd must agree with each other (once in a few attempts), or the comparison above would prove nothing.
 #[track_caller]
 fn referee_is_steady(scenario: &str) {
     let scenario = scenarios::named(scenario);
-    let [one, other] = run::play(&scenario, [Program::Circusd, Program::Circusd]);
-    let problems = compare::unexpected(scenario.name, &one, &other, &[]);
-    assert!(
-        problems.is_empty(),
-        "{}: circusd differs from itself:\n\n{}",
-        scenario.name,
-        problems.join("\n\n")
-    );
+    let mut told = String::new();
+    for _ in 0..ATTEMPTS {
+        let [one, other] = run::play(&scenario, [Program::Circusd, Program::Circusd]);
+        let problems = compare::unexpected(scenario.name, &one, &other, &[]);
+        if problems.is_empty() {
+            return;
+        }
+        told = format!(
+            "{}: circusd differs from itself:\n\n{}",
+            scenario.name,
+            problems.join("\n\n")
+        );
+        eprintln!("once more: {told}");
+    }
+    panic!("{told}");
 }
 
 macro_rules! scenarios {

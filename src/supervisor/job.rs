@@ -1,6 +1,6 @@
 //! A command for one watcher while it waits in the queue or is carried out.
 
-use super::{Pid, Ticket};
+use super::{Pid, Ticket, Time};
 use crate::options::{Value, WatcherOptions};
 use std::collections::{BTreeSet, VecDeque};
 
@@ -52,7 +52,10 @@ pub enum Phase {
     /// Slots are being filled.
     Starting,
     /// New workers are being started beside the old ones.
-    Replacing,
+    Replacing {
+        /// All new ones run; if they still do at this moment the old ones go.
+        proven_at: Option<Time>,
+    },
     /// One worker after the other is replaced: those still to go, and the one that is going.
     OneByOne {
         /// Still to be replaced.

@@ -7,6 +7,9 @@ use super::{Effect, Pid, Scope, Status, Wid};
 
 /// New workers that exit young this often in a row end a reload; the old ones stay.
 const RELOAD_PATIENCE: u32 = 3;
+/// So long the new workers must have run before the old ones are asked to go, in seconds: what cannot even start up must
+/// not take the place of what works.
+pub(super) const PROOF: f64 = 0.1;
 
 impl Watcher {
     /// Without `hup_will_do` the workers are replaced even if a reload is a SIGHUP otherwise: the new options need it.
@@ -46,10 +49,13 @@ impl Watcher {
         }
         self.tries = 0;
         self.outdated = None;
-        if sequential {
+        // a singleton never has two workers, not even while one takes over from the other
+        if sequential || self.options.singleton() {
             for slot in self.slots.values_mut() {
                 forget_failures(slot);
             }
+            // new options may want another number of workers
+            self.fit_slots(cx, true);
             let mut order: Vec<_> = self.workers().into_iter().filter(|w| !w.leaving).collect();
             order.sort_by_key(|worker| (worker.started, worker.wid));
             job.phase = Phase::OneByOne {
@@ -81,7 +87,7 @@ impl Watcher {
             }
         }
         self.fit_slots(cx, true);
-        job.phase = Phase::Replacing;
+        job.phase = Phase::Replacing { proven_at: None };
     }
 
     /// Why the new workers of a reload are no good, if they are not.
@@ -174,5 +180,128 @@ pub(super) fn forget_failures(slot: &mut Slot) {
         Slot::Vacant { failures, .. }
         | Slot::Spawning { failures, .. }
         | Slot::Running { failures, .. } => *failures = 0,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::super::{Command, Effect, Input, Outcome, Pid, Supervisor, Time};
+    use crate::options::{Value, WatcherOptions};
+
+    /// A core with one watcher that runs, and the world around it.
+    struct Play {
+        core: Supervisor,
+        now: u64,
+        next_pid: Pid,
+        replies: Vec<Outcome>,
+        asked_to_go: Vec<Pid>,
+    }
+
+    impl Play {
+        fn new(numprocesses: u64, singleton: bool) -> Play {
+            let mut options = WatcherOptions::ini_defaults("web");
+            options.put("cmd", Value::from("x")).unwrap();
+            options
+                .put("numprocesses", Value::from(numprocesses))
+                .unwrap();
+            options.put("singleton", Value::from(singleton)).unwrap();
+            let mut core = Supervisor::new(0.0, 1);
+            core.load(options).unwrap();
+            let mut play = Play {
+                core,
+                now: 0,
+                next_pid: 1,
+                replies: Vec::new(),
+                asked_to_go: Vec::new(),
+            };
+            play.command(Command::Start("web".to_string()));
+            play
+        }
+
+        fn command(&mut self, command: Command) {
+            self.step(Input::Command { ticket: 1, command });
+        }
+
+        /// Every start succeeds at once.
+        fn step(&mut self, input: Input) {
+            let mut inputs = vec![input];
+            while let Some(input) = inputs.pop() {
+                for effect in self.core.step(Time(self.now), input) {
+                    match effect {
+                        Effect::Spawn { spawn, .. } => {
+                            let pid = self.next_pid;
+                            self.next_pid += 1;
+                            inputs.push(Input::Started { spawn, pid });
+                        }
+                        Effect::Signal { pid, .. } => self.asked_to_go.push(pid),
+                        Effect::Reply { outcome, .. } => self.replies.push(outcome),
+                        _ => {}
+                    }
+                }
+            }
+        }
+
+        fn after(&mut self, micros: u64) {
+            self.now += micros;
+            self.step(Input::Tick);
+        }
+
+        fn staying(&self) -> Vec<Pid> {
+            let web = self.core.watcher("web").unwrap();
+            web.workers()
+                .iter()
+                .filter(|w| !w.leaving)
+                .map(|w| w.pid)
+                .collect()
+        }
+    }
+
+    fn reload() -> Command {
+        Command::Reload {
+            name: "web".to_string(),
+            graceful: true,
+            sequential: false,
+        }
+    }
+
+    #[test]
+    fn new_workers_that_die_at_once_do_not_take_the_place_of_the_old() {
+        let mut play = Play::new(2, false);
+        play.replies.clear();
+        play.command(reload());
+        for _ in 0..20 {
+            play.after(50_000);
+            for pid in play.staying().into_iter().filter(|pid| *pid > 2) {
+                play.step(Input::Exited { pid, code: 1 });
+            }
+        }
+        assert_eq!(play.staying(), [1, 2]);
+        assert!(!play.asked_to_go.contains(&1) && !play.asked_to_go.contains(&2));
+        assert!(
+            matches!(play.replies[..], [Outcome::Refused(_)]),
+            "{:?}",
+            play.replies
+        );
+    }
+
+    #[test]
+    fn the_old_workers_go_once_the_new_ones_have_held_out() {
+        let mut play = Play::new(2, false);
+        play.command(reload());
+        play.after(50_000);
+        assert_eq!(play.asked_to_go, [] as [Pid; 0]);
+        play.after(60_000);
+        assert_eq!(play.asked_to_go, [2, 1]);
+        assert_eq!(play.staying(), [3, 4]);
+    }
+
+    #[test]
+    fn a_singleton_never_has_two_workers() {
+        let mut play = Play::new(1, true);
+        play.command(reload());
+        play.after(500_000);
+        assert_eq!((play.staying(), play.next_pid), (vec![], 2));
+        play.step(Input::Exited { pid: 1, code: -15 });
+        assert_eq!(play.staying(), [2]);
     }
 }

@@ -612,6 +612,15 @@ impl Watcher {
         {
             due = due.min(self.pace);
         }
+        if let Some(Job {
+            phase: Phase::Replacing {
+                proven_at: Some(moment),
+            },
+            ..
+        }) = &self.job
+        {
+            due = due.min(*moment);
+        }
         self.due = due;
     }
 

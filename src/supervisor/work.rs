@@ -1,7 +1,7 @@
 //! How a watcher carries out its jobs.
 
 use super::job::{Job, Phase, Waiter, Work};
-use super::reload::forget_failures;
+use super::reload::{PROOF, forget_failures};
 use super::watcher::{Context, Leaving, Slot, Watcher};
 use super::{Effect, Event, Level, Outcome, Pid, Refusal, Status, Wid};
 use crate::options::{Key, OnSet, WatcherOptions, find};
@@ -59,7 +59,7 @@ impl Watcher {
     pub fn is_replacing(&self) -> bool {
         self.job
             .as_ref()
-            .is_some_and(|job| job.phase == Phase::Replacing)
+            .is_some_and(|job| matches!(job.phase, Phase::Replacing { .. }))
     }
 
     /// The watcher stops by itself.
@@ -244,7 +244,7 @@ impl Watcher {
                 }
                 false
             }
-            Phase::Replacing => {
+            Phase::Replacing { proven_at } => {
                 if let Some(why) = self.reload_failure() {
                     self.take_back(cx);
                     let text = format!("{} kept its old workers: {why}", self.options.name);
@@ -260,13 +260,30 @@ impl Watcher {
                     .slots
                     .values()
                     .all(|slot| matches!(slot, Slot::Running { .. }));
-                if complete {
-                    for pid in self.retiring() {
-                        self.ask(cx, pid, None, None);
+                match *proven_at {
+                    _ if !complete => {
+                        *proven_at = None;
+                        false
                     }
-                    job.phase = Phase::Settling;
+                    None => {
+                        // with nobody to lose there is nothing to prove
+                        let proof = if self.retiring().is_empty() {
+                            0.0
+                        } else {
+                            PROOF
+                        };
+                        *proven_at = Some(cx.now.plus_seconds(proof));
+                        true
+                    }
+                    Some(moment) if moment > cx.now => false,
+                    Some(_) => {
+                        for pid in self.retiring() {
+                            self.ask(cx, pid, None, None);
+                        }
+                        job.phase = Phase::Settling;
+                        true
+                    }
                 }
-                complete
             }
             Phase::OneByOne { todo, going } => {
                 if let Some(why) = self.reload_failure() {
