@@ -228,3 +228,22 @@ fn stopped_by_hand_stays_stopped() {
     daemon.ok("start", json!({"name": "web", "waiting": true}));
     wait_status(&daemon, "web", "active");
 }
+
+/// A death by a real-time signal is a death like any other.
+#[test]
+fn a_worker_killed_by_a_real_time_signal_is_replaced() {
+    let site = TempSite::new();
+    site.ini("[watcher:web]\ncmd = sleep 1000\n");
+    let daemon = site.start(Program::Circ);
+    let pids = daemon.wait_pids("web", 1);
+    daemon.ok("signal", json!({"name": "web", "signum": "SIGRTMIN+1"}));
+    daemon.wait_for("another worker", || {
+        let now = daemon.pids("web");
+        (now.len() == 1 && now != pids).then_some(())
+    });
+    assert!(
+        daemon.log().contains("was killed by signal 35"),
+        "{}",
+        daemon.log()
+    );
+}

@@ -21,7 +21,6 @@ use crate::wire::brief;
 use crate::wire::event;
 use crate::wire::reply::{self, Errno};
 use nix::sys::signal::{self, Signal};
-use nix::sys::wait::{WaitPidFlag, WaitStatus, waitpid};
 use std::collections::{BTreeMap, HashMap, VecDeque};
 use std::io;
 use std::path::PathBuf;
@@ -32,6 +31,9 @@ use tokio::sync::mpsc;
 
 /// How long the last replies and events may take to leave when the daemon ends.
 const FAREWELL: Duration = Duration::from_millis(500);
+
+/// Ended children that are taken before everybody else gets a turn.
+const EXITS_A_TURN: usize = 16;
 
 /// Who is told about the outcome of a command, and in which shape.
 pub(super) struct Waiting {
@@ -83,6 +85,8 @@ pub struct Shell {
     pub(super) spawner: Spawner,
     /// Exits of processes that nobody knows, while starts are under way: code by pid.
     pub(super) early_exits: HashMap<Pid, i32>,
+    /// There may be children that have ended and have not been taken.
+    pub(super) more_exits: bool,
     pub(super) spawns: VecDeque<(SpawnId, WatcherId, Wid)>,
     /// Workers that wait until their user and group have been looked up.
     pub(super) parked: HashMap<WatcherId, Vec<(SpawnId, WatcherId, Wid)>>,
@@ -142,6 +146,10 @@ impl Shell {
                 }
                 Some(done) = self.spawner.next() => self.spawned(done),
                 Some(call) = calls.recv() => self.call(call),
+                () = tokio::task::yield_now(), if self.more_exits => {}
+            }
+            if self.more_exits {
+                self.reap();
             }
         }
         self.farewell().await;
@@ -383,16 +391,19 @@ impl Shell {
         }
     }
 
+    /// Takes the children that have ended, a few at a time: when hundreds do at once, clients get their turn in between.
     fn reap(&mut self) {
-        loop {
-            let (pid, code) = match waitpid(None, Some(WaitPidFlag::WNOHANG)) {
-                Ok(WaitStatus::Exited(pid, code)) => (pid.as_raw(), code),
-                Ok(WaitStatus::Signaled(pid, signal, _)) => (pid.as_raw(), -(signal as i32)),
-                Ok(WaitStatus::StillAlive) | Err(nix::errno::Errno::ECHILD) => return,
-                Ok(_) => continue,
-                Err(nix::errno::Errno::EINTR) => continue,
+        self.more_exits = true;
+        for _ in 0..EXITS_A_TURN {
+            let (pid, code) = match spawn::reap_one() {
+                Ok(Some(ended)) => ended,
+                Ok(None) => {
+                    self.more_exits = false;
+                    return;
+                }
                 Err(error) => {
                     tracing::error!("cannot wait for workers: {error}");
+                    self.more_exits = false;
                     return;
                 }
             };

@@ -413,6 +413,36 @@ fn restore_signals(mask: u64) {
     };
 }
 
+/// Takes one child that has ended: its pid, and its exit code or minus the number of the signal that killed it. `None` if
+/// there is none right now.
+///
+/// nix's `waitpid` is not used: it takes a child that a real-time signal has killed, and then cannot say which it was.
+///
+/// # Errors
+/// What waitpid(2) says, except for "no child" and "interrupted".
+pub fn reap_one() -> io::Result<Option<(i32, i32)>> {
+    loop {
+        let mut status: c_int = 0;
+        // SAFETY: the kernel writes one integer, to a place that is ours.
+        let pid = unsafe { libc::waitpid(-1, &mut status, libc::WNOHANG) };
+        match pid {
+            0 => return Ok(None),
+            -1 => {
+                let error = io::Error::last_os_error();
+                match error.raw_os_error() {
+                    Some(libc::EINTR) => {}
+                    Some(libc::ECHILD) => return Ok(None),
+                    _ => return Err(error),
+                }
+            }
+            pid if libc::WIFSIGNALED(status) => return Ok(Some((pid, -libc::WTERMSIG(status)))),
+            pid if libc::WIFEXITED(status) => return Ok(Some((pid, libc::WEXITSTATUS(status)))),
+            // stopped or continued, which nobody asked to hear of
+            _ => {}
+        }
+    }
+}
+
 /// Sends a signal of any number, real-time signals included (which nix's enumeration does not have).
 ///
 /// # Errors

@@ -194,6 +194,7 @@ fn assemble(prepared: Prepared) -> Result<(Shell, mpsc::Receiver<super::router::
         launcher: Launcher::default(),
         spawner: Spawner::new(),
         early_exits: HashMap::new(),
+        more_exits: false,
         spawns: VecDeque::new(),
         parked: HashMap::new(),
         lookups: Lookups::new(),

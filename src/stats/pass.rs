@@ -130,6 +130,17 @@ impl Pass {
         Ok(pids.into_iter().filter_map(ProcStat::read).collect())
     }
 
+    /// These processes and their children only; `None` if the kernel does not list children.
+    pub fn of(pids: &[i32]) -> Option<Pass> {
+        let mut wanted: Vec<i32> = pids.to_vec();
+        for pid in pids {
+            wanted.extend(super::tree::children_of(*pid)?);
+        }
+        wanted.sort_unstable();
+        wanted.dedup();
+        Some(wanted.into_iter().filter_map(ProcStat::read).collect())
+    }
+
     /// The process with this pid.
     pub fn get(&self, pid: i32) -> Option<&ProcStat> {
         self.processes.get(&pid)

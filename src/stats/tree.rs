@@ -48,7 +48,7 @@ pub(super) fn walk(
 
 /// The children of all threads of a process, ascending. `None` if the kernel does not list them; a
 /// process that has gone has none.
-fn children_of(pid: i32) -> Option<Vec<i32>> {
+pub(super) fn children_of(pid: i32) -> Option<Vec<i32>> {
     let Ok(threads) = std::fs::read_dir(format!("/proc/{pid}/task")) else {
         return Some(Vec::new());
     };
