@@ -176,17 +176,11 @@ impl Shell {
         then: Then,
     ) {
         let ticket = self.number();
-        let then = match then {
-            Then::StartAfresh { .. } => Then::StartAfresh { patient },
-            other => other,
-        };
-        // the answer to a fresh start comes once the watchers run again, not when they have stopped
-        let patient_here = patient && !matches!(then, Then::StartAfresh { .. });
         self.waiting.insert(
             ticket,
             Waiting {
                 client: client.clone(),
-                patient: patient_here,
+                patient,
                 shape,
                 then,
             },
@@ -221,19 +215,16 @@ impl Shell {
                 start,
             } => {
                 self.check_owner(&options)?;
-                let environ: Vec<(String, String)> = self
-                    .environ
-                    .iter()
-                    .map(|(name, value)| (name.clone(), value.clone()))
-                    .collect();
                 let cwd = self.cwd.to_string_lossy();
                 let options = crate::options::WatcherOptions::from_add(
-                    &name, &cmd, &args, &options, &environ, &cwd,
+                    &name,
+                    &cmd,
+                    &args,
+                    &options,
+                    &self.environ,
+                    &cwd,
                 )
                 .map_err(|error| Trouble::command(error.to_string()))?;
-                if name.is_empty() {
-                    return Err(Trouble::message("command name shouldn't be empty"));
-                }
                 let options = Box::new(options);
                 return Ok((Order::Add { options, start }, Shape::Bare, Then::Nothing));
             }
@@ -305,7 +296,7 @@ impl Shell {
                 Chosen::All(names) => {
                     // nobody is stopped for a configuration that cannot be used
                     self.read_config().map_err(Trouble::command)?;
-                    let then = Then::StartAfresh { patient: false };
+                    let then = Then::StartAfresh;
                     return Ok((Order::StopMany(names), Shape::Plain, then));
                 }
             },

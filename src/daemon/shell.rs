@@ -65,7 +65,7 @@ pub(super) enum Then {
     /// It ends.
     Exit,
     /// All watchers have stopped: read the configuration anew and start them.
-    StartAfresh { patient: bool },
+    StartAfresh,
     /// One part of a larger command is done.
     Part(u64),
 }
@@ -438,16 +438,18 @@ impl Shell {
             tracing::warn!("a command nobody waits for was not carried out: {refusal}");
         }
         let now = self.asking.is_some_and(|(asking, _)| asking == ticket);
+        // a fresh start is answered once the watchers run again, not when they have stopped
+        let done = !matches!(waiting.then, Then::StartAfresh);
         if let Some((client, id)) = &waiting.client
-            && (waiting.patient || (refused && now))
+            && ((waiting.patient && done) || (refused && now))
         {
             send(client, &reply_to(id, waiting.shape, &outcome));
         }
         match waiting.then {
             Then::Nothing => {}
             Then::Exit => self.done = !refused,
-            Then::StartAfresh { patient } => {
-                let client = waiting.client.filter(|_| patient);
+            Then::StartAfresh => {
+                let client = waiting.client.filter(|_| waiting.patient);
                 self.start_afresh(client);
             }
             Then::Part(number) => self.part_done(number, outcome),

@@ -4,6 +4,7 @@ use super::values::{parse_kind, py_repr};
 use super::{
     Default, Key, Kind, Map, OptionSpec, Value, WATCHER_OPTIONS, find, to_bool, to_signum,
 };
+use std::collections::BTreeMap;
 use std::sync::Arc;
 
 /// An option whose value cannot be taken.
@@ -68,7 +69,7 @@ impl WatcherOptions {
         cmd: &str,
         args: &Value,
         options: &Map<String, Value>,
-        environ: &[(String, String)],
+        environ: &BTreeMap<String, String>,
         cwd: &str,
     ) -> Result<Self, OptionError> {
         let mut this = Self::with_defaults(name, |default| match default {
@@ -542,7 +543,7 @@ mod tests {
 
     #[test]
     fn add_copies_the_environment_only_when_asked() {
-        let environ = [("PATH".to_string(), "/bin".to_string())];
+        let environ = BTreeMap::from([("PATH".to_string(), "/bin".to_string())]);
         let plain =
             WatcherOptions::from_add("a", "x", &Value::Null, &Map::new(), &environ, "/").unwrap();
         assert_eq!(plain.get("env"), Some(&Value::Null));

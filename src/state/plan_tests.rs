@@ -359,7 +359,7 @@ fn carried_out(seen: &Observed, plan: &Plan, target: &WatcherOptions, all: bool)
                     &new.cmd,
                     &new.args,
                     &new.options,
-                    &[],
+                    &Default::default(),
                     "/",
                 )
                 .unwrap();

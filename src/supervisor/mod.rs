@@ -90,7 +90,8 @@ pub struct Supervisor {
     watchers: BTreeMap<WatcherId, Watcher>,
     names: BTreeMap<String, WatcherId>,
     pids: BTreeMap<Pid, WatcherId>,
-    spawns: BTreeMap<SpawnId, WatcherId>,
+    /// The slot that each start under way was asked for.
+    spawns: BTreeMap<SpawnId, (WatcherId, Wid)>,
     campaigns: BTreeMap<u64, Campaign>,
     kills: Vec<(Ticket, Vec<Pid>)>,
     next_watcher: u64,
@@ -133,14 +134,16 @@ impl Supervisor {
         let mut effects = Vec::new();
         match input {
             Input::Started { spawn, pid } => {
-                if let Some(id) = self.spawns.remove(&spawn) {
+                if let Some((id, wid)) = self.spawns.remove(&spawn) {
                     self.pids.insert(pid, id);
-                    self.touch(id, &mut effects, |w, cx| w.started(cx, spawn, pid));
+                    self.touch(id, &mut effects, |w, cx| w.started(cx, spawn, wid, pid));
                 }
             }
             Input::StartFailed { spawn, reason } => {
-                if let Some(id) = self.spawns.remove(&spawn) {
-                    self.touch(id, &mut effects, |w, cx| w.start_failed(cx, spawn, reason));
+                if let Some((id, wid)) = self.spawns.remove(&spawn) {
+                    self.touch(id, &mut effects, |w, cx| {
+                        w.start_failed(cx, spawn, wid, reason)
+                    });
                 }
             }
             Input::Exited { pid, code } => self.exited(&mut effects, pid, code),
@@ -201,8 +204,8 @@ impl Supervisor {
     pub fn wants(&self, spawn: SpawnId) -> bool {
         self.spawns
             .get(&spawn)
-            .and_then(|id| self.watchers.get(id))
-            .is_some_and(|watcher| watcher.is_spawning(spawn))
+            .and_then(|(id, wid)| Some((self.watchers.get(id)?, *wid)))
+            .is_some_and(|(watcher, wid)| watcher.spawning(wid, spawn).is_some())
     }
 
     /// True once [`Command::Close`] was given.

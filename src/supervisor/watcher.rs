@@ -14,7 +14,7 @@ pub(super) struct Context<'a> {
     pub effects: &'a mut Vec<Effect>,
     pub finished: &'a mut Vec<(Waiter, Outcome)>,
     pub pids: &'a mut BTreeMap<Pid, WatcherId>,
-    pub spawns: &'a mut BTreeMap<SpawnId, WatcherId>,
+    pub spawns: &'a mut BTreeMap<SpawnId, (WatcherId, Wid)>,
     pub next_spawn: &'a mut SpawnId,
     pub random: &'a mut Random,
     pub closing: bool,
@@ -197,22 +197,19 @@ impl Watcher {
         all
     }
 
-    /// A slot waits for this start.
-    pub fn is_spawning(&self, wanted: SpawnId) -> bool {
-        self.slots
-            .values()
-            .any(|slot| matches!(slot, Slot::Spawning { spawn, .. } if *spawn == wanted))
+    /// The failures in a row of the slot that waits for this start; `None` if it does not any more.
+    pub fn spawning(&self, wid: Wid, start: SpawnId) -> Option<u32> {
+        match self.slots.get(&wid) {
+            Some(Slot::Spawning { spawn, failures }) if *spawn == start => Some(*failures),
+            _ => None,
+        }
     }
 
     /// A requested worker runs.
-    pub fn started(&mut self, cx: &mut Context<'_>, spawn: SpawnId, pid: Pid) {
+    pub fn started(&mut self, cx: &mut Context<'_>, spawn: SpawnId, wid: Wid, pid: Pid) {
         self.tries = 0;
         let expires = self.expiry(cx);
-        let wid = self.slots.iter().find_map(|(wid, slot)| match slot {
-            Slot::Spawning { spawn: s, failures } if *s == spawn => Some((*wid, *failures)),
-            _ => None,
-        });
-        if let Some((wid, failures)) = wid {
+        if let Some(failures) = self.spawning(wid, spawn) {
             if failures == 0 {
                 self.trouble = None;
             }
@@ -250,15 +247,13 @@ impl Watcher {
     }
 
     /// A requested worker could not be started.
-    pub fn start_failed(&mut self, cx: &mut Context<'_>, spawn: SpawnId, reason: String) {
+    pub fn start_failed(&mut self, cx: &mut Context<'_>, spawn: SpawnId, wid: Wid, reason: String) {
         self.leaving
             .retain(|l| l.farewell != Farewell::Unborn(spawn));
-        let Some((wid, failures)) = self.slots.iter().find_map(|(wid, slot)| match slot {
-            Slot::Spawning { spawn: s, failures } if *s == spawn => Some((*wid, *failures + 1)),
-            _ => None,
-        }) else {
+        let Some(failures) = self.spawning(wid, spawn) else {
             return;
         };
+        let failures = failures + 1;
         self.tries = self.tries.saturating_add(1);
         cx.effects.push(Effect::Log {
             level: Level::Warning,
@@ -564,7 +559,7 @@ impl Watcher {
                 let failures = *failures;
                 let spawn = *cx.next_spawn;
                 *cx.next_spawn += 1;
-                cx.spawns.insert(spawn, self.id);
+                cx.spawns.insert(spawn, (self.id, wid));
                 self.slots.insert(wid, Slot::Spawning { spawn, failures });
                 cx.effects.push(Effect::Spawn {
                     spawn,
