@@ -23,6 +23,7 @@ pub mod pytext;
 pub mod shlex;
 #[cfg(test)]
 mod tests;
+mod text;
 mod virtualenv;
 mod watchers;
 
@@ -34,3 +35,4 @@ pub use model::{
     CircusOptions, Config, DEFAULT_ENDPOINT, DEFAULT_MULTICAST_ENDPOINT, DEFAULT_PUBSUB_ENDPOINT,
     DEFAULT_STATS_ENDPOINT, PluginConfig, SocketConfig, SocketFamily, SocketType,
 };
+pub use text::ini_text;

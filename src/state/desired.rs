@@ -28,13 +28,104 @@ pub struct Wanted {
     pub text: String,
 }
 
-/// A watcher that should be there, and the options it should have. An option that is not named here is not managed.
-#[derive(Debug, Clone, PartialEq, Eq)]
+/// Whether a watcher's workers are to run.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub enum Running {
+    /// They run, as many as `numprocesses` says.
+    #[default]
+    Yes,
+    /// The watcher is stopped.
+    No,
+    /// Not managed: it is left as it is.
+    Any,
+}
+
+/// What a change of options does to the workers that run.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub enum OnChange {
+    /// What the option needs: nothing, or a graceful reload.
+    #[default]
+    Auto,
+    /// No worker is replaced: an option that needs new workers waits in the file until somebody restarts them.
+    Never,
+    /// Any changed option but the number of workers restarts them.
+    Always,
+}
+
+/// A watcher as it should be. An option that is not named here is not managed.
+#[derive(Debug, Clone, PartialEq, Eq, Default)]
 pub struct Desired {
     /// The watcher's name.
     pub name: String,
+    /// It is there; false: it is not.
+    pub present: bool,
     /// The options, each once, cmd and args first.
     pub options: Vec<Wanted>,
+    /// Options that its section must not state.
+    pub unset: Vec<String>,
+    /// Variables of its environment; `None`: its own section `[env:NAME]` must not state it.
+    pub env: Vec<(String, Option<String>)>,
+    /// Its workers run, or not.
+    pub running: Running,
+    /// What a change of options does to running workers.
+    pub on_change: OnChange,
+    /// With `present: false`: its section `[env:NAME]` goes too.
+    pub with_env: bool,
+    /// With `present: false`: the sockets that only it uses go too.
+    pub with_socket: bool,
+}
+
+/// What a section other than a watcher's is about.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+pub enum SectionKind {
+    /// `[circus]`
+    Circus,
+    /// `[env]`: variables of all watchers.
+    Env,
+    /// `[socket:NAME]`
+    Socket,
+    /// `[plugin:NAME]`
+    Plugin,
+}
+
+/// A section as it should be. A key that is not named here is not managed.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct DesiredSection {
+    /// What it is about.
+    pub kind: SectionKind,
+    /// The name behind the colon; empty for `[circus]` and `[env]`.
+    pub name: String,
+    /// It is there; false: it is not.
+    pub present: bool,
+    /// Its keys, each once.
+    pub options: Vec<Wanted>,
+    /// Keys that it must not state.
+    pub unset: Vec<String>,
+}
+
+impl DesiredSection {
+    /// The section's name in a circus.ini.
+    pub fn section(&self) -> String {
+        match self.kind {
+            SectionKind::Circus => "circus".to_string(),
+            SectionKind::Env => "env".to_string(),
+            SectionKind::Socket => format!("socket:{}", self.name),
+            SectionKind::Plugin => format!("plugin:{}", self.name),
+        }
+    }
+}
+
+/// A whole desired state: what one transaction brings about.
+#[derive(Debug, Clone, PartialEq, Eq, Default)]
+pub struct DesiredState {
+    /// Where it was read from, for messages.
+    pub origin: String,
+    /// The watchers, no name twice in any case.
+    pub watchers: Vec<Desired>,
+    /// The other sections, none twice.
+    pub sections: Vec<DesiredSection>,
+    /// Watchers, sockets and plugins that are not named go.
+    pub prune: bool,
 }
 
 /// Everything that is wrong with a request.
@@ -88,7 +179,9 @@ impl Desired {
         if problems.is_empty() {
             Ok(Desired {
                 name: request.name.clone(),
+                present: true,
                 options,
+                ..Desired::default()
             })
         } else {
             Err(DesiredError(problems))
