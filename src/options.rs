@@ -228,10 +228,15 @@ pub fn spec(key: &str) -> Option<&'static OptionSpec> {
 
 /// The known key nearest to a mistyped one, for "did you mean".
 pub fn nearest(key: &str) -> Option<&'static str> {
-    WATCHER_OPTIONS
-        .iter()
-        .map(|spec| (values::distance(key, spec.name), spec.name))
-        .filter(|(distance, name)| *distance <= name.len().max(key.len()) / 3 + 1)
+    nearest_of(key, WATCHER_OPTIONS.iter().map(|spec| spec.name))
+}
+
+/// The one of `names` that is nearest to a mistyped one, if any is near.
+pub fn nearest_of<'a>(given: &str, names: impl IntoIterator<Item = &'a str>) -> Option<&'a str> {
+    names
+        .into_iter()
+        .map(|name| (values::distance(given, name), name))
+        .filter(|(distance, name)| *distance <= name.len().max(given.len()) / 3 + 1)
         .min()
         .map(|(_, name)| name)
 }

@@ -91,7 +91,8 @@ pub(super) struct Loader {
 }
 
 impl Loader {
-    fn read(
+    /// Reads the main file and those it includes, converts nothing.
+    pub(super) fn read(
         path: &Path,
         environ: Environ,
         cwd: &Path,
@@ -171,7 +172,7 @@ impl Loader {
     }
 
     /// Reads `[env]`, whose values may use the daemon's own environment.
-    fn read_environment(&mut self) {
+    pub(super) fn read_environment(&mut self) {
         if self.merged.sections.contains_key("env") {
             self.local_env = self.expanded_items("env");
             self.global_env.extend(self.local_env.clone());
@@ -207,7 +208,7 @@ impl Loader {
     }
 
     /// All keys of a section with variables replaced.
-    fn expanded_items(&self, section: &str) -> IndexMap<String, String> {
+    pub(super) fn expanded_items(&self, section: &str) -> IndexMap<String, String> {
         self.merged
             .items(section)
             .into_iter()

@@ -40,7 +40,8 @@ pub(super) struct Merged {
     pub files: Vec<SourceFile>,
     /// Without `DEFAULT`, in the order of their first headers.
     pub sections: IndexMap<String, Section>,
-    defaults: IndexMap<String, Item>,
+    /// The keys of `DEFAULT`.
+    pub defaults: IndexMap<String, Item>,
 }
 
 impl Merged {

@@ -18,11 +18,11 @@ use super::{pattern, pytext, virtualenv};
 use crate::options::{self, Key, Kind, Map, RLIMITS, Value, WatcherOptions};
 
 /// A watcher section before its variables are replaced.
-struct Draft {
-    section: String,
+pub(super) struct Draft {
+    pub section: String,
     name: String,
     items: IndexMap<String, Item>,
-    env: Environ,
+    pub env: Environ,
     copy_env: bool,
 }
 
@@ -31,13 +31,8 @@ pub(super) fn build(
     loader: &mut Loader,
     sockets: &[SocketConfig],
 ) -> Vec<(String, WatcherOptions)> {
-    let mut drafts: Vec<Draft> = Vec::new();
-    for section in loader.sections("watcher:") {
-        drafts.push(draft(loader, section));
-    }
-    drafts.sort_by(|a, b| a.name.cmp(&b.name));
+    let drafts = drafts(loader);
     check_names(loader, &drafts);
-    apply_env_sections(loader, &mut drafts);
     drafts
         .into_iter()
         .map(|draft| {
@@ -47,7 +42,19 @@ pub(super) fn build(
         .collect()
 }
 
-fn draft(loader: &mut Loader, section: String) -> Draft {
+/// The watcher sections with their environments, sorted by the watchers' names.
+pub(super) fn drafts(loader: &Loader) -> Vec<Draft> {
+    let mut drafts: Vec<Draft> = loader
+        .sections("watcher:")
+        .into_iter()
+        .map(|section| draft(loader, section))
+        .collect();
+    drafts.sort_by(|a, b| a.name.cmp(&b.name));
+    apply_env_sections(loader, &mut drafts);
+    drafts
+}
+
+fn draft(loader: &Loader, section: String) -> Draft {
     let items = loader.merged.items(&section);
     let name = match items.get("name") {
         Some(item) => item.value.clone(),
@@ -154,14 +161,14 @@ fn watcher(loader: &mut Loader, draft: &Draft, sockets: &[SocketConfig]) -> Watc
 
 /// The variables of a watcher's environment, made only if a value asks for them: most files hold
 /// many watchers and few variables.
-struct OwnVariables<'a> {
+pub(super) struct OwnVariables<'a> {
     global: &'a Environ,
     env: &'a Environ,
     made: OnceCell<Variables>,
 }
 
 impl<'a> OwnVariables<'a> {
-    fn new(global: &'a Environ, env: &'a Environ) -> Self {
+    pub(super) fn new(global: &'a Environ, env: &'a Environ) -> Self {
         Self {
             global,
             env,
@@ -206,21 +213,7 @@ fn take(
         ));
     }
     let found = options::find(key);
-    let text = match found {
-        Some((spec, _)) => match spec.kind {
-            // Circus takes these as they are written.
-            Kind::Signal | Kind::Limits | Kind::Hooks => item.value.clone(),
-            _ if key == "executable" => own.expand(&global.expand(&item.value)),
-            Kind::Int | Kind::Count | Kind::Seconds | Kind::Bool
-                if !matches!(key, "max_age" | "max_age_variance") =>
-            {
-                global.expand(&item.value)
-            }
-            _ => own.expand(&item.value),
-        },
-        None if key == "check_flapping" => global.expand(&item.value),
-        None => own.expand(&item.value),
-    };
+    let text = expanded(key, &item.value, global, own);
     let text = match found {
         Some((spec, Key::Whole)) if matches!(spec.kind, Kind::Limits | Kind::Hooks) => {
             return Err(format!(
@@ -251,6 +244,26 @@ fn take(
         _ => text,
     };
     watcher.set_ini(key, &text).map_err(|error| error.reason)
+}
+
+/// The text of a watcher's key with the variables replaced that Circus replaces in this key. `global` are the variables
+/// of `[env]`, `own` those of the watcher's environment.
+pub(super) fn expanded(key: &str, text: &str, global: &Variables, own: &OwnVariables) -> String {
+    match options::find(key) {
+        Some((spec, _)) => match spec.kind {
+            // Circus takes these as they are written.
+            Kind::Signal | Kind::Limits | Kind::Hooks => text.to_owned(),
+            _ if key == "executable" => own.expand(&global.expand(text)),
+            Kind::Int | Kind::Count | Kind::Seconds | Kind::Bool
+                if !matches!(key, "max_age" | "max_age_variance") =>
+            {
+                global.expand(text)
+            }
+            _ => own.expand(text),
+        },
+        None if key == "check_flapping" => global.expand(text),
+        None => own.expand(text),
+    }
 }
 
 /// A number that Python understands (`1_000`, ` +5`), in plain digits; anything else as it is.
