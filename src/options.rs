@@ -10,7 +10,7 @@ mod values;
 mod watcher;
 
 pub use serde_json::{Map, Value};
-pub use values::{parse_text, py_repr, to_bool, to_signum};
+pub use values::{parse_text, py_repr, signal_names, to_bool, to_signum};
 pub use watcher::{OptionError, WatcherOptions};
 
 /// What a value looks like, in the file and on the wire.
@@ -231,12 +231,12 @@ pub fn nearest(key: &str) -> Option<&'static str> {
     nearest_of(key, WATCHER_OPTIONS.iter().map(|spec| spec.name))
 }
 
-/// The one of `names` that is nearest to a mistyped one, if any is near.
-pub fn nearest_of<'a>(given: &str, names: impl IntoIterator<Item = &'a str>) -> Option<&'a str> {
+/// The name nearest to a mistyped one, if one is near.
+pub fn nearest_of<'a>(key: &str, names: impl IntoIterator<Item = &'a str>) -> Option<&'a str> {
     names
         .into_iter()
-        .map(|name| (values::distance(given, name), name))
-        .filter(|(distance, name)| *distance <= name.len().max(given.len()) / 3 + 1)
+        .map(|name| (values::distance(key, name), name))
+        .filter(|(distance, name)| *distance <= name.len().max(key.len()) / 3 + 1)
         .min()
         .map(|(_, name)| name)
 }

@@ -29,6 +29,7 @@ mod watchers;
 
 pub use command::{WorkerCommand, names_socket, worker_argv};
 pub use document::{DEFAULT_SECTION, Document, Entries, Entry, NAME_KEY};
+pub(crate) use error::quoted;
 pub use error::{ConfigError, Problem, ProblemKind};
 pub use expand::Variables;
 pub use model::{

@@ -52,6 +52,11 @@ static SIGNALS: &[(&str, i32)] = &[
     ("RTMAX", 64),
 ];
 
+/// The names of the signals, without `SIG`.
+pub fn signal_names() -> Vec<&'static str> {
+    SIGNALS.iter().map(|(name, _)| *name).collect()
+}
+
 /// Reads a signal: a number, `15`, `TERM`, `SIGTERM`, `sigterm`, `SIGRTMIN+1`.
 pub fn to_signum(value: &Value) -> Result<i32, String> {
     let invalid = || "signal invalid".to_string();

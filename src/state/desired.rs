@@ -126,6 +126,8 @@ pub struct DesiredState {
     pub sections: Vec<DesiredSection>,
     /// Watchers, sockets and plugins that are not named go.
     pub prune: bool,
+    /// What is allowed but probably not meant.
+    pub warnings: Vec<String>,
 }
 
 /// Everything that is wrong with a request.
@@ -230,7 +232,7 @@ fn explain(error: &OptionError) -> String {
     format!("{}: {}", error.key, reason.unwrap_or(&error.reason))
 }
 
-fn check_name(name: &str, problems: &mut Vec<String>) {
+pub(super) fn check_name(name: &str, problems: &mut Vec<String>) {
     if name.trim().is_empty() {
         problems.push("the watcher's name is empty".to_string());
     } else if name != name.trim() || name.chars().any(|c| c.is_control() || c == ']') {

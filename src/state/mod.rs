@@ -16,6 +16,7 @@
 pub mod accounts;
 pub mod apply;
 pub mod desired;
+pub mod document;
 pub mod ensure;
 pub mod files;
 pub mod live;

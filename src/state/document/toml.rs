@@ -1,0 +1,103 @@
+//! TOML as a tree that knows its lines.
+
+use serde_json::Number;
+use toml_edit::{Document, Item, Key, Table, TableLike, Value};
+
+use super::tree::{Data, Node, line_at};
+
+/// The text is TOML.
+pub fn parses(text: &str) -> bool {
+    Document::parse(text.trim_start_matches('\u{feff}')).is_ok()
+}
+
+/// The tree of a TOML text, or the line and what is wrong there.
+pub fn parse(text: &str) -> Result<Node, Vec<(usize, String)>> {
+    let text = text.trim_start_matches('\u{feff}');
+    let document = Document::parse(text).map_err(|error| {
+        let line = error.span().map_or(1, |span| line_at(text, span.start));
+        let what = error.message().trim().replace('\n', ", ");
+        vec![(line, format!("this is not TOML: {what}"))]
+    })?;
+    Ok(Node {
+        line: 1,
+        data: table(text, document.as_table(), 1),
+    })
+}
+
+fn table(text: &str, table: &dyn TableLike, line: usize) -> Data {
+    let pairs = table.iter().filter_map(|(name, item)| {
+        let key = table.key(name).and_then(Key::span);
+        let line = key
+            .or_else(|| item.span())
+            .map_or(line, |span| line_at(text, span.start));
+        Some((name.to_string(), node(text, item, line)?))
+    });
+    Data::Table(pairs.collect())
+}
+
+fn node(text: &str, item: &Item, line: usize) -> Option<Node> {
+    let data = match item {
+        Item::None => return None,
+        Item::Value(value) => return Some(self::value(text, value, line)),
+        Item::Table(inner) => table(text, inner, line),
+        Item::ArrayOfTables(tables) => {
+            let tables = tables.iter().map(|inner: &Table| {
+                let line = inner.span().map_or(line, |span| line_at(text, span.start));
+                Node {
+                    line,
+                    data: table(text, inner, line),
+                }
+            });
+            Data::List(tables.collect())
+        }
+    };
+    Some(Node { line, data })
+}
+
+fn value(text: &str, value: &Value, line: usize) -> Node {
+    let data = match value {
+        Value::String(text) => Data::Text(text.value().clone()),
+        Value::Integer(number) => Data::Number(Number::from(*number.value())),
+        Value::Float(number) => match Number::from_f64(*number.value()) {
+            Some(number) => Data::Number(number),
+            None => Data::Other("a number without bounds"),
+        },
+        Value::Boolean(flag) => Data::Bool(*flag.value()),
+        Value::Datetime(_) => Data::Other("a date"),
+        Value::Array(items) => {
+            let items = items.iter().map(|item| {
+                let line = item.span().map_or(line, |span| line_at(text, span.start));
+                self::value(text, item, line)
+            });
+            Data::List(items.collect())
+        }
+        Value::InlineTable(inner) => table(text, inner, line),
+    };
+    Node { line, data }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn every_value_knows_its_line() {
+        let node = parse("a = 1\n\n[b.c]\nd = [\n 1,\n 2]\ne.f = 1979-05-27\n").unwrap();
+        let Data::Table(top) = &node.data else {
+            panic!("a table")
+        };
+        assert_eq!(top[0].1.line, 1);
+        let Data::Table(b) = &top[1].1.data else {
+            panic!("a table")
+        };
+        assert_eq!(b[0].1.line, 3);
+        let Data::Table(c) = &b[0].1.data else {
+            panic!("a table")
+        };
+        assert_eq!((c[0].1.line, c[1].1.line), (4, 7));
+        let problems = parse("a = 1\nb = = 2\n").unwrap_err();
+        assert_eq!(problems[0].0, 2, "{problems:?}");
+        let problems = parse("a = 1\na = 2\n").unwrap_err();
+        assert_eq!(problems[0].0, 2, "{problems:?}");
+    }
+}

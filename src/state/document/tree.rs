@@ -1,0 +1,52 @@
+//! A TOML or JSON document as one kind of tree that knows its lines.
+
+use serde_json::Number;
+
+/// A value and the line it stands on, counted from 1.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Node {
+    /// The line of the value, or of its key.
+    pub line: usize,
+    /// The value.
+    pub data: Data,
+}
+
+/// What a value is.
+#[derive(Debug, Clone, PartialEq)]
+pub enum Data {
+    /// Only JSON has it.
+    Null,
+    /// A truth value.
+    Bool(bool),
+    /// A number that is finite.
+    Number(Number),
+    /// Text.
+    Text(String),
+    /// A list.
+    List(Vec<Node>),
+    /// A table: its keys are unique and in the order of the file.
+    Table(Vec<(String, Node)>),
+    /// What has no meaning in a desired state, with a word for it.
+    Other(&'static str),
+}
+
+impl Node {
+    /// The value in a few words, for messages.
+    pub fn shown(&self) -> String {
+        match &self.data {
+            Data::Null => "null".to_string(),
+            Data::Bool(flag) => flag.to_string(),
+            Data::Number(number) => number.to_string(),
+            Data::Text(text) => crate::config::quoted(text),
+            Data::List(_) => "a list".to_string(),
+            Data::Table(_) => "a table".to_string(),
+            Data::Other(word) => (*word).to_string(),
+        }
+    }
+}
+
+/// The line, counted from 1, of the byte at `offset`.
+pub fn line_at(text: &str, offset: usize) -> usize {
+    let upto = &text.as_bytes()[..offset.min(text.len())];
+    1 + upto.iter().filter(|byte| **byte == b'\n').count()
+}

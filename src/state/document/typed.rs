@@ -1,0 +1,495 @@
+//! A TOML or JSON tree as a draft: every key is known, every value has its form.
+
+use super::draft::{Draft, Include, Keys, PatternDraft, SectionDraft, State, Stated, WatcherDraft};
+use super::shape::Shape;
+use super::tree::{Data, Node};
+use super::{DocumentError, DocumentProblem, Place, SCHEMA};
+use crate::config::keys::{CIRCUS_KEYS, KeySpec, PLUGIN_KEYS, SOCKET_KEYS};
+use crate::config::pytext;
+use crate::options::{self, HOOKS, Key, Kind, RETIRED_OPTIONS, RLIMITS, WATCHER_OPTIONS};
+use crate::state::desired::{OnChange, SectionKind};
+
+/// The keys at the top of a document.
+pub const TOP: [&str; 8] = [
+    "$schema", "schema", "prune", "circus", "env", "watcher", "socket", "plugin",
+];
+/// The keys of a watcher that are not options of the daemon.
+pub const WATCHER_EXTRAS: [&str; 6] = [
+    "name",
+    "state",
+    "restart_on_change",
+    "unset",
+    "with_env",
+    "with_socket",
+];
+/// What `state` of a watcher may say.
+pub const WATCHER_STATES: [&str; 4] = ["running", "stopped", "present", "absent"];
+/// What `state` of a socket or plugin may say.
+pub const SECTION_STATES: [&str; 2] = ["present", "absent"];
+/// What `restart_on_change` may say.
+pub const ON_CHANGE: [&str; 3] = ["auto", "never", "always"];
+/// How a watcher's key begins that the options table need not know.
+pub const OWN_KEYS: [&str; 2] = ["x_", "x-"];
+
+/// The draft of a tree; `name` is what errors call the document.
+pub fn draft(tree: &Node, name: &str) -> Result<Draft, DocumentError> {
+    let mut reader = Reader {
+        file: name,
+        draft: Draft::default(),
+        problems: Vec::new(),
+    };
+    match &tree.data {
+        Data::Table(pairs) => {
+            for (key, node) in pairs {
+                reader.top(key, node);
+            }
+        }
+        _ => reader.problem(
+            tree.line,
+            "",
+            format!(
+                "{} is not a desired state: a table is expected",
+                tree.shown()
+            ),
+        ),
+    }
+    DocumentError::check(reader.problems)?;
+    Ok(reader.draft)
+}
+
+struct Reader<'a> {
+    file: &'a str,
+    draft: Draft,
+    problems: Vec<DocumentProblem>,
+}
+
+type Pairs = [(String, Node)];
+
+impl Reader<'_> {
+    fn place(&self, line: usize) -> Place {
+        Place::new(self.file, line)
+    }
+
+    fn problem(&mut self, line: usize, path: &str, what: impl Into<String>) {
+        let place = self.place(line);
+        self.problems.push(DocumentProblem {
+            place,
+            path: path.to_string(),
+            what: what.into(),
+        });
+    }
+
+    /// The pairs of a table; anything else is a problem.
+    fn table<'n>(&mut self, node: &'n Node, path: &str) -> &'n Pairs {
+        match &node.data {
+            Data::Table(pairs) => pairs,
+            _ => {
+                let what = format!("{} stands here, but a table is expected", node.shown());
+                self.problem(node.line, path, what);
+                &[]
+            }
+        }
+    }
+
+    fn top(&mut self, key: &str, node: &Node) {
+        match key {
+            "$schema" => {
+                if !matches!(node.data, Data::Text(_)) {
+                    self.problem(
+                        node.line,
+                        key,
+                        "the address of a schema is expected, as text",
+                    );
+                }
+            }
+            "schema" => {
+                if !matches!(&node.data, Data::Text(text) if text == SCHEMA) {
+                    let what = format!(
+                        "{} is not \"{SCHEMA}\", which this version reads",
+                        node.shown()
+                    );
+                    self.problem(node.line, key, what);
+                }
+            }
+            "prune" => {
+                if let Some(flag) = self.flag(key, node) {
+                    self.draft.prune = Some((flag, self.place(node.line)));
+                }
+            }
+            "circus" => self.circus(node),
+            "env" => self.env(node),
+            "watcher" | "socket" | "plugin" => {
+                for (name, inner) in self.table(node, key) {
+                    self.named(key, name, inner);
+                }
+            }
+            _ => match key.split_once(':') {
+                // The spelling of circus.ini.
+                Some((kind @ ("watcher" | "socket" | "plugin"), name)) => {
+                    self.named(kind, name, node)
+                }
+                Some(("env", patterns)) => {
+                    let values = self.variables(self.table_of(node), node, key);
+                    self.draft.patterns.push(PatternDraft {
+                        patterns: patterns.to_string(),
+                        values,
+                    });
+                }
+                _ => {
+                    let what = unknown("key", key, TOP.into_iter().skip(1));
+                    self.problem(node.line, key, what);
+                }
+            },
+        }
+    }
+
+    fn table_of<'n>(&self, node: &'n Node) -> &'n Pairs {
+        match &node.data {
+            Data::Table(pairs) => pairs,
+            _ => &[],
+        }
+    }
+
+    fn named(&mut self, kind: &str, name: &str, node: &Node) {
+        let path = format!("{kind}.{name}");
+        if !matches!(node.data, Data::Table(_)) {
+            self.table(node, &path);
+            return;
+        }
+        match kind {
+            "watcher" => self.watcher(name, node, &path),
+            "socket" => self.section(SectionKind::Socket, name, node, &path),
+            _ => self.section(SectionKind::Plugin, name, node, &path),
+        }
+    }
+
+    fn circus(&mut self, node: &Node) {
+        let mut keys = Keys::new();
+        for (key, value) in self.table(node, "circus") {
+            let path = format!("circus.{key}");
+            let Some(spec) = CIRCUS_KEYS.iter().find(|spec| spec.name == key) else {
+                let names = CIRCUS_KEYS.iter().map(|spec| spec.name);
+                self.problem(
+                    value.line,
+                    &path,
+                    unknown("option of the daemon", key, names),
+                );
+                continue;
+            };
+            if matches!(key.as_str(), "include" | "include_dir") {
+                self.include(value, key == "include_dir", &path);
+                continue;
+            }
+            self.state_key(&mut keys, key, value, &Shape::of_key(spec), &path);
+        }
+        self.push(SectionKind::Circus, "", node, None, keys);
+    }
+
+    fn include(&mut self, node: &Node, directory: bool, path: &str) {
+        let place = self.place(node.line);
+        let mut add = |text: &str| {
+            self.draft
+                .includes
+                .extend(pytext::words(text).map(|word| Include {
+                    word: word.to_string(),
+                    directory,
+                    place: place.clone(),
+                }));
+        };
+        let fine = match &node.data {
+            Data::Text(text) => {
+                add(text);
+                true
+            }
+            Data::List(items) => items.iter().all(|item| match &item.data {
+                Data::Text(text) => {
+                    add(text);
+                    true
+                }
+                _ => false,
+            }),
+            _ => false,
+        };
+        if !fine {
+            let what = format!("{} is not text or a list of texts", node.shown());
+            self.problem(node.line, path, what);
+        }
+    }
+
+    fn env(&mut self, node: &Node) {
+        let mut own: Vec<(String, Node)> = Vec::new();
+        for (key, value) in self.table(node, "env") {
+            match &value.data {
+                Data::Table(pairs) => {
+                    let values = self.variables(pairs, value, &format!("env.{key}"));
+                    self.draft.patterns.push(PatternDraft {
+                        patterns: key.clone(),
+                        values,
+                    });
+                }
+                _ => own.push((key.clone(), value.clone())),
+            }
+        }
+        let keys = self.variables(&own, node, "env");
+        if !keys.is_empty() {
+            self.push(SectionKind::Env, "", node, None, keys);
+        }
+    }
+
+    fn variables(&mut self, pairs: &Pairs, node: &Node, path: &str) -> Keys {
+        let mut keys = Keys::new();
+        if !matches!(node.data, Data::Table(_)) {
+            self.table(node, path);
+        }
+        for (name, value) in pairs {
+            let path = format!("{path}.{name}");
+            if let Err(what) = check_variable(name) {
+                self.problem(value.line, &path, what);
+                continue;
+            }
+            self.state_key(&mut keys, name, value, &Shape::Scalar, &path);
+        }
+        keys
+    }
+
+    fn section(&mut self, kind: SectionKind, name: &str, node: &Node, path: &str) {
+        let mut keys = Keys::new();
+        let mut state = None;
+        for (key, value) in self.table_of(node) {
+            let path = format!("{path}.{key}");
+            if key == "state" {
+                state = self
+                    .word(value, &SECTION_STATES, &path)
+                    .map(|at| [State::Present, State::Absent][at]);
+                continue;
+            }
+            let known: &[KeySpec] = match kind {
+                SectionKind::Socket => SOCKET_KEYS,
+                _ => PLUGIN_KEYS,
+            };
+            let shape = match known.iter().find(|spec| spec.name == key) {
+                Some(spec) => Shape::of_key(spec),
+                None if kind == SectionKind::Plugin => Shape::of_plugin_key(key),
+                None => {
+                    let names = known.iter().map(|spec| spec.name);
+                    let what = unknown("key of a socket", key, names.chain(["state"]));
+                    self.problem(value.line, &path, what);
+                    continue;
+                }
+            };
+            self.state_key(&mut keys, key, value, &shape, &path);
+        }
+        self.push(kind, name, node, state, keys);
+    }
+
+    fn push(
+        &mut self,
+        kind: SectionKind,
+        name: &str,
+        node: &Node,
+        state: Option<State>,
+        keys: Keys,
+    ) {
+        let section = SectionDraft {
+            kind,
+            name: name.to_string(),
+            place: self.place(node.line),
+            state,
+            strict: true,
+            keys,
+        };
+        self.draft.sections.push(section);
+    }
+
+    fn watcher(&mut self, header: &str, node: &Node, path: &str) {
+        let mut watcher = WatcherDraft::new(header, self.place(node.line));
+        for (key, value) in self.table_of(node) {
+            let path = format!("{path}.{key}");
+            match key.as_str() {
+                "name" => self.state_key(&mut watcher.options, key, value, &Shape::Filled, &path),
+                "state" => {
+                    let states = [
+                        State::Running,
+                        State::Stopped,
+                        State::Present,
+                        State::Absent,
+                    ];
+                    watcher.state = self
+                        .word(value, &WATCHER_STATES, &path)
+                        .map(|at| states[at]);
+                }
+                "restart_on_change" => {
+                    let words = [OnChange::Auto, OnChange::Never, OnChange::Always];
+                    watcher.on_change = self.word(value, &ON_CHANGE, &path).map(|at| words[at]);
+                }
+                "with_env" | "with_socket" => {
+                    let place = self.place(value.line);
+                    let place = self.flag(&path, value).filter(|flag| *flag).map(|_| place);
+                    match key.as_str() {
+                        "with_env" => watcher.with_env = place,
+                        _ => watcher.with_socket = place,
+                    }
+                }
+                "unset" => self.unset(&mut watcher.options, value, &path),
+                "env" => {
+                    watcher.env = self.variables(self.table_of(value), value, &path);
+                }
+                _ => self.option(&mut watcher.options, key, value, &path),
+            }
+        }
+        self.draft.watchers.push(watcher);
+    }
+
+    fn option(&mut self, keys: &mut Keys, key: &str, node: &Node, path: &str) {
+        if let Some((spec, Key::Whole)) = options::find(key)
+            && matches!(spec.kind, Kind::Limits | Kind::Hooks | Kind::Stream)
+        {
+            for (entry, value) in self.table(node, path) {
+                let path = format!("{path}.{entry}");
+                let full = match spec.kind {
+                    Kind::Limits => format!("rlimit_{entry}"),
+                    _ => format!("{}.{entry}", spec.name),
+                };
+                self.plain_option(keys, &full, value, &path);
+            }
+            return;
+        }
+        self.plain_option(keys, key, node, path);
+    }
+
+    fn plain_option(&mut self, keys: &mut Keys, key: &str, node: &Node, path: &str) {
+        match shape_of(key) {
+            Ok(shape) => self.state_key(keys, key, node, &shape, path),
+            Err(what) => self.problem(node.line, path, what),
+        }
+    }
+
+    fn unset(&mut self, keys: &mut Keys, node: &Node, path: &str) {
+        let Data::List(items) = &node.data else {
+            let what = format!("{} is not a list of options", node.shown());
+            self.problem(node.line, path, what);
+            return;
+        };
+        for item in items {
+            let key = match &item.data {
+                Data::Text(key) => key,
+                _ => {
+                    let what = format!("{} is not the name of an option", item.shown());
+                    self.problem(item.line, path, what);
+                    continue;
+                }
+            };
+            if let Err(what) = shape_of(key) {
+                self.problem(item.line, path, what);
+                continue;
+            }
+            let null = Node {
+                line: item.line,
+                data: Data::Null,
+            };
+            self.state_key(keys, key, &null, &Shape::Scalar, path);
+        }
+    }
+
+    /// Takes one value; null means that the key is not to be stated.
+    fn state_key(&mut self, keys: &mut Keys, key: &str, node: &Node, shape: &Shape, path: &str) {
+        let text = match node.data {
+            Data::Null => None,
+            _ => match shape.text_of(node) {
+                Ok(text) => Some(text),
+                Err(what) => return self.problem(node.line, path, what),
+            },
+        };
+        let place = self.place(node.line);
+        match keys.get(key) {
+            Some(known) => {
+                let what = format!("{} says something of {key} already", known.place);
+                self.problem(node.line, path, what);
+            }
+            None => {
+                keys.insert(key.to_string(), Stated { text, place });
+            }
+        }
+    }
+
+    fn flag(&mut self, path: &str, node: &Node) -> Option<bool> {
+        match node.data {
+            Data::Bool(flag) => Some(flag),
+            _ => {
+                self.problem(
+                    node.line,
+                    path,
+                    format!("{} is not true or false", node.shown()),
+                );
+                None
+            }
+        }
+    }
+
+    /// Which of the words it is.
+    fn word(&mut self, node: &Node, words: &[&str], path: &str) -> Option<usize> {
+        let at = match &node.data {
+            Data::Text(text) => words.iter().position(|word| word == text),
+            _ => None,
+        };
+        if at.is_none() {
+            let what = format!("{} is not one of {}", node.shown(), words.join(", "));
+            self.problem(node.line, path, what);
+        }
+        at
+    }
+}
+
+/// The shape of a watcher's key, or what is wrong with the key.
+fn shape_of(key: &str) -> Result<Shape, String> {
+    if OWN_KEYS.iter().any(|prefix| key.starts_with(prefix)) || key == "retry_in" {
+        return Ok(Shape::Scalar);
+    }
+    if RETIRED_OPTIONS.iter().any(|(name, _)| *name == key) {
+        return Ok(Shape::Truth);
+    }
+    match options::find(key) {
+        Some((spec, Key::Entry(limit)))
+            if spec.kind == Kind::Limits && !RLIMITS.contains(&limit) =>
+        {
+            Err(format!("no such limit; limits are {}", RLIMITS.join(", ")))
+        }
+        Some((spec, Key::Entry(hook))) if spec.kind == Kind::Hooks && !HOOKS.contains(&hook) => {
+            Err(format!("no such hook; hooks are {}", HOOKS.join(", ")))
+        }
+        Some((_, Key::Entry(""))) => Err("a name after the dot is expected".to_string()),
+        _ => Shape::of_option(key).ok_or_else(|| match options::spec(key) {
+            Some(_) => format!("{key} is a group of settings; name one of them"),
+            None => {
+                let names = WATCHER_OPTIONS.iter().map(|spec| spec.name);
+                let mut what = unknown("option", key, names.chain(WATCHER_EXTRAS));
+                what.push_str(" (a key of your own begins with x_)");
+                what
+            }
+        }),
+    }
+}
+
+/// What to say of a key that nobody knows.
+fn unknown(what: &str, key: &str, known: impl Iterator<Item = &'static str>) -> String {
+    match options::nearest_of(key, known) {
+        Some(nearest) => format!("unknown {what}; did you mean {nearest}?"),
+        None => format!("unknown {what}"),
+    }
+}
+
+/// A name that the environment, and a circus.ini, can carry.
+pub fn check_variable(name: &str) -> Result<(), String> {
+    let bad = |c: char| c.is_control() || matches!(c, '=' | ':');
+    if name.is_empty() {
+        Err("the name of a variable is empty".to_string())
+    } else if name != name.trim() || name.contains(bad) || name.starts_with(['#', ';', '[']) {
+        Err(
+            "this cannot be the name of a variable: no '=', ':' or control characters, no white space at its ends, \
+             no '#', ';' or '[' at its start"
+                .to_string(),
+        )
+    } else {
+        Ok(())
+    }
+}
