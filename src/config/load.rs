@@ -2,7 +2,7 @@
 //! every value converted and every problem collected. Source: `circus.config.get_config` and
 //! `circus.sockets.CircusSocket.load_from_config`.
 
-use std::collections::{BTreeMap, HashMap};
+use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::path::{Path, PathBuf};
 
 use indexmap::IndexMap;
@@ -48,29 +48,28 @@ impl Config {
         cwd: &Path,
         edited: &BTreeMap<PathBuf, Vec<u8>>,
     ) -> Result<Self, ConfigError> {
-        let environ: Environ = environ
-            .iter()
-            .map(|(k, v)| (k.clone(), v.clone()))
-            .collect();
-        let mut loader = Loader::read(path, environ, cwd, edited)?;
-        loader.read_environment();
-        let circus = loader.circus();
-        let sockets = loader.sockets();
-        let plugins = loader.plugins();
-        loader.warn_of_unknown_keys();
-        let watchers = watchers::build(&mut loader, &sockets);
-        ConfigError::check(loader.problems)?;
-        let (watcher_sections, watchers) = watchers.into_iter().unzip();
-        Ok(Self {
-            circus,
-            watchers,
-            sockets,
-            plugins,
-            files: loader.merged.files.iter().map(|f| f.path.clone()).collect(),
-            warnings: loader.warnings,
-            merged: loader.merged,
-            watcher_sections,
-        })
+        Loader::read(path, in_order(environ), cwd, edited)?.finish()
+    }
+
+    /// This configuration with some of its sections as `newer` has them (or without them, if it does not): what a daemon
+    /// runs that takes over only a part of what has changed in the files. Sections that only `newer` has come in where
+    /// they stand there, because `[env:…]` sections go over each other in their order.
+    ///
+    /// `environ` and `cwd` are as in [`Config::load`]; no file is read.
+    ///
+    /// # Errors
+    /// What is wrong with the two taken together: a watcher that needs a socket which is not taken over, say.
+    pub fn taking(
+        &self,
+        sections: &BTreeSet<String>,
+        newer: &Config,
+        environ: &BTreeMap<String, String>,
+        cwd: &Path,
+    ) -> Result<Self, ConfigError> {
+        let merged = self.merged.taking(sections, &newer.merged);
+        let mut config = Loader::new(merged, in_order(environ), cwd).finish()?;
+        config.files.clone_from(&newer.files);
+        Ok(config)
     }
 }
 
@@ -91,6 +90,42 @@ pub(super) struct Loader {
 }
 
 impl Loader {
+    fn new(merged: Merged, environ: Environ, cwd: &Path) -> Self {
+        Self {
+            merged,
+            variables: variables_of(&environ),
+            global_env: environ.clone(),
+            local_env: Environ::new(),
+            environ,
+            cwd: cwd.to_owned(),
+            problems: Vec::new(),
+            warnings: Vec::new(),
+        }
+    }
+
+    /// Makes the model of everything that was read.
+    fn finish(self) -> Result<Config, ConfigError> {
+        let mut loader = self;
+        loader.read_environment();
+        let circus = loader.circus();
+        let sockets = loader.sockets();
+        let plugins = loader.plugins();
+        loader.warn_of_unknown_keys();
+        let watchers = watchers::build(&mut loader, &sockets);
+        ConfigError::check(loader.problems)?;
+        let (watcher_sections, watchers) = watchers.into_iter().unzip();
+        Ok(Config {
+            circus,
+            watchers,
+            sockets,
+            plugins,
+            files: loader.merged.files.iter().map(|f| f.path.clone()).collect(),
+            warnings: loader.warnings,
+            merged: loader.merged,
+            watcher_sections,
+        })
+    }
+
     /// Reads the main file and those it includes, converts nothing.
     pub(super) fn read(
         path: &Path,
@@ -102,16 +137,7 @@ impl Loader {
             Some(bytes) => Ok(bytes.clone()),
             None => std::fs::read(path),
         };
-        let mut loader = Self {
-            merged: Merged::default(),
-            variables: variables_of(&environ),
-            global_env: environ.clone(),
-            local_env: Environ::new(),
-            environ,
-            cwd: cwd.to_owned(),
-            problems: Vec::new(),
-            warnings: Vec::new(),
-        };
+        let mut loader = Self::new(Merged::default(), environ, cwd);
         let bytes = read(cwd.join(path)).map_err(|error| {
             Problem::new(
                 ProblemKind::Unreadable,
@@ -408,6 +434,11 @@ impl Loader {
         plugins.sort_by(|a, b| a.name.cmp(&b.name));
         plugins
     }
+}
+
+fn in_order(environ: &BTreeMap<String, String>) -> Environ {
+    let pairs = environ.iter();
+    pairs.map(|(k, v)| (k.clone(), v.clone())).collect()
 }
 
 /// An environment as the variables `circus.env.NAME`.

@@ -1,7 +1,7 @@
 //! Several files read one after the other as one configuration: what a section already has stays, so
 //! the first file wins. Source: `circus.config.read_config`, where one parser reads them all.
 
-use std::collections::HashMap;
+use std::collections::{BTreeSet, HashMap};
 use std::path::PathBuf;
 
 use indexmap::IndexMap;
@@ -102,6 +102,56 @@ impl Merged {
             }
         }
         self.files.push(source);
+    }
+
+    /// These sections as `newer` has them, all others as they are here.
+    pub fn taking(&self, names: &BTreeSet<String>, newer: &Merged) -> Merged {
+        let mut result = self.clone();
+        // the items of both say where they stand by their place in the list of files
+        let places: Vec<usize> = newer
+            .files
+            .iter()
+            .map(|file| {
+                let known = result.files.iter().position(|known| known == file);
+                known.unwrap_or_else(|| {
+                    result.files.push(file.clone());
+                    result.files.len() - 1
+                })
+            })
+            .collect();
+        let place_of = |file: usize| places.get(file).copied().unwrap_or_default();
+        let moved = |item: &Item| Item {
+            file: place_of(item.file),
+            ..item.clone()
+        };
+        if names.contains(DEFAULT_SECTION) {
+            let defaults = newer.defaults.iter();
+            result.defaults = defaults.map(|(k, item)| (k.clone(), moved(item))).collect();
+        }
+        result
+            .sections
+            .retain(|name, _| !names.contains(name) || newer.sections.contains_key(name));
+        let mut place = 0;
+        for (name, section) in &newer.sections {
+            if names.contains(name) {
+                let items = section.items.iter();
+                let section = Section {
+                    file: place_of(section.file),
+                    line: section.line,
+                    items: items.map(|(k, item)| (k.clone(), moved(item))).collect(),
+                };
+                match result.sections.get_mut(name) {
+                    Some(there) => *there = section,
+                    None => {
+                        result.sections.shift_insert(place, name.clone(), section);
+                    }
+                }
+            }
+            if let Some(index) = result.sections.get_index_of(name) {
+                place = index + 1;
+            }
+        }
+        result
     }
 
     /// The value that counts: the section's own, or else that of `DEFAULT`. `None` also where the

@@ -70,6 +70,14 @@ impl Config {
             .collect()
     }
 
+    /// The watchers, each with the name of its section.
+    pub fn watchers_by_section(&self) -> impl Iterator<Item = (&str, &WatcherOptions)> {
+        self.watcher_sections
+            .iter()
+            .map(String::as_str)
+            .zip(&self.watchers)
+    }
+
     /// The watcher of this name in any case, and the name of its section.
     pub fn watcher(&self, name: &str) -> Option<(&WatcherOptions, &str)> {
         let wanted = name.to_lowercase();

@@ -138,3 +138,44 @@ fn a_virtualenv_goes_first_on_the_paths() -> Outcome {
     );
     Ok(())
 }
+
+#[test]
+fn sections_are_taken_over_one_by_one() -> Outcome {
+    let before = "[circus]\ncheck_delay = 1\n[env]\nX = old\n[watcher:a]\ncmd = a1\n[watcher:b]\ncmd = b1\n\
+                  [socket:s]\nport = 1\n[env:a]\nK = first\n";
+    let after = "[circus]\ncheck_delay = 2\n[env]\nX = new\n[env:*]\nK = second\n[watcher:b]\ncmd = b2\n\
+                 [watcher:c]\ncmd = c1\nuse_sockets = True\nstdin_socket = t\n[socket:t]\nport = 2\n[env:a]\nK = first\n";
+    let (old, dir) = load(&[("main.ini", before)])?;
+    let (new, _) = load(&[("main.ini", after)])?;
+    let environ = BTreeMap::new();
+    let take = |names: &[&str]| {
+        let names = names.iter().map(ToString::to_string).collect();
+        old.taking(&names, &new, &environ, dir.path())
+    };
+    let cmds = |config: &Config| -> Vec<String> {
+        let all = config.watchers.iter();
+        all.map(|w| format!("{} {}", w.name, w.cmd())).collect()
+    };
+    assert_eq!(take(&[])?.watchers, old.watchers);
+    assert_eq!(take(&["watcher:b"])?.circus, old.circus);
+    assert_eq!(cmds(&take(&["watcher:b"])?), ["a a1", "b b2"]);
+    assert_eq!(cmds(&take(&["watcher:a"])?), ["b b1"]);
+    assert_eq!(take(&["circus"])?.circus.check_delay, 2.0);
+    assert_eq!(cmds(&take(&["watcher:c", "socket:t"])?).len(), 3);
+    let alone = take(&["watcher:c"]).err().ok_or("the socket is missing")?;
+    assert!(alone.to_string().contains("stdin_socket"), "{alone}");
+    // it stands before [env:a] there, which goes over it
+    let env = |config: &Config, key: &str| {
+        let (watcher, _) = config.watcher("a")?;
+        Some(watcher.env()?.get(key)?.as_str()?.to_owned())
+    };
+    let taken = take(&["env:*", "env"])?;
+    assert_eq!(env(&taken, "K").as_deref(), Some("first"));
+    assert_eq!(env(&taken, "X").as_deref(), Some("new"));
+    assert_eq!(env(&take(&["env:*"])?, "X").as_deref(), Some("old"));
+    // as often as one likes
+    let again = taken.taking(&["env:*".to_owned()].into(), &new, &environ, dir.path())?;
+    assert_eq!(again.merged.files.len(), taken.merged.files.len());
+    assert_eq!(taken.source("env:*", "K").map(|(_, line)| line), Some(6));
+    Ok(())
+}
