@@ -215,7 +215,7 @@ impl World {
         let name = self.some_name();
         let graceful = self.random.chance(80);
         let sequential = self.random.chance(30);
-        let command = match self.random.below(18) {
+        let command = match self.random.below(19) {
             0 | 1 => Command::Start(name),
             2 | 3 => Command::Stop(name),
             4 | 5 => Command::Restart(name),
@@ -257,6 +257,7 @@ impl World {
                     graceful_timeout: None,
                 }
             }
+            18 => Command::Renew(name),
             12 => Command::StartMany(self.some_names()),
             13 => Command::StopMany(self.some_names()),
             14 => Command::RestartMany(self.some_names()),

@@ -377,7 +377,7 @@ fn complete() -> ExitCode {
 
 fn overview() -> String {
     let mut text = format!("usage: {USAGE}\n\nControls a Circus daemon\n\nCommands:\n");
-    for spec in command::COMMANDS {
+    for spec in command::COMMANDS.iter().filter(|spec| spec.circus) {
         text.push_str(&format!("  {:<14} {}\n", spec.name, spec.doc));
     }
     text.push_str("\noptions:\n");

@@ -48,6 +48,10 @@ fn subcommand(spec: &'static CommandSpec) -> Command {
         command = command.arg(match switch.shape {
             Shape::Present | Shape::Absent => arg.action(ArgAction::SetTrue),
             Shape::Options => arg.action(ArgAction::Append).value_name("KEY=VALUE"),
+            Shape::List => arg
+                .action(ArgAction::Append)
+                .num_args(1..)
+                .value_name("SECTION"),
             Shape::Method => arg.value_parser(["simple", "glob", "regex"]),
             Shape::Seconds => arg.value_name("SECONDS"),
             Shape::Integer => arg.value_name("PID"),
@@ -70,6 +74,9 @@ fn examples(command: &str) -> Option<&'static str> {
         "incr" => "  circ incr web\n  circ incr --waiting web 3",
         "kill" => "  circ kill web\n  circ kill --signum INT --graceful_timeout 2 web 4711",
         "listen" => "  circ listen\n  circ listen watcher.web. --json",
+        "reloadconfig" => {
+            "  circ reloadconfig --check\n  circ reloadconfig --waiting --only socket:web watcher:web"
+        }
         "restart" => "  circ restart web\n  circ restart --waiting --match regex 'web|api'",
         "set" => "  circ set web numprocesses 4\n  circ set web graceful_timeout=5 send_hup=true",
         "signal" => "  circ signal web HUP\n  circ signal web 4711 USR1 --recursive",
@@ -264,6 +271,10 @@ mod tests {
             (
                 "set web numprocesses 3 graceful_timeout=1.5",
                 json!({"name": "web", "options": {"numprocesses": 3, "graceful_timeout": 1.5}}),
+            ),
+            (
+                "reloadconfig --only socket:web circus --check --only env:a",
+                json!({"only": ["socket:web", "circus", "env:a"], "check": true}),
             ),
             ("rm web --nostop", json!({"name": "web", "nostop": true})),
             (

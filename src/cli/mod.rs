@@ -100,6 +100,7 @@ const GROUPS: &[(&str, &[&str])] = &[
             "options",
             "get",
             "globaloptions",
+            "identity",
             "listsockets",
             "numprocesses",
             "numwatchers",

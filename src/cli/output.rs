@@ -65,6 +65,8 @@ pub fn reply(command: &str, reply: &Value) -> String {
         "stats" => stats(reply),
         "dstats" => reply.get("info").map(|info| process_table(&[("", info)])),
         "ipython" => kernel(reply),
+        "identity" => identity(reply),
+        "reloadconfig" => reloaded(reply),
         _ => changes(reply),
     };
     shown.unwrap_or_else(|| "ok".to_string())
@@ -194,6 +196,70 @@ fn kernel(reply: &Value) -> Option<String> {
         let reason = reply.get("msg").map(plain).unwrap_or_default();
         format!("no IPython kernel: {reason}")
     })
+}
+
+fn identity(reply: &Value) -> Option<String> {
+    let of = |key: &str| reply.get(key).map(plain).unwrap_or_default();
+    let started = reply.get("started").and_then(Value::as_f64);
+    let mut lines = vec![
+        format!("program  {} {}", of("program"), of("version")),
+        format!("pid      {}, user {}", of("pid"), of("uid")),
+        format!("started  {}", started.map(utc).unwrap_or_default()),
+        format!("cwd      {}", of("cwd")),
+        format!("config   {}", of("config")),
+    ];
+    let files = reply.get("files")?.as_array()?;
+    let included = files.iter().skip(1);
+    lines.extend(included.map(|file| format!("         {}", plain(file))));
+    Some(lines.join("\n"))
+}
+
+/// What a changed configuration changed, or would.
+fn reloaded(reply: &Value) -> Option<String> {
+    let list = |value: Option<&Value>| -> String {
+        let items = value.and_then(Value::as_array);
+        let items: Vec<String> = items.into_iter().flatten().map(plain).collect();
+        items.join(", ")
+    };
+    let mut lines = Vec::new();
+    if let Some(plan) = reply.get("plan").and_then(Value::as_array) {
+        let row = |entry: &Value| {
+            let because = list(entry.get("because"));
+            let why = match (list(entry.get("keys")), because.is_empty()) {
+                (keys, true) => keys,
+                (keys, false) if keys.is_empty() => format!("because of {because}"),
+                (keys, false) => format!("{keys}; because of {because}"),
+            };
+            let text = |key: &str| entry.get(key).map(plain).unwrap_or_default();
+            vec![text("section"), text("action"), why]
+        };
+        let rows: Vec<Vec<String>> = plan.iter().map(row).collect();
+        lines.push(match rows.is_empty() {
+            true => "nothing would change".to_string(),
+            false => columns(&rows),
+        });
+        let reloaded = list(reply.get("reloaded"));
+        if !reloaded.is_empty() {
+            lines.push(format!("would be reloaded: {reloaded}"));
+        }
+    } else {
+        let changed = list(Some(reply.get("changed")?));
+        lines.push(match changed.is_empty() {
+            true => "nothing has changed".to_string(),
+            false => format!("changed: {changed}"),
+        });
+        let reloaded = list(reply.get("reloaded"));
+        if !reloaded.is_empty() {
+            lines.push(format!("reloaded: {reloaded}"));
+        }
+    }
+    let waits = list(reply.get("restart_needed"));
+    if !waits.is_empty() {
+        lines.push(format!(
+            "takes effect when the daemon is started anew: {waits}"
+        ));
+    }
+    Some(lines.join("\n"))
 }
 
 /// The processes that a waiting command started, kept and stopped.
@@ -340,6 +406,32 @@ mod tests {
                 json!({"info": {"started": [3, 4], "kept": [], "stopped": [1]}}),
                 "started: 3, 4\nstopped: 1",
             ),
+            (
+                "identity",
+                json!({"program": "circ", "version": "0.1.0", "pid": 7, "uid": 0, "started": 0.0, "cwd": "/",
+                       "config": "/a.ini", "files": ["/a.ini", "/b.ini"]}),
+                "program  circ 0.1.0\npid      7, user 0\nstarted  1970-01-01T00:00:00.000Z\ncwd      /\n\
+                 config   /a.ini\n         /b.ini",
+            ),
+            (
+                "reloadconfig",
+                json!({"changed": ["socket:web", "watcher:web"], "reloaded": ["web"], "restart_needed": ["circus.endpoint"]}),
+                "changed: socket:web, watcher:web\nreloaded: web\n\
+                 takes effect when the daemon is started anew: circus.endpoint",
+            ),
+            (
+                "reloadconfig",
+                json!({"changed": [], "reloaded": [], "restart_needed": []}),
+                "nothing has changed",
+            ),
+            (
+                "reloadconfig",
+                json!({"plan": [{"section": "socket:web", "action": "replace", "keys": ["port"]},
+                                {"section": "watcher:web", "action": "replace", "keys": [], "because": ["socket:web"]}],
+                       "reloaded": ["web"], "restart_needed": []}),
+                "socket:web   replace  port\nwatcher:web  replace  because of socket:web\nwould be reloaded: web",
+            ),
+            ("reloadconfig", json!({"status": "ok"}), "ok"),
             (
                 "ipython",
                 json!({"shell": false, "msg": "none here"}),

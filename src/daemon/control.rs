@@ -1,6 +1,7 @@
 //! Requests of clients: queries are answered from the core at once, commands are given to it.
 
 use super::lookups::Question;
+use super::reload::Reload;
 use super::router::{Call, Client, Content};
 use super::shell::{Shape, Shell, Then, Waiting, send, wall_clock};
 use super::spawn;
@@ -96,8 +97,14 @@ impl Shell {
                 }
                 return;
             }
-            Command::ReloadConfig => {
-                self.reload_config(reply_to, waiting);
+            Command::ReloadConfig { only, check } => {
+                let patient = waiting;
+                let reload = Reload {
+                    only,
+                    check,
+                    patient,
+                };
+                self.reload_config(reply_to, reload);
                 return;
             }
             Command::Set { name, options } if names_account(&options) => {
@@ -310,7 +317,7 @@ impl Shell {
 
     /// With endpoint_owner on an ipc endpoint, watchers may be added for that user only.
     fn check_owner(&self, options: &Map<String, Value>) -> Result<(), Trouble> {
-        let circus = &self.config.circus;
+        let circus = &self.effective;
         match &circus.endpoint_owner {
             Some(owner) if circus.endpoint.starts_with("ipc://") => {
                 if options.get("uid").and_then(Value::as_str) == Some(owner) {

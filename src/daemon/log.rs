@@ -16,6 +16,7 @@ use tracing::{Event, Level, Subscriber};
 use tracing_subscriber::filter::LevelFilter;
 use tracing_subscriber::fmt::format::{FormatEvent, FormatFields, Writer};
 use tracing_subscriber::fmt::{FmtContext, MakeWriter};
+use tracing_subscriber::layer::SubscriberExt;
 use tracing_subscriber::registry::LookupSpan;
 
 /// Lines that may wait for the log thread.
@@ -61,11 +62,32 @@ pub fn parse_level(text: &str) -> Option<LevelFilter> {
     })
 }
 
-/// Starts logging for the whole process. Keep what it returns: dropping it writes the last lines.
+/// The level that the option `loglevel` asks for; info if it is not set.
+///
+/// # Errors
+/// There is no such level.
+pub fn level_of(text: Option<&str>) -> Result<LevelFilter, String> {
+    let text = text.unwrap_or("info");
+    parse_level(text).ok_or_else(|| {
+        format!("log level '{text}' is not known; use debug, info, warning, error or critical")
+    })
+}
+
+/// Changes the level of a running log.
+pub struct Levels(Box<dyn Fn(LevelFilter)>);
+
+impl Levels {
+    /// From now on only this level and what is worse is logged.
+    pub fn set(&self, level: LevelFilter) {
+        (self.0)(level);
+    }
+}
+
+/// Starts logging for the whole process. Keep the guard it returns: dropping it writes the last lines.
 ///
 /// # Errors
 /// The file cannot be opened, the thread cannot be started, or logging has been started before.
-pub fn start(level: LevelFilter, output: &Output) -> io::Result<LogGuard> {
+pub fn start(level: LevelFilter, output: &Output) -> io::Result<(LogGuard, Levels)> {
     let sink: Box<dyn Write + Send> = match output {
         Output::Stderr => Box::new(io::stderr()),
         Output::File(path) => Box::new(WatchedFile::open(path.clone()).map_err(|error| {
@@ -74,9 +96,10 @@ pub fn start(level: LevelFilter, output: &Output) -> io::Result<LogGuard> {
         })?),
     };
     let (queue, guard) = start_thread(sink)?;
-    tracing::subscriber::set_global_default(subscriber(level, queue))
+    let (subscriber, levels) = subscriber(level, queue);
+    tracing::subscriber::set_global_default(subscriber)
         .map_err(|_| io::Error::other("the log has already been started"))?;
-    Ok(guard)
+    Ok((guard, levels))
 }
 
 /// The end of the log: on drop, waits (a limited time) until everything logged so far is written.
@@ -182,15 +205,20 @@ fn write_lines(receiver: &Receiver<Message>, dropped: &AtomicU64, mut sink: Box<
     }
 }
 
-fn subscriber(level: LevelFilter, queue: Queue) -> impl Subscriber + Send + Sync {
-    tracing_subscriber::fmt()
-        .with_max_level(level)
+fn subscriber(level: LevelFilter, queue: Queue) -> (impl Subscriber + Send + Sync, Levels) {
+    let (filter, handle) = tracing_subscriber::reload::Layer::new(level);
+    let lines = tracing_subscriber::fmt::layer()
         .with_writer(queue)
         .with_ansi(false)
         .event_format(CircusFormat {
             zone: jiff::tz::TimeZone::system(),
-        })
-        .finish()
+        });
+    let subscriber = tracing_subscriber::registry().with(filter).with(lines);
+    let levels = Levels(Box::new(move |level| {
+        // fails only when there is no log any more
+        let _ = handle.reload(level);
+    }));
+    (subscriber, levels)
 }
 
 /// `2026-01-02 03:04:05 circus[123] [INFO] message`, in local time.
@@ -268,7 +296,7 @@ mod tests {
     fn log_to(path: &std::path::Path, body: impl FnOnce()) -> LogGuard {
         let sink = WatchedFile::open(path.to_owned()).unwrap();
         let (queue, guard) = start_thread(Box::new(sink)).unwrap();
-        tracing::subscriber::with_default(subscriber(LevelFilter::INFO, queue), body);
+        tracing::subscriber::with_default(subscriber(LevelFilter::INFO, queue).0, body);
         guard
     }
 
@@ -329,7 +357,7 @@ mod tests {
         let (written, seen) = channel();
         let (queue, guard) = start_thread(Box::new(Stuck { go_on, written })).unwrap();
         let dropped = Arc::clone(&queue.dropped);
-        tracing::subscriber::with_default(subscriber(LevelFilter::INFO, queue), || {
+        tracing::subscriber::with_default(subscriber(LevelFilter::INFO, queue).0, || {
             // Never blocks, although nothing is written: the queue is finite, so lines must drop.
             while dropped.load(Ordering::Relaxed) < 10 {
                 tracing::info!("x");

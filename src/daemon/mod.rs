@@ -3,6 +3,7 @@
 pub mod accounts;
 mod control;
 pub mod detach;
+mod differences;
 pub mod endpoint;
 mod hanging;
 pub mod holder;
@@ -13,6 +14,7 @@ mod not_yet;
 pub mod pidfile;
 pub mod publisher;
 mod queries;
+mod rebind;
 mod reload;
 pub mod router;
 mod sampling;

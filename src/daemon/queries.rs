@@ -8,6 +8,7 @@ use crate::supervisor::{Pid, View};
 use crate::wire::brief;
 use crate::wire::command::{Command, GLOBAL_OPTIONS};
 use serde_json::json;
+use std::path::Path;
 
 impl Shell {
     /// Answers what only looks; `None` for what does something.
@@ -93,6 +94,7 @@ impl Shell {
                     .collect();
                 Ok(one("sockets", infos))
             }
+            Command::Identity => Ok(self.identity()),
             Command::Ipython => {
                 let mut answer = one("shell", false);
                 answer.insert("msg".to_string(), "circ has no Python inside".into());
@@ -113,7 +115,7 @@ impl Shell {
     }
 
     fn global_option(&self, key: &str) -> Value {
-        let circus = &self.config.circus;
+        let circus = &self.effective;
         match key {
             "endpoint" => json!(circus.endpoint),
             "stats_endpoint" => json!(circus.stats_endpoint),
@@ -122,6 +124,22 @@ impl Shell {
             "multicast_endpoint" => json!(circus.multicast_endpoint),
             _ => Value::Null,
         }
+    }
+
+    /// Who this is. circusd has no such command, so that a client can tell the two apart by it.
+    fn identity(&self) -> Map<String, Value> {
+        let shown = |path: &Path| Value::from(path.to_string_lossy());
+        let files: Vec<Value> = self.config.files.iter().map(|path| shown(path)).collect();
+        Map::from_iter([
+            ("program".to_string(), "circ".into()),
+            ("version".to_string(), env!("CARGO_PKG_VERSION").into()),
+            ("pid".to_string(), std::process::id().into()),
+            ("config".to_string(), shown(&self.config_path)),
+            ("files".to_string(), files.into()),
+            ("cwd".to_string(), shown(&self.cwd)),
+            ("started".to_string(), self.born.into()),
+            ("uid".to_string(), nix::unistd::geteuid().as_raw().into()),
+        ])
     }
 
     /// Which workers a `stats` request is about.

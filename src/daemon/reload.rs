@@ -1,15 +1,20 @@
-//! `reloadconfig`, SIGHUP, and `restart` without a name: the running daemon takes over a changed configuration.
+//! `reloadconfig`, SIGHUP, and `restart` without a name: the running daemon takes over a changed configuration, all of it
+//! or some sections.
 //!
 //! The new configuration is read and checked as a whole, then new sockets are bound, then watchers are changed; if
-//! anything fails up to there, nothing has changed and the answer says why. Watchers that are the same in the old and the
-//! new file are not touched.
+//! anything fails up to there, nothing has changed and the answer says why. What is the same in the configuration that was
+//! taken over last and the new one is not touched. With `only`, the configuration that is taken over is the last one with
+//! these sections from the new one: so a later reload still sees what else has changed in the files.
 
+use super::differences::{Extent, Plan, Situation, uses};
+use super::log;
 use super::router::Client;
 use super::shell::{Shell, Then, send, wall_clock};
 use super::sockets::ListenSocket;
-use crate::config::{Config, SocketConfig, names_socket};
-use crate::options::{Map, Value, WatcherOptions};
-use crate::supervisor::{Command, Outcome};
+use crate::config::{CircusOptions, Config};
+use crate::options::{Map, Value};
+use crate::supervisor::{Command, Outcome, Status};
+use crate::wire::brief;
 use crate::wire::reply::{self, Errno};
 use std::collections::BTreeSet;
 use std::sync::Arc;
@@ -21,52 +26,67 @@ pub(super) struct Gathering {
     problems: Vec<String>,
     /// Sockets that are no more once all is done; until then the workers from before serve them.
     retired: Vec<Arc<ListenSocket>>,
+    /// What the reply tells.
+    report: Map<String, Value>,
 }
 
-/// What [`Shell::take_over`] brings.
-struct News {
-    config: Config,
-    /// The names of the sockets that have another descriptor now, or none.
-    moved: BTreeSet<String>,
-    /// The sockets these were before.
+/// The parts of such a command.
+#[derive(Default)]
+struct Gathered {
+    commands: Vec<Command>,
     retired: Vec<Arc<ListenSocket>>,
+    report: Map<String, Value>,
+}
+
+/// How a configuration is to be read again.
+#[derive(Debug, Default)]
+pub(super) struct Reload {
+    /// These sections alone.
+    pub only: Option<Vec<String>>,
+    /// Only tell what would be done.
+    pub check: bool,
+    /// The client waits until it is done.
+    pub patient: bool,
 }
 
 impl Shell {
     /// Reads the configuration again and changes what has changed.
-    pub(super) fn reload_config(&mut self, client: Option<(Client, Value)>, patient: bool) {
+    pub(super) fn reload_config(&mut self, client: Option<(Client, Value)>, reload: Reload) {
         if self.core.closing() {
             refuse(client.as_ref(), "the daemon is stopping");
             return;
         }
-        let News {
-            config,
-            moved,
-            retired,
-        } = match self.take_over() {
-            Ok(news) => news,
+        let result = self.target(reload.only.as_deref()).and_then(|target| {
+            let plan = self.plan(&target);
+            if reload.check {
+                self.check_rebinding(&target.config)?;
+                return Ok((Gathered::default(), plan.as_checked()));
+            }
+            let report = plan.as_done();
+            Ok((self.take_over(target.config, plan)?, report))
+        });
+        let (mut work, report) = match result {
+            Ok(done) => done,
             Err(reason) => {
-                tracing::error!("the configuration was not taken over: {reason}");
+                if !reload.check {
+                    tracing::error!("the configuration was not taken over: {reason}");
+                }
                 refuse(client.as_ref(), &reason);
                 return;
             }
         };
-        let mut commands = self.changes(&config, &moved, false);
-        let delay = config.circus.warmup_delay;
-        if delay != self.config.circus.warmup_delay {
-            commands.push(Command::WarmupDelay(delay));
+        if !reload.check {
+            tracing::info!("configuration read again, {} changes", work.commands.len());
         }
-        self.warn_of_fixed(&config);
-        self.config = config;
         let client = match client {
-            Some((client, id)) if !patient => {
-                send(&client, &reply::ok(&id, wall_clock(), Map::new()));
+            Some((client, id)) if !reload.patient => {
+                send(&client, &reply::ok(&id, wall_clock(), report.clone()));
                 None
             }
             other => other,
         };
-        tracing::info!("configuration read again, {} changes", commands.len());
-        self.gather(client, commands, retired, None);
+        work.report = report;
+        self.gather(client, work, None);
     }
 
     /// All watchers have stopped: take over the configuration and start them.
@@ -75,16 +95,17 @@ impl Shell {
             refuse(client.as_ref(), "the daemon is stopping");
             return;
         }
-        let problem = match self.take_over() {
-            Ok(News {
+        let taken = self.read_config().and_then(|config| {
+            let target = Target {
                 config,
-                moved,
-                retired,
-            }) => {
-                let commands = self.changes(&config, &moved, true);
-                self.warn_of_fixed(&config);
-                self.config = config;
-                self.gather(None, commands, retired, None);
+                sections: None,
+            };
+            let plan = self.situation(&target, Extent::Afresh).plan();
+            self.take_over(target.config, plan)
+        });
+        let problem = match taken {
+            Ok(work) => {
+                self.gather(None, work, None);
                 None
             }
             Err(reason) => {
@@ -93,195 +114,158 @@ impl Shell {
                 Some(text)
             }
         };
-        let start = vec![Command::StartMany(self.names())];
-        self.gather(client, start, Vec::new(), problem);
+        let start = Gathered {
+            commands: vec![Command::StartMany(self.names())],
+            ..Gathered::default()
+        };
+        self.gather(client, start, problem);
     }
 
     /// The configuration as it stands in its files now, or what is wrong with it.
     pub(super) fn read_config(&self) -> Result<Config, String> {
-        Config::load(&self.config_path, &self.environ, &self.cwd).map_err(|error| error.to_string())
+        let config = Config::load(&self.config_path, &self.environ, &self.cwd)
+            .map_err(|error| error.to_string())?;
+        log::level_of(config.circus.loglevel.as_deref())
+            .map_err(|reason| format!("[circus] loglevel: {reason}"))?;
+        Ok(config)
     }
 
-    /// Reads the new configuration and swaps the sockets.
-    fn take_over(&mut self) -> Result<News, String> {
+    /// What is to be taken over: the files as they are now, or of them these sections.
+    fn target(&self, only: Option<&[String]>) -> Result<Target, String> {
         let config = self.read_config()?;
-        let unchanged = |new: &SocketConfig| {
-            self.sockets
-                .get(&new.name)
-                .is_some_and(|old| old.is_same(new))
+        let Some(only) = only else {
+            return Ok(Target {
+                config,
+                sections: None,
+            });
         };
-        let wanted: Vec<SocketConfig> = config
-            .sockets
+        let sections = only
             .iter()
-            .filter(|socket| !unchanged(socket))
-            .cloned()
-            .collect();
-        let mut opened: Vec<ListenSocket> = Vec::new();
-        let mut adapted: Vec<SocketConfig> = Vec::new();
-        let mut closed: Vec<SocketConfig> = Vec::new();
-        for new in wanted {
-            let old = self.sockets.get(&new.name);
-            let result = match old.filter(|old| old.is_in_the_way_of(&new)) {
-                None => ListenSocket::open(&new).map_err(|error| error.to_string()),
-                Some(old) if Arc::strong_count(old) > 1 => Err(format!(
-                    "socket {} cannot be changed while a worker is being started with it; try again",
-                    new.name
-                )),
-                Some(old) if old.can_become(&new) => {
-                    adapted.push(new);
-                    continue;
-                }
-                // closed here it would still be open there, and could be neither replaced nor taken back
-                Some(_) if new.path.is_none() && self.is_held_by_workers(&new.name) => {
-                    Err(format!(
-                        "socket {} cannot be changed like this while workers have it open; `restart` without a name \
-                         stops them, changes it and starts them",
-                        new.name
-                    ))
-                }
-                Some(_) => {
-                    closed.extend(self.sockets.remove(&new.name).map(|s| s.config().clone()));
-                    ListenSocket::open(&new).map_err(|error| error.to_string())
-                }
-            };
-            match result {
-                Ok(socket) => opened.push(socket),
-                Err(reason) => {
-                    drop(opened);
-                    for old in closed {
-                        match ListenSocket::open(&old) {
-                            Ok(socket) => {
-                                self.sockets.insert(old.name.clone(), Arc::new(socket));
-                            }
-                            Err(error) => tracing::error!("a socket was lost: {error}"),
-                        }
-                    }
-                    return Err(reason);
-                }
-            }
-        }
-        for new in adapted {
-            if let Some(socket) = self.sockets.get_mut(&new.name).and_then(Arc::get_mut)
-                && let Err(error) = socket.change_into(new)
-            {
-                tracing::error!("{error}");
-            }
-        }
-        let names: BTreeSet<&String> = config.sockets.iter().map(|s| &s.name).collect();
-        let mut moved: BTreeSet<String> = opened.iter().map(|s| s.name().to_string()).collect();
-        let gone: Vec<String> = self
-            .sockets
-            .keys()
-            .filter(|name| !names.contains(name))
-            .cloned()
-            .collect();
-        let mut retired: Vec<Arc<ListenSocket>> = Vec::new();
-        for name in gone {
-            retired.extend(self.sockets.remove(&name));
-            moved.insert(name);
-        }
-        for socket in opened {
-            retired.extend(
-                self.sockets
-                    .insert(socket.name().to_string(), Arc::new(socket)),
-            );
-        }
-        Ok(News {
+            .map(|name| self.section(name, &config))
+            .collect::<Result<BTreeSet<String>, String>>()?;
+        self.check_removals(&config, &sections)?;
+        let config = self
+            .config
+            .taking(&sections, &config, &self.environ, &self.cwd)
+            .map_err(|error| format!("these sections cannot be taken over alone: {error}"))?;
+        Ok(Target {
             config,
-            moved,
-            retired,
+            sections: Some(sections),
         })
     }
 
-    fn is_held_by_workers(&self, socket: &str) -> bool {
-        self.core.watchers().any(|watcher| {
-            let options = watcher.options();
-            let has = options.use_sockets() || options.stdin_socket().eq_ignore_ascii_case(socket);
-            has && !watcher.workers().is_empty()
-        })
-    }
-
-    /// The commands that turn what runs into what the new configuration says. With `all`, what was changed at run time
-    /// goes back to what the file says.
-    fn changes(&self, new: &Config, moved: &BTreeSet<String>, all: bool) -> Vec<Command> {
-        let mut commands = Vec::new();
-        for watcher in self.core.watchers() {
-            let name = &watcher.options().name;
-            if !new.watchers.iter().any(|w| same(&w.name, name)) {
-                commands.push(Command::Remove {
-                    name: name.clone(),
-                    nostop: false,
-                });
-            }
+    /// The section that a client names: exactly, or a watcher or socket in any case as in every command.
+    fn section(&self, name: &str, new: &Config) -> Result<String, String> {
+        let all = || new.sections().chain(self.config.sections());
+        if all().any(|section| section == name) || ["circus", "env", "DEFAULT"].contains(&name) {
+            return Ok(name.to_string());
         }
-        for options in &new.watchers {
-            let before = self
-                .config
-                .watchers
-                .iter()
-                .find(|w| same(&w.name, &options.name));
-            let Some(running) = self.core.watcher(&options.name) else {
-                commands.push(Command::Add {
-                    options: Box::new(options.clone()),
-                    start: options.autostart() && !all,
-                });
+        let lower = name.to_lowercase();
+        let kind = |prefix| lower.strip_prefix(prefix);
+        let watcher = kind("watcher:").and_then(|watcher| {
+            let found = new
+                .watcher(watcher)
+                .or_else(|| self.config.watcher(watcher));
+            found.map(|(_, section)| section.to_string())
+        });
+        let socket = kind("socket:").and_then(|_| {
+            let same = |section: &&str| section.to_lowercase() == lower;
+            all().find(same).map(String::from)
+        });
+        watcher.or(socket).ok_or_else(|| {
+            format!(
+                "there is no section [{}], neither in the files nor in what the daemon runs on",
+                brief(name)
+            )
+        })
+    }
+
+    /// A socket stays while a watcher uses it of which the client does not speak.
+    fn check_removals(&self, new: &Config, sections: &BTreeSet<String>) -> Result<(), String> {
+        let kept = |name: &str| new.sockets.iter().any(|socket| socket.name == name);
+        for socket in self.config.sockets.iter().filter(|s| !kept(&s.name)) {
+            let section = |s: &&String| s.to_lowercase() == format!("socket:{}", socket.name);
+            let Some(section) = sections.iter().find(section) else {
                 continue;
             };
-            if all || before != Some(options) {
-                let mut next = options.clone();
-                // a number of workers that was changed by hand stays until the file changes it
-                if !all && before.is_some_and(|b| b.numprocesses() == options.numprocesses()) {
-                    let number = running.options().numprocesses();
-                    if next.put("numprocesses", number.into()).is_err() {
-                        next = options.clone();
-                    }
+            for view in self.core.watchers() {
+                let (options, status) = (view.options(), view.status());
+                let own = self.config.watcher(&options.name);
+                let spoken_of = own.is_some_and(|(_, section)| sections.contains(section));
+                if status != Status::Stopped && uses(options, &socket.name) && !spoken_of {
+                    return Err(format!(
+                        "[{section}] cannot be removed while the watcher {} uses it: stop or change that first, or name \
+                         its section as well",
+                        options.name
+                    ));
                 }
-                commands.push(Command::Replace(Box::new(next)));
-            }
-            if !all && moved.iter().any(|socket| uses(options, socket)) {
-                commands.push(Command::Reload {
-                    name: options.name.clone(),
-                    graceful: true,
-                    sequential: false,
-                });
             }
         }
-        commands
+        Ok(())
     }
 
-    fn warn_of_fixed(&self, new: &Config) {
+    fn situation<'a>(&'a self, target: &'a Target, extent: Extent<'a>) -> Situation<'a> {
+        Situation {
+            old: &self.config,
+            new: &target.config,
+            core: &self.core,
+            sockets: &self.sockets,
+            effective: &self.effective,
+            settled: &self.settled,
+            extent,
+        }
+    }
+
+    fn plan(&self, target: &Target) -> Plan {
+        let extent = target.sections.as_ref().map_or(Extent::Whole, Extent::Only);
+        self.situation(target, extent).plan()
+    }
+
+    /// Swaps the sockets and makes the configuration that of the daemon; what is left to do is for the core.
+    fn take_over(&mut self, config: Config, plan: Plan) -> Result<Gathered, String> {
+        let retired = self.rebind(&config)?;
+        self.adopt(&config.circus);
+        for key in &plan.restart_needed {
+            tracing::warn!("{key} has changed; it takes effect when the daemon is started anew");
+        }
         let known = super::not_yet::warnings(&self.config);
-        for warning in super::not_yet::warnings(new) {
+        for warning in super::not_yet::warnings(&config) {
             if !known.contains(&warning) {
                 tracing::warn!("{warning}");
             }
         }
-        let (old, new) = (&self.config.circus, &new.circus);
-        for (key, changed) in [
-            ("endpoint", old.endpoint != new.endpoint),
-            (
-                "pubsub_endpoint",
-                old.pubsub_endpoint != new.pubsub_endpoint,
-            ),
-            ("pidfile", old.pidfile != new.pidfile),
-            ("umask", old.umask != new.umask),
-        ] {
-            if changed {
-                tracing::warn!(
-                    "[circus] {key} has changed in the file; it takes effect when the daemon is started anew"
-                );
+        self.config = config;
+        Ok(Gathered {
+            commands: plan.commands,
+            retired,
+            report: Map::new(),
+        })
+    }
+
+    /// Goes by those options of `[circus]` that a running daemon can change; see [`super::differences::LIVE`].
+    fn adopt(&mut self, new: &CircusOptions) {
+        self.effective.check_delay = new.check_delay;
+        self.effective.warmup_delay = new.warmup_delay;
+        if let Some(umask) = new.umask {
+            nix::sys::stat::umask(nix::sys::stat::Mode::from_bits_truncate(umask));
+            self.effective.umask = new.umask;
+        }
+        if !self.settled.contains(&"loglevel") {
+            match log::level_of(new.loglevel.as_deref()) {
+                Ok(level) => self.levels.set(level),
+                Err(reason) => tracing::error!("[circus] loglevel: {reason}"),
             }
+            self.effective.loglevel.clone_from(&new.loglevel);
         }
     }
 
     /// Gives the core several commands; the client hears once all are done, and of a problem from before.
-    fn gather(
-        &mut self,
-        client: Option<(Client, Value)>,
-        commands: Vec<Command>,
-        retired: Vec<Arc<ListenSocket>>,
-        problem: Option<String>,
-    ) {
+    fn gather(&mut self, client: Option<(Client, Value)>, work: Gathered, problem: Option<String>) {
+        let Gathered {
+            commands,
+            retired,
+            report,
+        } = work;
         let number = self.number();
         self.gatherings.insert(
             number,
@@ -290,6 +274,7 @@ impl Shell {
                 left: commands.len() + 1,
                 problems: problem.into_iter().collect(),
                 retired,
+                report,
             },
         );
         for command in commands {
@@ -319,9 +304,14 @@ impl Shell {
         if let Some((client, id)) = &done.client {
             let time = wall_clock();
             let reply = if done.problems.is_empty() {
-                reply::ok(id, time, Map::new())
+                reply::ok(id, time, done.report)
             } else {
-                reply::error(id, time, Errno::Command, &done.problems.join("; "))
+                let mut reply = reply::error(id, time, Errno::Command, &done.problems.join("; "));
+                // the configuration is taken over all the same
+                if let Value::Object(reply) = &mut reply {
+                    reply.extend(done.report);
+                }
+                reply
             };
             send(client, &reply);
         }
@@ -337,10 +327,9 @@ fn refuse(client: Option<&(Client, Value)>, reason: &str) {
     }
 }
 
-fn same(a: &str, b: &str) -> bool {
-    a.to_lowercase() == b.to_lowercase()
-}
-
-fn uses(options: &WatcherOptions, socket: &str) -> bool {
-    names_socket(options, socket) || options.stdin_socket().eq_ignore_ascii_case(socket)
+/// A configuration that is to be taken over.
+struct Target {
+    config: Config,
+    /// The sections that were named, if any were.
+    sections: Option<BTreeSet<String>>,
 }

@@ -2,15 +2,16 @@
 //! its effects. Nothing in here waits for a disk, a client or a worker; `/proc` is read by a thread of its own.
 
 use super::launch::{LaunchError, Launcher};
+use super::log::Levels;
 use super::lookups::{self, Lookups, Question};
 use super::publisher::Publisher;
-use super::reload::Gathering;
+use super::reload::{Gathering, Reload};
 use super::router::{Call, Client, Router};
 use super::sampling::Sampling;
 use super::sockets::ListenSocket;
 use super::spawn;
 use super::spawner::{Done, Spawner};
-use crate::config::Config;
+use crate::config::{CircusOptions, Config};
 use crate::options::{Map, Value};
 use crate::stats;
 use crate::supervisor::{
@@ -73,7 +74,15 @@ pub(super) enum Then {
 /// The running daemon.
 pub struct Shell {
     pub(super) core: Supervisor,
+    /// The configuration as far as it has been taken over.
     pub(super) config: Config,
+    /// The options of its `[circus]` section that the daemon goes by: those it cannot change while it runs are as they were
+    /// at its start.
+    pub(super) effective: CircusOptions,
+    /// Those of them that the command line has the say over.
+    pub(super) settled: Vec<&'static str>,
+    pub(super) levels: Levels,
+    /// The main file, absolute.
     pub(super) config_path: PathBuf,
     pub(super) environ: BTreeMap<String, String>,
     pub(super) cwd: PathBuf,
@@ -99,6 +108,8 @@ pub struct Shell {
     /// The ticket whose command is being given to the core right now, and whether it was refused there.
     pub(super) asking: Option<(Ticket, bool)>,
     pub(super) clock: Instant,
+    /// When the daemon was started, in seconds since the epoch.
+    pub(super) born: f64,
     pub(super) done: bool,
 }
 
@@ -135,7 +146,7 @@ impl Shell {
                 _ = quit.recv() => self.exit("SIGQUIT"),
                 _ = hup.recv() => {
                     tracing::info!("got SIGHUP, reading the configuration again");
-                    self.reload_config(None, false);
+                    self.reload_config(None, Reload::default());
                 }
                 _ = child.recv() => self.reap(),
                 Some(answer) = self.lookups.answer() => self.looked_up(answer),

@@ -8,7 +8,7 @@ use super::pidfile::Pidfile;
 use super::publisher::Publisher;
 use super::router::Router;
 use super::sampling::Sampling;
-use super::shell::Shell;
+use super::shell::{Shell, wall_clock};
 use super::sockets::ListenSocket;
 use super::spawner::Spawner;
 use super::{accounts, detach, not_yet};
@@ -96,20 +96,15 @@ fn serve(
 ) -> Result<(), String> {
     let config = &prepared.config;
     let circus = &config.circus;
-    let level = options
-        .log_level
-        .as_deref()
-        .or(circus.loglevel.as_deref())
-        .unwrap_or("info");
-    let level = log::parse_level(level).ok_or_else(|| {
-        format!("log level '{level}' is not known; use debug, info, warning, error or critical")
-    })?;
+    let level = options.log_level.as_deref().or(circus.loglevel.as_deref());
+    let level = log::level_of(level)?;
     let output = options
         .log_output
         .as_deref()
         .or(circus.logoutput.as_deref())
         .unwrap_or("-");
-    let _log = log::start(level, &Output::parse(output)?).map_err(|why| why.to_string())?;
+    let (_log, levels) =
+        log::start(level, &Output::parse(output)?).map_err(|why| why.to_string())?;
     if let Some(umask) = circus.umask {
         nix::sys::stat::umask(nix::sys::stat::Mode::from_bits_truncate(umask));
     }
@@ -127,7 +122,8 @@ fn serve(
         .build()
         .map_err(|why| format!("cannot start the event loop: {why}"))?;
     runtime.block_on(async {
-        let (mut shell, calls) = assemble(prepared)?;
+        let settled = settled(options);
+        let (mut shell, calls) = assemble(prepared, levels, settled)?;
         if let Some(report) = ready.take() {
             report.succeed();
         }
@@ -140,8 +136,23 @@ fn serve(
     })
 }
 
+/// The options of `[circus]` that the command line has the say over.
+fn settled(options: &Options) -> Vec<&'static str> {
+    let given = [
+        ("pidfile", options.pidfile.is_some()),
+        ("loglevel", options.log_level.is_some()),
+        ("logoutput", options.log_output.is_some()),
+    ];
+    let given = given.into_iter().filter(|(_, given)| *given);
+    given.map(|(key, _)| key).collect()
+}
+
 /// Binds everything and puts the daemon together.
-fn assemble(prepared: Prepared) -> Result<(Shell, mpsc::Receiver<super::router::Call>), String> {
+fn assemble(
+    prepared: Prepared,
+    levels: log::Levels,
+    settled: Vec<&'static str>,
+) -> Result<(Shell, mpsc::Receiver<super::router::Call>), String> {
     let Prepared {
         config,
         path,
@@ -204,7 +215,11 @@ fn assemble(prepared: Prepared) -> Result<(Shell, mpsc::Receiver<super::router::
         births: HashMap::new(),
         asking: None,
         clock: Instant::now(),
+        born: wall_clock(),
+        levels,
+        settled,
         done: false,
+        effective: config.circus.clone(),
         config,
     };
     Ok((shell, calls))

@@ -29,6 +29,8 @@ pub enum Work {
         /// One after the other.
         sequential: bool,
     },
+    /// Replace the workers, if there are any.
+    Renew,
     /// Change the number of workers.
     Count(i64),
     /// Set options.
@@ -107,7 +109,7 @@ impl Job {
             Work::Start => "start",
             Work::Stop => "stop",
             Work::Restart => "restart",
-            Work::Reload { .. } => "reload",
+            Work::Reload { .. } | Work::Renew => "reload",
             Work::Count(_) => "change of numprocesses",
             Work::Set(_) => "set",
             Work::Replace(_) => "change of configuration",

@@ -103,6 +103,9 @@ pub enum Command {
         /// One worker after the other.
         sequential: bool,
     },
+    /// Replace the workers of one watcher, because something they were started with is no more what it was (a socket).
+    /// One that is stopped stays so, and a SIGHUP (`send_hup`) does not do.
+    Renew(String),
     /// Change the number of workers by so many.
     Count {
         /// Name of the watcher.

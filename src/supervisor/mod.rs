@@ -333,6 +333,7 @@ impl Supervisor {
                     sequential,
                 },
             ),
+            Command::Renew(name) => (name, None, Work::Renew),
             Command::Count { name, change } => (name, None, Work::Count(change)),
             Command::Set { name, changes } => (name, None, Work::Set(changes)),
             Command::Replace(options) => (options.name.clone(), None, Work::Replace(options)),

@@ -296,6 +296,28 @@ mod tests {
     }
 
     #[test]
+    fn a_renewal_replaces_who_runs_and_starts_nobody() {
+        let mut play = Play::new(2, false);
+        let changes = vec![("send_hup".to_string(), Value::from(true))];
+        play.command(Command::Set {
+            name: "web".to_string(),
+            changes,
+        });
+        play.command(Command::Renew("web".to_string()));
+        play.after(200_000);
+        assert_eq!(play.staying(), [3, 4], "a SIGHUP does not do");
+        play.command(Command::Stop("web".to_string()));
+        for pid in 1..=4 {
+            play.step(Input::Exited { pid, code: 0 });
+        }
+        play.replies.clear();
+        play.command(Command::Renew("web".to_string()));
+        play.after(200_000);
+        assert_eq!(play.staying(), [] as [Pid; 0]);
+        assert_eq!(play.replies, [Outcome::Done]);
+    }
+
+    #[test]
     fn a_singleton_never_has_two_workers() {
         let mut play = Play::new(1, true);
         play.command(reload());

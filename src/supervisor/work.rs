@@ -20,6 +20,7 @@ impl Watcher {
             return;
         }
         let verb = job.verb();
+        // a renewal has nothing to do any more once the workers have stopped, and says so itself
         let interrupted =
             |job: &Job| matches!(job.work, Work::Start | Work::Restart | Work::Reload { .. });
         let mut kept = VecDeque::new();
@@ -44,7 +45,7 @@ impl Watcher {
                     // counts and options have been applied when the job began
                     let outcome = match current.work {
                         Work::Count(_) => Outcome::Count(self.options.numprocesses()),
-                        Work::Set(_) | Work::Replace(_) => Outcome::Done,
+                        Work::Set(_) | Work::Replace(_) | Work::Renew => Outcome::Done,
                         _ => interruption(verb),
                     };
                     answer(cx, current.waiters, outcome);
@@ -110,7 +111,11 @@ impl Watcher {
             _ => self.workers().iter().map(|w| w.pid).collect(),
         };
         let stopped = self.status == Status::Stopped;
-        if cx.closing && matches!(job.work, Work::Start | Work::Restart | Work::Reload { .. }) {
+        let renews = matches!(
+            job.work,
+            Work::Start | Work::Restart | Work::Reload { .. } | Work::Renew
+        );
+        if cx.closing && renews {
             answer(cx, job.waiters, interruption("quit"));
             return;
         }
@@ -150,6 +155,11 @@ impl Watcher {
                 graceful,
                 sequential,
             } => self.begin_reload(cx, &mut job, graceful, sequential, true),
+            Work::Renew if stopped => {
+                answer(cx, job.waiters, Outcome::Done);
+                return;
+            }
+            Work::Renew => self.begin_reload(cx, &mut job, true, false, false),
             Work::Count(change) => {
                 let number = i64::from(self.options.numprocesses())
                     .saturating_add(change)
@@ -357,7 +367,7 @@ impl Watcher {
         let kept = after.intersection(before).copied().collect();
         match job.work {
             Work::Start => Outcome::Started { started, kept },
-            Work::Restart | Work::Reload { .. } => Outcome::Replaced {
+            Work::Restart | Work::Reload { .. } | Work::Renew => Outcome::Replaced {
                 stopped: before.difference(&after).copied().collect(),
                 started,
                 kept,

@@ -22,6 +22,8 @@ pub struct CommandSpec {
     pub words: &'static [Word],
     /// The `--options` of the command line.
     pub switches: &'static [Switch],
+    /// circusd has it as well. It answers "unknown command" (errno 2) to the others, and `circusctl` does not know them.
+    pub circus: bool,
 }
 
 /// A word of the command line.
@@ -154,6 +156,7 @@ pub static COMMANDS: &[CommandSpec] = &[
             ),
             WAITING,
         ],
+        circus: true,
     },
     CommandSpec {
         name: "decr",
@@ -161,6 +164,7 @@ pub static COMMANDS: &[CommandSpec] = &[
         required: &["name"],
         words: &[WATCHER, STEP],
         switches: &[WAITING],
+        circus: true,
     },
     CommandSpec {
         name: "dstats",
@@ -168,6 +172,7 @@ pub static COMMANDS: &[CommandSpec] = &[
         required: &[],
         words: &[],
         switches: &[],
+        circus: true,
     },
     CommandSpec {
         name: "get",
@@ -178,6 +183,7 @@ pub static COMMANDS: &[CommandSpec] = &[
             word("keys", "KEY", true, Shape::List, "Options to show"),
         ],
         switches: &[],
+        circus: true,
     },
     CommandSpec {
         name: "globaloptions",
@@ -191,6 +197,15 @@ pub static COMMANDS: &[CommandSpec] = &[
             "The one option to show; all of them without it",
         )],
         switches: &[],
+        circus: true,
+    },
+    CommandSpec {
+        name: "identity",
+        doc: "Show who answers: program, version, process and configuration files",
+        required: &[],
+        words: &[],
+        switches: &[],
+        circus: false,
     },
     CommandSpec {
         name: "incr",
@@ -198,6 +213,7 @@ pub static COMMANDS: &[CommandSpec] = &[
         required: &["name"],
         words: &[WATCHER, STEP],
         switches: &[WAITING],
+        circus: true,
     },
     CommandSpec {
         name: "ipython",
@@ -205,6 +221,7 @@ pub static COMMANDS: &[CommandSpec] = &[
         required: &[],
         words: &[],
         switches: &[],
+        circus: true,
     },
     CommandSpec {
         name: "kill",
@@ -235,6 +252,7 @@ pub static COMMANDS: &[CommandSpec] = &[
                 "Seconds until SIGKILL, in place of the watcher's graceful_timeout",
             ),
         ],
+        circus: true,
     },
     CommandSpec {
         name: "list",
@@ -242,6 +260,7 @@ pub static COMMANDS: &[CommandSpec] = &[
         required: &[],
         words: &[ANY_WATCHER],
         switches: &[],
+        circus: true,
     },
     CommandSpec {
         name: "listen",
@@ -255,6 +274,7 @@ pub static COMMANDS: &[CommandSpec] = &[
             "Beginnings of the topics to follow, such as watcher.web.; everything without it",
         )],
         switches: &[],
+        circus: true,
     },
     CommandSpec {
         name: "listsockets",
@@ -262,6 +282,7 @@ pub static COMMANDS: &[CommandSpec] = &[
         required: &[],
         words: &[],
         switches: &[],
+        circus: true,
     },
     CommandSpec {
         name: "numprocesses",
@@ -269,6 +290,7 @@ pub static COMMANDS: &[CommandSpec] = &[
         required: &[],
         words: &[ANY_WATCHER],
         switches: &[],
+        circus: true,
     },
     CommandSpec {
         name: "numwatchers",
@@ -276,6 +298,7 @@ pub static COMMANDS: &[CommandSpec] = &[
         required: &[],
         words: &[],
         switches: &[],
+        circus: true,
     },
     CommandSpec {
         name: "options",
@@ -283,6 +306,7 @@ pub static COMMANDS: &[CommandSpec] = &[
         required: &["name"],
         words: &[WATCHER],
         switches: &[],
+        circus: true,
     },
     CommandSpec {
         name: "quit",
@@ -290,6 +314,7 @@ pub static COMMANDS: &[CommandSpec] = &[
         required: &[],
         words: &[],
         switches: &[WAITING],
+        circus: true,
     },
     CommandSpec {
         name: "reload",
@@ -311,13 +336,29 @@ pub static COMMANDS: &[CommandSpec] = &[
                 "Stop the old ones first: a plain restart",
             ),
         ],
+        circus: true,
     },
     CommandSpec {
         name: "reloadconfig",
         doc: "Read the configuration file again and apply what changed",
         required: &[],
         words: &[],
-        switches: &[WAITING],
+        switches: &[
+            WAITING,
+            switch(
+                "only",
+                "only",
+                Shape::List,
+                "Take over these sections alone, such as socket:web; everything else stays as it runs",
+            ),
+            switch(
+                "check",
+                "check",
+                Shape::Present,
+                "Answer what would be done, and do nothing",
+            ),
+        ],
+        circus: true,
     },
     CommandSpec {
         name: "restart",
@@ -325,6 +366,7 @@ pub static COMMANDS: &[CommandSpec] = &[
         required: &[],
         words: &[PATTERN],
         switches: &[WAITING, METHOD],
+        circus: true,
     },
     CommandSpec {
         name: "rm",
@@ -340,6 +382,7 @@ pub static COMMANDS: &[CommandSpec] = &[
             ),
             WAITING,
         ],
+        circus: true,
     },
     CommandSpec {
         name: "set",
@@ -356,6 +399,7 @@ pub static COMMANDS: &[CommandSpec] = &[
             ),
         ],
         switches: &[WAITING],
+        circus: true,
     },
     CommandSpec {
         name: "signal",
@@ -398,6 +442,7 @@ pub static COMMANDS: &[CommandSpec] = &[
                 "Signal the process and all its descendants",
             ),
         ],
+        circus: true,
     },
     CommandSpec {
         name: "start",
@@ -405,6 +450,7 @@ pub static COMMANDS: &[CommandSpec] = &[
         required: &[],
         words: &[PATTERN],
         switches: &[WAITING, METHOD],
+        circus: true,
     },
     CommandSpec {
         name: "stats",
@@ -426,6 +472,7 @@ pub static COMMANDS: &[CommandSpec] = &[
             Shape::Present,
             "With what the extended_stats hook adds",
         )],
+        circus: true,
     },
     CommandSpec {
         name: "status",
@@ -433,6 +480,7 @@ pub static COMMANDS: &[CommandSpec] = &[
         required: &[],
         words: &[ANY_WATCHER],
         switches: &[],
+        circus: true,
     },
     CommandSpec {
         name: "stop",
@@ -440,6 +488,7 @@ pub static COMMANDS: &[CommandSpec] = &[
         required: &[],
         words: &[PATTERN],
         switches: &[WAITING, METHOD],
+        circus: true,
     },
 ];
 
@@ -473,6 +522,8 @@ pub enum Command {
     Get { name: String, keys: Vec<String> },
     /// Options of the daemon; the name is one of [`GLOBAL_OPTIONS`].
     GlobalOptions { option: Option<String> },
+    /// Who the daemon is and which files it runs on.
+    Identity,
     /// Raise `numprocesses` by `nb` (which may be negative).
     Incr { name: String, nb: i64 },
     /// An IPython kernel, which only a Python daemon can have.
@@ -506,7 +557,12 @@ pub enum Command {
         sequential: bool,
     },
     /// Read the configuration file again.
-    ReloadConfig,
+    ReloadConfig {
+        /// Take over these sections alone, such as `socket:web`.
+        only: Option<Vec<String>>,
+        /// Answer what would be done, and do nothing.
+        check: bool,
+    },
     /// Stop and start.
     Restart(Selection),
     /// Remove a watcher.
@@ -554,9 +610,14 @@ mod tests {
 
     #[test]
     fn the_table_is_sorted_and_has_every_command_of_circus() {
-        let names: Vec<&str> = COMMANDS.iter().map(|spec| spec.name).collect();
+        assert!(COMMANDS.is_sorted_by_key(|spec| spec.name));
+        let of = |circus: bool| -> Vec<&str> {
+            let rows = COMMANDS.iter().filter(|spec| spec.circus == circus);
+            rows.map(|spec| spec.name).collect()
+        };
+        assert_eq!(of(false), ["identity"]);
         assert_eq!(
-            names.join(" "),
+            of(true).join(" "),
             "add decr dstats get globaloptions incr ipython kill list listen listsockets \
              numprocesses numwatchers options quit reload reloadconfig restart rm set signal \
              start stats status stop"

@@ -135,6 +135,18 @@ impl Properties<'_> {
         }
     }
 
+    /// A list of texts; `None` when it is missing or null.
+    pub fn texts(&self, key: &str) -> Result<Option<Vec<String>>, Fault> {
+        let items = match self.0.get(key) {
+            None | Some(Value::Null) => return Ok(None),
+            Some(Value::Array(items)) => items,
+            Some(_) => return Err(wrong(key, "a list of texts")),
+        };
+        let texts = items.iter().map(|item| item.as_str().map(String::from));
+        let texts: Option<Vec<String>> = texts.collect();
+        texts.map(Some).ok_or_else(|| wrong(key, "a list of texts"))
+    }
+
     /// The names in `keys`: a list, or whatever else Python can walk through.
     pub fn keys(&self) -> Result<Vec<String>, Fault> {
         match self.0.get("keys") {

@@ -128,7 +128,9 @@ fn check_odd_properties(spec: &command::CommandSpec, properties: &Value) -> Resu
         _ => None,
     };
     match spec.name {
-        "dstats" | "ipython" | "listen" | "listsockets" | "numwatchers" => return Ok(()),
+        "dstats" | "identity" | "ipython" | "listen" | "listsockets" | "numwatchers" => {
+            return Ok(());
+        }
         "list" | "numprocesses" | "stats" | "status" if holds("name") == Some(false) => {
             return Ok(());
         }
@@ -174,6 +176,7 @@ fn parse_command(name: &str, properties: &Properties) -> Result<Command, Fault> 
         "globaloptions" => Command::GlobalOptions {
             option: global_option(properties)?,
         },
+        "identity" => Command::Identity,
         "incr" => Command::Incr {
             name: properties.text("name")?,
             nb: properties.integer("nb", 1)?,
@@ -210,7 +213,10 @@ fn parse_command(name: &str, properties: &Properties) -> Result<Command, Fault> 
             graceful: !properties.has("graceful") || properties.flag("graceful"),
             sequential: properties.flag("sequential"),
         },
-        "reloadconfig" => Command::ReloadConfig,
+        "reloadconfig" => Command::ReloadConfig {
+            only: properties.texts("only")?,
+            check: properties.flag("check"),
+        },
         "restart" => Command::Restart(selection(properties)?),
         "rm" => Command::Rm {
             name: properties.text("name")?,

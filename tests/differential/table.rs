@@ -77,6 +77,16 @@ const fn answered(scenario: &'static str, step: &'static str, errno: i64) -> Dif
     )
 }
 
+const fn reloaded(step: &'static str, reply: &'static str) -> Difference {
+    differs(
+        "configuration",
+        step,
+        Part::Reply,
+        Wanted::Reply(reply),
+        "circ tells what has changed",
+    )
+}
+
 /// Every wanted difference.
 pub const DIFFERENCES: &[Difference] = &[
     clean("questions", r#"list {"name":5}"#),
@@ -439,6 +449,34 @@ pub const DIFFERENCES: &[Difference] = &[
         Part::Events,
         Wanted::Events(&["watcher.web.updated"]),
         "as above",
+    ),
+    reloaded(
+        r#"reloadconfig {"waiting":true}"#,
+        r#"{"status": "ok", "changed": [], "reloaded": [], "restart_needed": []}"#,
+    ),
+    reloaded(
+        r#"reloadconfig {"waiting":true} (2)"#,
+        r#"{"status": "ok", "changed": ["watcher:web"], "reloaded": [], "restart_needed": []}"#,
+    ),
+    reloaded(
+        r#"reloadconfig {"waiting":true} (3)"#,
+        r#"{"status": "ok", "changed": ["watcher:fresh"], "reloaded": [], "restart_needed": []}"#,
+    ),
+    reloaded(
+        r#"reloadconfig {"waiting":true} (4)"#,
+        r#"{"status": "ok", "changed": ["watcher:fresh", "watcher:web"], "reloaded": ["web"], "restart_needed": []}"#,
+    ),
+    reloaded(
+        r#"reloadconfig {}"#,
+        r#"{"status": "ok", "changed": [], "reloaded": [], "restart_needed": []}"#,
+    ),
+    reloaded(
+        r#"reloadconfig {"zzz":1}"#,
+        r#"{"status": "ok", "changed": [], "reloaded": [], "restart_needed": []}"#,
+    ),
+    reloaded(
+        r#"reloadconfig {"waiting":true} (5)"#,
+        r#"{"status": "ok", "changed": ["watcher:one", "watcher:web"], "reloaded": ["web"], "restart_needed": []}"#,
     ),
     differs(
         "configuration",

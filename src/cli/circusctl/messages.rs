@@ -295,7 +295,8 @@ mod tests {
     fn every_command_of_the_wire_is_here() {
         let mut names = NAMES;
         names.sort_unstable();
-        let wire: Vec<&str> = COMMANDS.iter().map(|spec| spec.name).collect();
+        let wire = COMMANDS.iter().filter(|spec| spec.circus);
+        let wire: Vec<&str> = wire.map(|spec| spec.name).collect();
         assert_eq!(names.as_slice(), wire);
     }
 

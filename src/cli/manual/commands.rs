@@ -40,6 +40,7 @@ pub static REPLIES: &[ReplyForm] = &[
     reply("get", r#"{"name": "web", "keys": ["cmd"]}"#, &["options"], "An object of the options asked for"),
     reply("globaloptions", "{}", &["options"], "An object of the daemon's options"),
     reply("globaloptions", r#"{"option": "endpoint"}"#, &["options"], "The same with the one option"),
+    reply("identity", "{}", &["program", "version", "pid", "config", "files", "cwd", "started", "uid"], "`program` is `circ`; `config` is the main file and `files` all that were read, absolute; `started` is in seconds since the epoch; `uid` is the user it runs as"),
     reply("ipython", "{}", &["shell", "msg"], "`shell` is false: there is no Python inside"),
     reply("list", "{}", &["watchers"], "The names of the watchers, in lower case, sorted"),
     reply("list", r#"{"name": "web"}"#, &["pids"], "The process ids of the workers"),
@@ -65,7 +66,8 @@ pub static REPLIES: &[ReplyForm] = &[
     reply("signal", r#"{"name": "web", "signum": 0}"#, &[], "Nothing more"),
     reply("reload", r#"{"name": "web", "waiting": true}"#, &["info"], "Null, or lists of process ids: `started`, `kept`, `stopped`"),
     reply("reload", "{}", &[], "Nothing more"),
-    reply("reloadconfig", r#"{"waiting": true}"#, &[], "Nothing more"),
+    reply("reloadconfig", r#"{"check": true}"#, &["plan", "reloaded", "restart_needed"], "`plan` is a list of objects: `section`, `action` (`add`, `remove`, `replace`, `set` or `none`), `keys` that differ, and `because`, the sections that are the reason; the other two as below"),
+    reply("reloadconfig", r#"{"waiting": true}"#, &["changed", "reloaded", "restart_needed"], "The sections that have changed; the watchers whose workers are replaced; `circus.KEY` for what the daemon keeps until it is started anew"),
     reply("restart", r#"{"name": "web", "match": "simple", "waiting": true}"#, &["info"], "Lists of process ids: `started`, `kept`, `stopped`"),
     reply("stop", r#"{"name": "web", "waiting": true}"#, &["info"], "Null"),
     reply("start", r#"{"name": "web", "waiting": true}"#, &["info"], "Lists of process ids: `started`, `kept`"),
@@ -123,7 +125,16 @@ const NOTES: &[(&str, &str)] = &[
         "reloadconfig",
         "All or nothing: a mistake in the new configuration is answered (errno 5), and the daemon goes \
          on as before. Watchers that have not changed are not touched; those that the file does not have, \
-         such as added ones, are stopped and removed.",
+         such as added ones, are stopped and removed. A watcher that was stopped stays stopped.\n\n\
+         With `only`, the files are read and checked as a whole, and these sections of them are taken over: \
+         everything else goes on as it is, watchers that were added or changed by hand included, and a later \
+         reload still sees what else has changed. A socket is not removed while a watcher uses it that is \
+         not named too. Of the options of `[circus]`, check_delay, warmup_delay, loglevel and umask take \
+         effect at once.",
+    ),
+    (
+        "identity",
+        "circusd does not know this command (errno 2): a client can tell the two apart by it.",
     ),
 ];
 

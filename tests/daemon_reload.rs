@@ -1,0 +1,346 @@
+//! `reloadconfig` of some sections, and what it would do; who the daemon is.
+
+mod support;
+
+use serde_json::{Value, json};
+use std::fs;
+use support::{Daemon, Process, Program, TempSite};
+
+/// What a waiting `reloadconfig` of these sections answers.
+#[track_caller]
+fn only(daemon: &Daemon, sections: &[&str]) -> Value {
+    daemon.ok("reloadconfig", json!({"only": sections, "waiting": true}))
+}
+
+#[track_caller]
+fn cmdline(daemon: &Daemon, watcher: &str) -> Vec<String> {
+    let pid = daemon.wait_pids(watcher, 1)[0];
+    daemon.wait_for("its program", || {
+        let words = Process::find(pid)?.cmdline();
+        (words.first()? == "sleep").then_some(words)
+    })
+}
+
+fn option(daemon: &Daemon, watcher: &str, key: &str) -> Value {
+    let get = json!({"name": watcher, "keys": [key]});
+    daemon.ok("get", get)["options"][key].clone()
+}
+
+fn status(daemon: &Daemon, watcher: &str) -> Value {
+    daemon.call("status", json!({"name": watcher}))["status"].clone()
+}
+
+fn bound(daemon: &Daemon, socket: &str) -> Option<Value> {
+    let all = daemon.ok("listsockets", json!({}));
+    let all = all["sockets"].as_array().cloned().unwrap_or_default();
+    all.into_iter().find(|s| s["name"] == socket)
+}
+
+/// A client can tell the two daemons apart, and learns which files this one runs on.
+#[test]
+fn who_answers() {
+    let site = TempSite::new();
+    site.write("more.ini", "[watcher:more]\ncmd = sleep 1000\n");
+    site.ini("include = more.ini\n[watcher:web]\ncmd = sleep 1000\n");
+    let daemon = site.start(Program::Circ);
+    let told = daemon.ok("identity", json!({}));
+    assert_eq!(told["program"], "circ");
+    assert_eq!(told["version"], env!("CARGO_PKG_VERSION"));
+    assert_eq!(told["pid"], daemon.pid());
+    assert_eq!(told["uid"], nix::unistd::geteuid().as_raw());
+    let real = |value: &Value| {
+        let path = value.as_str().expect("a path");
+        assert!(path.starts_with('/'), "{path}");
+        fs::canonicalize(path).expect("it is there")
+    };
+    let at = |name: &str| fs::canonicalize(site.path(name)).expect("it is there");
+    assert_eq!(real(&told["config"]), at("circus.ini"));
+    assert_eq!(real(&told["files"][0]), at("circus.ini"));
+    assert_eq!(real(&told["files"][1]), at("more.ini"));
+    let started = told["started"].as_f64().expect("a time");
+    let replied = told["time"].as_f64().expect("a time");
+    assert!(started > 0.0 && started <= replied, "{told}");
+    drop(daemon);
+    let circusd = site.start(Program::Circusd);
+    let told = circusd.call("identity", json!({}));
+    assert_eq!(
+        (&told["status"], &told["errno"]),
+        (&json!("error"), &json!(2))
+    );
+}
+
+/// Only what is named is taken over; what was done by hand elsewhere stays, and nothing is forgotten.
+#[test]
+fn named_sections_alone() {
+    let site = TempSite::new();
+    let body = |seconds: u32, timeout: u32| {
+        format!(
+            "[watcher:web]\ncmd = sleep {seconds}\n[watcher:other]\ncmd = sleep {seconds}\ngraceful_timeout = {timeout}\n\
+             [watcher:stopped]\ncmd = sleep {seconds}\n[watcher:gone]\ncmd = sleep {seconds}\n"
+        )
+    };
+    site.ini(&body(1000, 3));
+    let daemon = site.start(Program::Circ);
+    let (web, other) = (daemon.wait_pids("web", 1), daemon.wait_pids("other", 1));
+    daemon.ok("stop", json!({"name": "stopped", "waiting": true}));
+    daemon.ok("rm", json!({"name": "gone", "waiting": true}));
+    let set = json!({"name": "other", "options": {"max_retry": 9}, "waiting": true});
+    daemon.ok("set", set);
+    let add = json!({"name": "added", "cmd": "sleep 1000", "start": true, "waiting": true});
+    daemon.ok("add", add);
+    let added = daemon.pids("added");
+
+    site.ini(&format!("{}[watcher:new]\ncmd = sleep 1\n", body(2000, 4)));
+    let told = only(&daemon, &["WATCHER:Web", "watcher:stopped"]);
+    assert_eq!(told["changed"], json!(["watcher:stopped", "watcher:web"]));
+    assert_eq!(told["reloaded"], json!(["web"]));
+    assert_eq!(told["restart_needed"], json!([]));
+    assert_eq!(cmdline(&daemon, "web"), ["sleep", "2000"]);
+    assert_ne!(daemon.pids("web"), web);
+    assert_eq!(daemon.pids("other"), other);
+    assert_eq!(option(&daemon, "other", "max_retry"), 9);
+    assert_eq!(daemon.pids("added"), added);
+    assert_eq!(status(&daemon, "stopped"), "stopped");
+    assert_eq!(option(&daemon, "stopped", "cmd"), "sleep 2000");
+    let names = json!(["added", "other", "stopped", "web"]);
+    assert_eq!(daemon.ok("list", json!({}))["watchers"], names);
+
+    // Once more: it is as it should be.
+    let web = daemon.pids("web");
+    let told = only(&daemon, &["watcher:web"]);
+    assert_eq!(told["changed"], json!([]));
+    assert_eq!(daemon.pids("web"), web);
+
+    // The whole file: the rest of it is still news, and what it does not have goes.
+    let told = daemon.ok("reloadconfig", json!({"waiting": true}));
+    let changed = json!([
+        "watcher:added",
+        "watcher:gone",
+        "watcher:new",
+        "watcher:other"
+    ]);
+    assert_eq!(told["changed"], changed);
+    assert_eq!(cmdline(&daemon, "other"), ["sleep", "2000"]);
+    assert_eq!(option(&daemon, "other", "graceful_timeout"), 4.0);
+    assert_eq!(daemon.pids("web"), web);
+    assert_eq!(status(&daemon, "stopped"), "stopped");
+    let names = json!(["gone", "new", "other", "stopped", "web"]);
+    assert_eq!(daemon.ok("list", json!({}))["watchers"], names);
+}
+
+/// A watcher that is named goes and comes with its section; an environment reaches those it is for.
+#[test]
+fn watchers_come_and_go_and_environments_change() {
+    let site = TempSite::new();
+    site.ini(
+        "[watcher:web]\ncmd = sleep 1000\n[watcher:api]\ncmd = sleep 1000\n[env:web]\nA = 1\n",
+    );
+    let daemon = site.start(Program::Circ);
+    daemon.wait_pids("web", 1);
+    let api = daemon.wait_pids("api", 1);
+    let set = json!({"name": "web", "options": {"max_retry": 9}, "waiting": true});
+    daemon.ok("set", set);
+    site.ini(
+        "[watcher:web]\ncmd = sleep 2000\n[watcher:new]\ncmd = sleep 1000\n[env:web]\nA = 2\n",
+    );
+    let told = only(&daemon, &["env:web"]);
+    assert_eq!(told["changed"], json!(["env:web", "watcher:web"]));
+    assert_eq!(told["reloaded"], json!(["web"]));
+    assert_eq!(option(&daemon, "web", "env")["A"], "2");
+    // Its own section was not named.
+    assert_eq!(option(&daemon, "web", "cmd"), "sleep 1000");
+    assert_eq!(option(&daemon, "web", "max_retry"), 9);
+    assert_eq!(daemon.pids("api"), api);
+    let told = only(&daemon, &["watcher:new"]);
+    assert_eq!(told["changed"], json!(["watcher:new"]));
+    daemon.wait_pids("new", 1);
+    let told = only(&daemon, &["watcher:api"]);
+    assert_eq!(told["changed"], json!(["watcher:api"]));
+    let names = json!(["new", "web"]);
+    assert_eq!(daemon.ok("list", json!({}))["watchers"], names);
+}
+
+/// Sockets alone: added, removed, changed, and refused while somebody needs the old one.
+#[test]
+fn sockets_alone() {
+    let site = TempSite::new();
+    let (one, two, three) = (site.port(), site.port(), site.port());
+    let socket =
+        |name: &str, port: u16| format!("[socket:{name}]\nhost = 127.0.0.1\nport = {port}\n");
+    let watchers = "[watcher:web]\ncmd = sleep 1000$(circus.sockets.web)\nuse_sockets = True\n\
+                    [watcher:idle]\ncmd = sleep 1000$(circus.sockets.web)\nuse_sockets = True\nautostart = False\n\
+                    [watcher:apart]\ncmd = sleep 1000\n";
+    site.ini(&format!("{watchers}{}", socket("web", one)));
+    let daemon = site.start(Program::Circ);
+    let (web, apart) = (daemon.wait_pids("web", 1), daemon.wait_pids("apart", 1));
+    let add = json!({"name": "added", "cmd": "sleep 1000$(circus.sockets.web)", "start": true, "waiting": true,
+        "options": {"use_sockets": true}});
+    daemon.ok("add", add);
+    let added = daemon.pids("added");
+
+    // Another port: first what would be done, then it.
+    site.ini(&format!(
+        "{}{}{}",
+        watchers.replace("sleep 1000\n", "sleep 2000\n"),
+        socket("web", two),
+        socket("new", three)
+    ));
+    let check = json!({"only": ["socket:Web"], "check": true});
+    let told = daemon.ok("reloadconfig", check.clone());
+    let replaced = |section: &str| json!({"section": section, "action": "replace", "keys": [], "because": ["socket:web"]});
+    assert_eq!(
+        told["plan"],
+        json!([
+            {"section": "socket:web", "action": "replace", "keys": ["port"]},
+            replaced("watcher:added"),
+            replaced("watcher:web"),
+        ])
+    );
+    assert_eq!(told["reloaded"], json!(["added", "web"]));
+    assert_eq!(bound(&daemon, "web").expect("it is there")["port"], one);
+    assert_eq!(daemon.pids("web"), web);
+    let told = only(&daemon, &["socket:Web"]);
+    assert_eq!(
+        told["changed"],
+        json!(["socket:web", "watcher:added", "watcher:web"])
+    );
+    assert_eq!(told["reloaded"], json!(["added", "web"]));
+    assert_eq!(bound(&daemon, "web").expect("it is there")["port"], two);
+    assert_eq!(bound(&daemon, "new"), None);
+    assert_ne!(daemon.wait_pids("web", 1), web);
+    assert_ne!(daemon.wait_pids("added", 1), added);
+    assert_eq!(daemon.pids("apart"), apart);
+    assert_eq!(status(&daemon, "idle"), "stopped");
+    assert_eq!(only(&daemon, &["socket:web"])["changed"], json!([]));
+    assert_eq!(
+        only(&daemon, &["socket:new"])["changed"],
+        json!(["socket:new"])
+    );
+    assert_eq!(bound(&daemon, "new").expect("it is there")["port"], three);
+
+    // It goes only when nobody needs it any more.
+    site.ini(&format!("{watchers}{}", socket("new", three)));
+    let (web, sockets) = (daemon.pids("web"), daemon.ok("listsockets", json!({})));
+    for check in [true, false] {
+        let remove = json!({"only": ["socket:web"], "check": check, "waiting": true});
+        let told = daemon.call("reloadconfig", remove);
+        assert_eq!(told["status"], "error", "{told}");
+        let reason = told["reason"].as_str().unwrap_or("");
+        assert!(
+            reason.contains("[socket:web]") && reason.contains("watcher "),
+            "{reason}"
+        );
+    }
+    assert_eq!(
+        daemon.ok("listsockets", json!({}))["sockets"],
+        sockets["sockets"]
+    );
+    assert_eq!(daemon.pids("web"), web);
+    for name in ["web", "added"] {
+        daemon.ok("stop", json!({"name": name, "waiting": true}));
+    }
+    let told = only(&daemon, &["socket:web"]);
+    assert_eq!(told["changed"], json!(["socket:web"]));
+    assert_eq!(bound(&daemon, "web"), None);
+    // A port that is taken: nothing has changed.
+    site.ini(&format!(
+        "{watchers}{}{}",
+        socket("new", three),
+        socket("web", three)
+    ));
+    let told = daemon.call(
+        "reloadconfig",
+        json!({"only": ["socket:web"], "waiting": true}),
+    );
+    assert_eq!(told["status"], "error", "{told}");
+    assert_eq!(bound(&daemon, "web"), None);
+    assert_eq!(bound(&daemon, "new").expect("it is there")["port"], three);
+}
+
+/// `[circus]`: what can change does, the rest is told every time, and `globaloptions` tells what really is.
+#[test]
+fn options_of_the_daemon() {
+    let site = TempSite::new();
+    let body = "warmup_delay = 0\ncheck_delay = 5\n[watcher:web]\ncmd = sleep 1000\n";
+    site.ini(body);
+    let daemon = site.start(Program::Circ);
+    daemon.wait_pids("web", 1);
+    let asked =
+        |key: &str| daemon.ok("globaloptions", json!({"option": key}))["options"][key].clone();
+    let endpoint = asked("endpoint");
+    let other = format!("tcp://127.0.0.1:{}", site.port());
+    let path = site.path("circus.ini");
+    let text = fs::read_to_string(&path).expect("our own file");
+    let text = text
+        .replace(
+            "check_delay = 5",
+            "check_delay = 2.5\nloglevel = debug\nlogoutput = other.log",
+        )
+        .replace(endpoint.as_str().expect("a text"), &other);
+    fs::write(&path, text).expect("our own file");
+    let waits = json!(["circus.endpoint", "circus.logoutput"]);
+    let told = daemon.ok("reloadconfig", json!({"check": true}));
+    assert_eq!(told["restart_needed"], waits);
+    assert_eq!(
+        told["plan"],
+        json!([{"section": "circus", "action": "set",
+                "keys": ["check_delay", "endpoint", "loglevel", "logoutput"]}])
+    );
+    assert_eq!(asked("check_delay"), 5.0);
+    let told = only(&daemon, &["circus"]);
+    assert_eq!(told["changed"], json!(["circus"]));
+    assert_eq!(told["restart_needed"], waits);
+    assert_eq!(asked("check_delay"), 2.5);
+    assert_eq!(asked("endpoint"), endpoint);
+    assert_eq!(told["reloaded"], json!([]));
+    // It is not forgotten.
+    let told = daemon.ok("reloadconfig", json!({"waiting": true}));
+    assert_eq!(
+        (&told["changed"], &told["restart_needed"]),
+        (&json!([]), &waits)
+    );
+    // A log level that there is not is a mistake like any other.
+    let text = fs::read_to_string(&path).expect("our own file");
+    fs::write(&path, text.replace("loglevel = debug", "loglevel = loud")).expect("our own file");
+    let told = daemon.call("reloadconfig", json!({"waiting": true}));
+    assert!(
+        told["reason"].as_str().is_some_and(|r| r.contains("loud")),
+        "{told}"
+    );
+}
+
+/// What cannot be done is refused with its reason, and nothing has changed.
+#[test]
+fn what_cannot_be_taken_over() {
+    let site = TempSite::new();
+    site.ini("[watcher:web]\ncmd = sleep 1000\n");
+    let daemon = site.start(Program::Circ);
+    let web = daemon.wait_pids("web", 1);
+    site.ini(&format!(
+        "[watcher:web]\ncmd = sleep 2000\nstdin_socket = s\nuse_sockets = True\n[socket:s]\nhost = 127.0.0.1\nport = {}\n",
+        site.port()
+    ));
+    for (sections, what) in [
+        (json!(["watcher:wbe"]), "[watcher:wbe]"),
+        (json!(["watcher:web"]), "stdin_socket"),
+        (json!("watcher:web"), "a list of texts"),
+        (json!([5]), "a list of texts"),
+    ] {
+        let told = daemon.call("reloadconfig", json!({"only": sections, "waiting": true}));
+        assert_eq!(told["status"], "error", "{told}");
+        assert!(
+            told["reason"].as_str().is_some_and(|r| r.contains(what)),
+            "{told}"
+        );
+    }
+    assert_eq!(daemon.pids("web"), web);
+    assert_eq!(option(&daemon, "web", "cmd"), "sleep 1000");
+    // A mistake elsewhere in the file counts, although nobody spoke of it.
+    site.ini("[watcher:web]\ncmd = sleep 2000\n[watcher:other]\nnumprocesses = many\n");
+    let told = daemon.call(
+        "reloadconfig",
+        json!({"only": ["watcher:web"], "waiting": true}),
+    );
+    assert_eq!(told["status"], "error", "{told}");
+    assert_eq!(daemon.pids("web"), web);
+}
