@@ -14,6 +14,7 @@ use clap::{ArgMatches, Args, Command, FromArgMatches};
 
 pub mod circusctl;
 mod completions;
+pub mod config;
 mod connection;
 mod control;
 pub mod daemon;
@@ -74,6 +75,10 @@ fn command() -> Command {
             state::Args::augment_args(Command::new("state")),
             "Bring a watcher to a desired state, in file and daemon",
         ))
+        .subcommand(about(
+            config::Args::augment_args(Command::new("config")),
+            "Look at a configuration file, edit and check it",
+        ))
         .subcommands(control::subcommands())
         .subcommand(completions::subcommand());
     let overview = overview(&command);
@@ -89,6 +94,7 @@ fn command() -> Command {
 const GROUPS: &[(&str, &[&str])] = &[
     ("Run", &["daemon"]),
     ("Desired state", &["state"]),
+    ("Configuration files", &["config"]),
     (
         "Look",
         &[
@@ -162,7 +168,9 @@ fn dispatch(matches: &ArgMatches) -> Result<ExitCode, clap::Error> {
         // clap requires a subcommand, so this is not reached.
         return Ok(ExitCode::from(EXIT_USAGE));
     };
-    if let ("daemon" | "state" | "completions", Some(option)) = (name, before.first_given()) {
+    if let ("daemon" | "state" | "config" | "completions", Some(option)) =
+        (name, before.first_given())
+    {
         return Err(command().error(
             clap::error::ErrorKind::UnknownArgument,
             format!("{option} belongs after `circ {name}`, if it takes it"),
@@ -171,6 +179,7 @@ fn dispatch(matches: &ArgMatches) -> Result<ExitCode, clap::Error> {
     Ok(match name {
         "daemon" => daemon::run(daemon::Args::from_arg_matches(matches)?),
         "state" => state::run(state::Args::from_arg_matches(matches)?),
+        "config" => config::run(config::Args::from_arg_matches(matches)?),
         "completions" => completions::run(matches, command()),
         _ => {
             let connection = connection::Args::from_arg_matches(matches)?.or(before);

@@ -157,14 +157,14 @@ fn ensure(args: Ensure) -> ExitCode {
 }
 
 /// Variables that are not UTF-8 cannot stand in a configuration and are left out.
-fn environ() -> BTreeMap<String, String> {
+pub(super) fn environ() -> BTreeMap<String, String> {
     std::env::vars_os()
         .filter_map(|(name, value)| Some((name.into_string().ok()?, value.into_string().ok()?)))
         .collect()
 }
 
 /// As the shell shows it if that is the same place (it keeps symbolic links), as circus does.
-fn current_directory() -> PathBuf {
+pub(super) fn current_directory() -> PathBuf {
     use std::os::unix::fs::MetadataExt;
     let real = std::env::current_dir().unwrap_or_else(|_| PathBuf::from("."));
     let identity = |path: &std::path::Path| {

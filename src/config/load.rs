@@ -16,7 +16,7 @@ use super::model::{
     DEFAULT_STATS_ENDPOINT, PluginConfig, SocketConfig, SocketFamily, SocketType,
 };
 use super::{keys, pattern, pytext, watchers};
-use crate::options::to_bool;
+use crate::options::{self, to_bool};
 
 /// Environment variables in the order in which they were set.
 pub(super) type Environ = IndexMap<String, String>;
@@ -216,8 +216,10 @@ impl Loader {
                 *key != NAME_KEY && !known.iter().any(|known| known.name == key.as_str())
             });
             for key in unknown {
+                let near = options::nearest_of(key, known.iter().map(|known| known.name))
+                    .map_or(String::new(), |near| format!("; did you mean {near}?"));
                 self.warnings.push(format!(
-                    "[{section}] {key}: there is no such key here; it is ignored"
+                    "[{section}] {key}: there is no such key here; it is ignored{near}"
                 ));
             }
         }

@@ -11,6 +11,7 @@
 mod command;
 mod document;
 mod edit;
+mod effective;
 mod error;
 mod expand;
 pub mod keys;
@@ -20,6 +21,7 @@ mod merged;
 mod model;
 pub mod pattern;
 pub mod pytext;
+mod repeats;
 pub mod shlex;
 #[cfg(test)]
 mod tests;
@@ -29,6 +31,7 @@ mod watchers;
 
 pub use command::{WorkerCommand, names_socket, worker_argv};
 pub use document::{DEFAULT_SECTION, Document, Entries, Entry, NAME_KEY};
+pub use effective::{Effective, Stated};
 pub(crate) use error::quoted;
 pub use error::{ConfigError, Problem, ProblemKind};
 pub use expand::Variables;
@@ -36,4 +39,5 @@ pub use model::{
     CircusOptions, Config, DEFAULT_ENDPOINT, DEFAULT_MULTICAST_ENDPOINT, DEFAULT_PUBSUB_ENDPOINT,
     DEFAULT_STATS_ENDPOINT, PluginConfig, SocketConfig, SocketFamily, SocketType,
 };
+pub use repeats::Shadowed;
 pub use text::ini_text;

@@ -314,7 +314,7 @@ fn environment(loader: &mut Loader, draft: &Draft, watcher: &WatcherOptions) -> 
 
 /// Replaces `$NAME` (capital letters, digits, underscores) from the daemon's environment; an unknown
 /// name becomes empty.
-fn with_dollar_names<'a>(text: &'a str, environ: &Environ) -> Cow<'a, str> {
+pub(super) fn with_dollar_names<'a>(text: &'a str, environ: &Environ) -> Cow<'a, str> {
     if !text.contains('$') {
         return Cow::Borrowed(text);
     }

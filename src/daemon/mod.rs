@@ -10,7 +10,7 @@ pub mod holder;
 mod launch;
 pub mod log;
 mod lookups;
-mod not_yet;
+pub mod not_yet;
 pub mod pidfile;
 pub mod publisher;
 mod queries;

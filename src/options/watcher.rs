@@ -123,7 +123,10 @@ impl WatcherOptions {
 
     /// Takes one key of a watcher section, as text. Keys the table does not know are kept as text.
     pub fn set_ini(&mut self, key: &str, text: &str) -> Result<(), OptionError> {
-        let error = |reason: String| OptionError::new(key, reason);
+        // Some reasons name the key by themselves; the error does it for all.
+        let prefix = format!("{key}: ");
+        let error =
+            |reason: String| OptionError::new(key, reason.strip_prefix(&prefix).unwrap_or(&reason));
         let Some((spec, part)) = find(key) else {
             let value = if key == "check_flapping" {
                 Value::from(to_bool(text).map_err(error)?)

@@ -13,6 +13,7 @@ pub fn blocks() -> Vec<Block> {
         ("Commands that talk to a daemon", of_control()),
         ("`circ daemon`", of_daemon()),
         ("`circ state`", of_state()),
+        ("`circ config`", of_config()),
     ] {
         blocks.push(heading(title));
         // The heading of a man page says nothing more here.
@@ -132,6 +133,25 @@ pub fn of_state() -> Vec<Block> {
             "`--check-exit-zero` makes `--check` end with 0 also when something would change; the \
              report says so in `changed`.",
         ),
+    ]
+}
+
+/// Of the commands that look at a configuration file or edit it.
+pub fn of_config() -> Vec<Block> {
+    vec![
+        heading("Exit status"),
+        terms([
+            ("`0`", "Done, or found; nothing is wrong."),
+            (
+                "`1`",
+                "It could not be done, what was asked for is not there, or something is wrong with the file.",
+            ),
+            (
+                "`2`",
+                "With `--check`: something would change. With `--detailed-exitcode`: something was changed.",
+            ),
+            usage(&format!("`{EXIT_USAGE}`")),
+        ]),
     ]
 }
 

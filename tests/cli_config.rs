@@ -1,0 +1,546 @@
+//! `circ config`: the editor on its own. What a person sees, what a script gets, and that nothing else is touched.
+
+mod support;
+
+use std::fs;
+use std::io::Write;
+use std::os::unix::fs::MetadataExt;
+use std::path::Path;
+use std::process::{Command, Stdio};
+
+use serde_json::{Value, json};
+use support::TempSite;
+
+struct Run {
+    code: i32,
+    stdout: String,
+    stderr: String,
+}
+
+impl Run {
+    #[track_caller]
+    fn json(&self) -> Value {
+        serde_json::from_str(&self.stdout)
+            .unwrap_or_else(|e| panic!("{e}: {:?} {:?}", self.stdout, self.stderr))
+    }
+}
+
+fn circ(site: &TempSite, verb: &str, args: &[&str], stdin: &str) -> Run {
+    let mut child = Command::new(env!("CARGO_BIN_EXE_circ"))
+        .args(["config", verb])
+        .args(args)
+        .current_dir(site.dir())
+        .env("GREETING", "hello")
+        .env_remove("NOT_THERE")
+        .stdin(Stdio::piped())
+        .stdout(Stdio::piped())
+        .stderr(Stdio::piped())
+        .spawn()
+        .expect("circ can be run");
+    let mut input = child.stdin.take().expect("a pipe");
+    // A command that reads no standard input may have ended already.
+    let _ = input.write_all(stdin.as_bytes());
+    drop(input);
+    let output = child.wait_with_output().expect("circ ends");
+    Run {
+        code: output.status.code().unwrap_or(-1),
+        stdout: String::from_utf8_lossy(&output.stdout).into_owned(),
+        stderr: String::from_utf8_lossy(&output.stderr).into_owned(),
+    }
+}
+
+#[track_caller]
+fn ok(site: &TempSite, verb: &str, args: &[&str]) -> String {
+    let run = circ(site, verb, args, "");
+    assert_eq!(run.code, 0, "{args:?}: {}{}", run.stdout, run.stderr);
+    run.stdout
+}
+
+#[track_caller]
+fn fails(site: &TempSite, verb: &str, args: &[&str], why: &str) {
+    let run = circ(site, verb, args, "");
+    let text = format!("{}{}", run.stdout, run.stderr);
+    assert_eq!(run.code, 1, "{args:?}: {text}");
+    assert!(text.contains(why), "{args:?}: {text}");
+}
+
+/// Inode, time of the last change, bytes.
+fn fingerprint(path: &Path) -> (u64, i64, i64, Vec<u8>) {
+    let metadata = fs::metadata(path).expect("the file is there");
+    let bytes = fs::read(path).expect("the file can be read");
+    (
+        metadata.ino(),
+        metadata.mtime(),
+        metadata.mtime_nsec(),
+        bytes,
+    )
+}
+
+const MAIN: &str = "\
+# the main file
+[circus]
+include = conf.d/*.ini
+
+[DEFAULT]
+graceful_timeout = 7
+
+[watcher:web]
+cmd = sleep $(circus.env.GREETING)   ; why
+numprocesses = 2
+numprocesses = 3
+
+[socket:web]
+port = 8000
+[socket:db]
+port = 8001
+
+[env:web]
+TOKEN = s3cret
+";
+
+const INCLUDED: &str =
+    "[watcher:web]\nmax_age = 5\n\n[watcher:cron]\ncmd = sleep 9\nargs =\n    a\n    b\n";
+
+fn site() -> TempSite {
+    let site = TempSite::ipc();
+    site.write("circus.ini", MAIN);
+    fs::create_dir(site.path("conf.d")).expect("a directory");
+    site.write("conf.d/more.ini", INCLUDED);
+    site
+}
+
+#[test]
+fn get_answers_what_counts() {
+    let site = site();
+    let get = |args: &[&str]| {
+        let mut all = vec!["circus.ini"];
+        all.extend(args);
+        ok(&site, "get", &all)
+    };
+    assert_eq!(get(&["watcher:web", "numprocesses"]), "2\n");
+    assert_eq!(get(&["watcher.web", "numprocesses"]), "2\n");
+    // Only a watcher has this key, and only that section holds the other.
+    assert_eq!(get(&["web", "numprocesses"]), "2\n");
+    assert_eq!(get(&["web", "TOKEN"]), "s3cret\n");
+    assert_eq!(get(&["db", "port"]), "8001\n");
+    assert_eq!(get(&["cron", "graceful_timeout"]), "7\n");
+    assert_eq!(
+        get(&["cron", "graceful_timeout", "--origin"]),
+        "circus.ini:6\t7\n"
+    );
+    assert_eq!(get(&["cron", "args"]), "\na\nb\n");
+    assert_eq!(
+        get(&["web", "max_age", "--origin"]),
+        "conf.d/more.ini:2\t5\n"
+    );
+    assert_eq!(
+        get(&["watcher:web", "cmd"]),
+        "sleep $(circus.env.GREETING)\n"
+    );
+    assert_eq!(get(&["watcher:web", "cmd", "--expand"]), "sleep hello\n");
+    assert_eq!(get(&["cron", "nope", "--default", "x"]), "x\n");
+    assert_eq!(
+        get(&["nope", "nope", "--default", "x", "--json"]),
+        "\"x\"\n"
+    );
+    assert_eq!(
+        get(&["watcher:cron"]),
+        "graceful_timeout = 7\ncmd = sleep 9\nargs =\n    a\n    b\n"
+    );
+    let run = circ(
+        &site,
+        "get",
+        &["circus.ini", "db", "--json", "--origin"],
+        "",
+    );
+    assert_eq!(
+        run.json()["port"],
+        json!({"value": "8001", "file": site.path("circus.ini"), "line": 16})
+    );
+    let run = circ(&site, "get", &["circus.ini", "--json"], "");
+    assert_eq!(run.json()["watcher:web"]["max_age"], "5");
+    let run = circ(
+        &site,
+        "get",
+        &["-", "circus", "endpoint"],
+        "[circus]\nendpoint = x\n",
+    );
+    assert_eq!((run.code, run.stdout.as_str()), (0, "x\n"));
+    // A value of the wrong type can be looked at.
+    site.write("bad.ini", "[watcher:x]\ncmd = y\nnumprocesses = many\n");
+    assert_eq!(
+        ok(&site, "get", &["bad.ini", "x", "numprocesses"]),
+        "many\n"
+    );
+}
+
+#[test]
+fn what_is_missing_is_told_with_what_is_near() {
+    let site = site();
+    for (args, why) in [
+        (
+            &["circus.ini", "watcher:wen"][..],
+            "did you mean watcher:web?",
+        ),
+        (&["circus.ini", "corn"], "did you mean watcher:cron?"),
+        (&["circus.ini", "web"], "watcher:web, socket:web, env:web"),
+        (
+            &["circus.ini", "cron", "numproceses"],
+            "[watcher:cron] has no key numproceses; did you mean numprocesses?",
+        ),
+        (&["circus.ini", "cron", "max_retry"], "without it, it is 5"),
+        (&["nope.ini", "cron"], "nope.ini"),
+    ] {
+        fails(&site, "get", args, why);
+    }
+}
+
+#[test]
+fn set_edits_the_value_that_counts_and_nothing_else() {
+    let site = site();
+    let main = site.path("circus.ini");
+    let included = site.path("conf.d/more.ini");
+    let before = (fingerprint(&main), fingerprint(&included));
+    // As it is already: nothing is written.
+    for args in [
+        &["circus.ini", "web", "numprocesses", "2"][..],
+        &["circus.ini", "cron", "graceful_timeout", "7"],
+        &["circus.ini", "cron", "args", "\na\nb"],
+    ] {
+        assert!(ok(&site, "set", args).starts_with("ok  "));
+    }
+    // Only looked at: 2 says that something would change.
+    let run = circ(
+        &site,
+        "set",
+        &[
+            "circus.ini",
+            "web",
+            "numprocesses",
+            "4",
+            "--check",
+            "--diff",
+        ],
+        "",
+    );
+    assert_eq!(run.code, 2, "{}{}", run.stdout, run.stderr);
+    assert!(
+        run.stdout
+            .contains("-numprocesses = 2\n+numprocesses = 4\n")
+    );
+    assert!(
+        run.stdout
+            .contains("circus.ini:11: [watcher:web] numprocesses stands here too")
+    );
+    assert_eq!(before, (fingerprint(&main), fingerprint(&included)));
+
+    ok(&site, "set", &["circus.ini", "web", "numprocesses", "4"]);
+    assert_eq!(
+        fs::read_to_string(&main).expect("the file"),
+        MAIN.replace("numprocesses = 2", "numprocesses = 4")
+    );
+    assert_eq!(before.1, fingerprint(&included));
+    // The file that holds the value is the one that is edited; several keys at once.
+    ok(
+        &site,
+        "set",
+        &["circus.ini", "cron", "args", "x", "numprocesses", "0"],
+    );
+    assert_eq!(
+        fs::read_to_string(&included).expect("the file"),
+        INCLUDED.replace("args =\n    a\n    b\n", "args = x\nnumprocesses = 0\n")
+    );
+    let run = circ(
+        &site,
+        "set",
+        &[
+            "circus.ini",
+            "cron",
+            "numprocesses",
+            "3",
+            "--json",
+            "--detailed-exitcode",
+        ],
+        "",
+    );
+    assert_eq!(run.code, 2);
+    let report = run.json();
+    assert_eq!(report["schema"], "circ.state/1");
+    assert_eq!(report["resource"], "config");
+    assert_eq!(report["changed"], true);
+    assert_eq!(
+        report["changes"],
+        json!({"numprocesses": {"old": "0", "new": "3"}})
+    );
+}
+
+#[test]
+fn what_would_break_the_configuration_is_refused() {
+    let site = site();
+    let before = fingerprint(&site.path("circus.ini"));
+    for (args, why) in [
+        (
+            &["watcher:web", "numproceses", "4"][..],
+            "did you mean numprocesses?",
+        ),
+        (
+            &["web", "numprocesses", "four"],
+            "'four' is not a whole number",
+        ),
+        (&["web", "numprocesses", "-1"], "from 0 upwards"),
+        (&["watcher:web", "env", "A=1"], "set env:web NAME VALUE"),
+        (&["watcher:web", "hooks.befor_start", "m.f"], "no such key"),
+        (&["watcher:web", "cmd", ""], "no command"),
+        (&["watcher:web", "cmd", "a ; b"], "starts a comment"),
+        (&["circus", "endpont", "x"], "did you mean endpoint?"),
+        (&["socket:db", "port", "70000"], "a port from 0 to 65535"),
+        (&["watcher:new", "cmd", "x"], "give --create"),
+        (
+            &["watchers:new", "cmd", "x", "--create"],
+            "nothing reads a section",
+        ),
+        (
+            &["watcher:new", "numprocesses", "2", "--create"],
+            "no command",
+        ),
+    ] {
+        let mut all = vec!["circus.ini"];
+        all.extend(args);
+        fails(&site, "set", &all, why);
+    }
+    fails(&site, "unset", &["circus.ini", "cron", "cmd"], "no command");
+    assert_eq!(before, fingerprint(&site.path("circus.ini")));
+    assert_eq!(
+        fs::read_dir(site.dir()).expect("the directory").count(),
+        2,
+        "a file was left behind"
+    );
+    let run = circ(
+        &site,
+        "set",
+        &["circus.ini", "cron", "cmd", "x", "args"],
+        "",
+    );
+    assert_eq!(run.code, 64);
+    // Who insists gets an unknown key.
+    ok(
+        &site,
+        "set",
+        &["circus.ini", "cron", "my_key", "1", "--force"],
+    );
+}
+
+#[test]
+fn a_broken_file_can_be_put_right_step_by_step() {
+    let site = TempSite::ipc();
+    site.write(
+        "circus.ini",
+        "[watcher:a]\ncmd = x\nnumprocesses = many\n[watcher:b]\ncmd = y\nmax_age = old\n",
+    );
+    let shown = ok(&site, "set", &["circus.ini", "a", "numprocesses", "3"]);
+    assert!(
+        shown.contains("still wrong: circus.ini:6: [watcher:b] max_age"),
+        "{shown}"
+    );
+    fails(
+        &site,
+        "set",
+        &["circus.ini", "a", "priority", "high"],
+        "'high'",
+    );
+    let shown = ok(&site, "set", &["circus.ini", "b", "max_age", "4"]);
+    assert!(!shown.contains("still wrong"), "{shown}");
+    ok(&site, "check", &["circus.ini", "-q"]);
+}
+
+#[test]
+fn sections_are_added_and_removed() {
+    let site = site();
+    ok(
+        &site,
+        "set",
+        &[
+            "circus.ini",
+            "watcher.new",
+            "cmd",
+            "sleep 1",
+            "numprocesses",
+            "2",
+            "--create",
+        ],
+    );
+    let text = fs::read_to_string(site.path("circus.ini")).expect("the file");
+    assert_eq!(
+        text,
+        MAIN.replace(
+            "\n[socket:web]",
+            "\n[watcher:new]\ncmd = sleep 1\nnumprocesses = 2\n\n[socket:web]"
+        )
+    );
+    assert!(ok(&site, "unset", &["circus.ini", "new"]).contains("removed the section"));
+    assert!(ok(&site, "unset", &["circus.ini", "new"]).starts_with("ok  "));
+    assert_eq!(
+        fs::read_to_string(site.path("circus.ini")).expect("the file"),
+        MAIN
+    );
+    // Every line that gives the key a value goes.
+    site.write(
+        "conf.d/more.ini",
+        format!("{INCLUDED}[watcher:web]\nnumprocesses = 8\n"),
+    );
+    ok(
+        &site,
+        "unset",
+        &["circus.ini", "watcher:web", "numprocesses"],
+    );
+    fails(
+        &site,
+        "get",
+        &["circus.ini", "watcher:web", "numprocesses"],
+        "without it, it is 1",
+    );
+    let shown = ok(&site, "unset", &["circus.ini", "cron", "graceful_timeout"]);
+    assert!(
+        shown.contains("[DEFAULT] graceful_timeout gives [watcher:cron] a value"),
+        "{shown}"
+    );
+}
+
+#[test]
+fn secrets_are_masked() {
+    let site = site();
+    let args = ["circus.ini", "env:web", "TOKEN", "n3w", "--check", "--diff"];
+    for (more, shown) in [
+        (None, false),
+        (Some("--json"), false),
+        (Some("--show-secrets"), true),
+    ] {
+        let mut all = args.to_vec();
+        all.extend(more);
+        let run = circ(&site, "set", &all, "");
+        assert_eq!(run.code, 2);
+        let text = format!("{}{}", run.stdout, run.stderr);
+        assert_eq!(text.contains("s3cret"), shown, "{text}");
+        assert_eq!(text.contains("n3w"), shown, "{text}");
+    }
+}
+
+#[test]
+fn check_finds_what_is_there_to_find() {
+    let site = TempSite::ipc();
+    site.write(
+        "circus.ini",
+        "\
+[circus]
+endpont = tcp://127.0.0.1:1
+httpd = True
+include = conf.d/*.ini nowhere/*.ini
+pidfile = nowhere/pid
+
+[watcher:web]
+cmd = no-such-program-anywhere --fd ${socket:web} # comment
+numprocesses = 2
+numprocesses = 3
+use_sockets = True
+working_dir = ~/src
+stdout_stream.filename = nowhere/log
+numproces = 3
+
+[socket:web]
+port = 8000
+[socket:db]
+port = 8001
+[env:wbe]
+A = 1
+[watchers:x]
+a = 1
+[watcher:web]
+args = $(circus.env.NOT_THERE)
+",
+    );
+    fs::create_dir(site.path("conf.d")).expect("a directory");
+    site.write("conf.d/a.ini", "[watcher:web]\nmax_age = 5\n");
+    let run = circ(&site, "check", &["circus.ini", "--json"], "");
+    let report = run.json();
+    assert_eq!((run.code, &report["ok"]), (0, &json!(true)), "{report:#}");
+    let findings = report["files"][0]["findings"]
+        .as_array()
+        .expect("a list")
+        .clone();
+    let lines: Vec<String> = findings
+        .iter()
+        .map(|finding| {
+            format!(
+                "{}:{} {}",
+                finding["file"].as_str().unwrap_or("?"),
+                finding["line"],
+                finding["message"].as_str().unwrap_or("?")
+            )
+        })
+        .collect();
+    for wanted in [
+        "circus.ini:2 there is no such key here; it is ignored; did you mean endpoint?",
+        "circus.ini:3 is checked and kept, and has no effect yet",
+        "circus.ini:4 \"nowhere/*.ini\" leads to no file",
+        "circus.ini:5 there is no directory",
+        "circus.ini:8 ${socket:NAME} is the old spelling",
+        "circus.ini:8 ` #` begins no comment",
+        "circus.ini:8 no-such-program-anywhere is not found",
+        "circus.ini:10 is not read, because circus.ini:9 comes first",
+        "circus.ini:12 there is no directory",
+        "circus.ini:13 there is no directory",
+        "circus.ini:14 no such option, kept as it is; did you mean numprocesses?",
+        "circus.ini:18 no watcher uses this socket",
+        "circus.ini:20 no watcher is called wbe; did you mean web?",
+        "circus.ini:22 nothing reads this section; did you mean [watcher:x]?",
+        "circus.ini:24 goes on with the section of line 7",
+        "circus.ini:25 $(circus.env.NOT_THERE) is not set in this environment",
+        "conf.d/a.ini:1 goes on with the section of circus.ini:7",
+    ] {
+        let count = lines.iter().filter(|line| line.starts_with(wanted)).count();
+        assert_eq!(count, 1, "{wanted}\nin\n{}", lines.join("\n"));
+    }
+    assert_eq!(lines.len(), 17, "{}", lines.join("\n"));
+    assert_eq!(
+        circ(&site, "check", &["circus.ini", "--strict"], "").code,
+        1
+    );
+}
+
+#[test]
+fn check_tells_every_error() {
+    let site = TempSite::ipc();
+    site.write(
+        "circus.ini",
+        "[watcher:a]\nnumprocesses = many\n[watcher:b]\ncmd = 'x\nuid = no-such-user\n",
+    );
+    site.write("syntax.ini", "[watcher:a]\nnonsense\n");
+    site.write("good.ini", "[watcher:a]\ncmd = sleep 1\n");
+    let run = circ(
+        &site,
+        "check",
+        &["circus.ini", "syntax.ini", "good.ini"],
+        "",
+    );
+    assert_eq!(run.code, 1);
+    for wanted in [
+        "circus.ini:1: error: [watcher:a]: the watcher has no command to run; set cmd\n",
+        "circus.ini:2: error: [watcher:a] numprocesses: 'many' is not a whole number\n",
+        "circus.ini: 2 errors\n",
+        "syntax.ini:2: error: \"nonsense\" is neither",
+        "good.ini: ok (1 watcher)\n",
+    ] {
+        assert!(run.stdout.contains(wanted), "{wanted} in {}", run.stdout);
+    }
+    let fixed =
+        "[watcher:b]\ncmd = 'x\nuid = no-such-user\n[socket:a]\nport = 1\n[socket:b]\nport = 1\n";
+    let run = circ(&site, "check", &["-"], fixed);
+    assert_eq!(run.code, 1);
+    for wanted in [
+        "<stdin>:2: error: [watcher:b] cmd: No closing quotation",
+        "<stdin>:3: error: [watcher:b] uid: 'no-such-user' isn't a valid user name\n",
+        "localhost:1 is taken by [socket:a] already",
+    ] {
+        assert!(run.stdout.contains(wanted), "{wanted} in {}", run.stdout);
+    }
+}
