@@ -1,28 +1,18 @@
-//! circus.ini as a text that is never lost: every byte of the file is kept, and on top of it stands
-//! the reading that Circus's own parser has of it.
-//!
-//! Source of the dialect: `circus.util.StrictConfigParser` of circus 0.19.0 on top of the
-//! `configparser.RawConfigParser` of Python 3.11, and Python's text mode (UTF-8, universal newlines).
-//! It differs from every other ini dialect:
-//!
-//! * a comment is a line with `#` or `;` in its first column, or whose first word is `rem`;
-//! * a line that starts with white space continues the value before it, also after blank lines and
-//!   comments, and is joined with a line feed; directly after a header it is an option whose
-//!   name starts with white space;
-//! * a section that comes again goes on where it stopped, a key that comes again is ignored, but
-//!   lines that continue the ignored one are added to the value that counts;
-//! * the first `=` or `:` ends the key; ` ;` starts a comment only if the first `;` of the value
-//!   follows white space (a `;` at the start of the value counts if the line ends in white space);
-//! * `""` is the empty value; a header ends at the last `]` of its line.
+//! A configuration file as a text that is never lost: every byte of it is kept, and on top of it stands the reading
+//! that counts. There are two spellings, circus.ini ([`super::ini`]) and circus.toml ([`super::toml`]); both say the
+//! same thing, sections of keys with texts, and both are edited in place.
 //!
 //! This file is pure: it reads and writes no file.
 
+use std::collections::HashMap;
 use std::fmt;
+use std::path::Path;
 
 use indexmap::IndexMap;
 
-use super::error::{ConfigError, Problem, ProblemKind, quoted};
-use super::pytext::{is_space, strip, words};
+use super::error::{ConfigError, Problem, ProblemKind};
+use super::ini::IniDocument;
+use super::toml::TomlDocument;
 
 /// The section whose keys stand in for missing ones everywhere.
 pub const DEFAULT_SECTION: &str = "DEFAULT";
@@ -30,123 +20,105 @@ pub const DEFAULT_SECTION: &str = "DEFAULT";
 /// The key that Circus's parser puts into every section by itself: its name. A file cannot set it.
 pub const NAME_KEY: &str = "__name__";
 
-/// One line of the file: its text and the line break that was really there.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub(super) struct Line {
-    pub text: String,
-    pub eol: &'static str,
-}
-
-/// What a line is to the reader.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub(super) enum Kind {
-    Blank,
-    Comment,
-    Header(String),
-    /// An option line. `counts` is false for a repetition, which the reader ignores.
-    Option {
-        section: String,
-        key: String,
-        counts: bool,
-    },
-    /// A line that continues the value of `section`.`key`.
-    Continuation {
-        section: String,
-        key: String,
-    },
-}
-
-/// Where the parts of an option line stand, as byte offsets into its text.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) struct OptionSpan {
-    /// The key is `text[..key_end]`.
-    pub key_end: usize,
-    /// The separator with the white space around it is `text[key_end..value_start]`.
-    pub value_start: usize,
-    /// The value is `text[value_start..value_end]`.
-    pub value_end: usize,
-    /// Where the `;` of an inline comment stands.
-    pub comment: Option<usize>,
-}
-
 /// A value as the reader sees it.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Entry {
-    /// The value; continuation lines are joined with line feeds.
+    /// The value as circus.ini would say it; continuation lines are joined with line feeds.
     pub value: String,
     /// The line of its key, counted from 1.
     pub line: usize,
-    /// The first line that continues it, if any.
+    /// The first line that continues it, if any; never in a circus.toml.
     pub continued_at: Option<usize>,
 }
 
 /// The keys of one section in the order in which the reader meets them.
 pub type Entries = IndexMap<String, Entry>;
 
-/// A circus.ini file: its bytes and its meaning.
+/// How a file is spelled.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Format {
+    /// circus.ini
+    Ini,
+    /// circus.toml
+    Toml,
+}
+
+impl Format {
+    /// The format that a file's name stands for: TOML if it ends in `.toml`, else ini.
+    pub fn of(name: impl AsRef<Path>) -> Self {
+        let extension = name.as_ref().extension();
+        if extension.is_some_and(|extension| extension.eq_ignore_ascii_case("toml")) {
+            Self::Toml
+        } else {
+            Self::Ini
+        }
+    }
+}
+
+/// A configuration file: its bytes and its meaning.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Document {
-    name: String,
-    pub(super) lines: Vec<Line>,
-    pub(super) kinds: Vec<Kind>,
-    pub(super) sections: IndexMap<String, Entries>,
+    pub(super) body: Body,
+}
+
+/// The two backends.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(super) enum Body {
+    Ini(IniDocument),
+    Toml(TomlDocument),
+}
+
+/// The same words for both backends.
+macro_rules! either {
+    ($document:expr, $inner:ident => $result:expr) => {
+        match $document {
+            Body::Ini($inner) => $result,
+            Body::Toml($inner) => $result,
+        }
+    };
 }
 
 impl Document {
-    /// Reads the bytes of a file; `name` is what errors call it.
+    /// Reads the bytes of a file; `name` is what errors call it, and its ending tells the format.
     ///
     /// # Errors
-    /// Every line that Circus's parser would refuse, all at once.
+    /// Everything that is no configuration in this format, with its line.
     pub fn parse(bytes: &[u8], name: &str) -> Result<Self, ConfigError> {
-        let text = match std::str::from_utf8(bytes) {
-            Ok(text) => text,
-            Err(error) => {
-                let upto = &bytes[..error.valid_up_to()];
-                let line = split_lines(&String::from_utf8_lossy(upto)).len();
-                let ends_line = matches!(upto.last(), None | Some(b'\n' | b'\r'));
-                let byte = bytes.get(error.valid_up_to()).copied().unwrap_or_default();
-                return Err(Problem::new(
-                    ProblemKind::Syntax,
-                    name,
-                    format!(
-                        "byte 0x{byte:02x} is not UTF-8 here; circus.ini is read as UTF-8 text, \
-                         save the file in that encoding"
-                    ),
-                )
-                .at(line + usize::from(ends_line))
-                .into());
-            }
+        Self::parse_as(Format::of(name), bytes, name)
+    }
+
+    /// As [`Document::parse`], in a format that the name does not tell.
+    ///
+    /// # Errors
+    /// As [`Document::parse`].
+    pub fn parse_as(format: Format, bytes: &[u8], name: &str) -> Result<Self, ConfigError> {
+        let body = match format {
+            Format::Ini => Body::Ini(IniDocument::parse(bytes, name)?),
+            Format::Toml => Body::Toml(TomlDocument::parse(bytes, name)?),
         };
-        Self::from_lines(split_lines(text), name)
+        Ok(Self { body })
     }
 
-    /// An empty document, to be filled with [`Document::add_section`].
+    /// An empty document in the format that the name tells, to be filled with [`Document::add_section`].
     pub fn empty(name: &str) -> Self {
-        Self {
-            name: name.to_owned(),
-            lines: Vec::new(),
-            kinds: Vec::new(),
-            sections: IndexMap::new(),
-        }
+        let body = match Format::of(name) {
+            Format::Ini => Body::Ini(IniDocument::empty(name)),
+            Format::Toml => Body::Toml(TomlDocument::empty(name)),
+        };
+        Self { body }
     }
 
-    pub(super) fn from_lines(lines: Vec<Line>, name: &str) -> Result<Self, ConfigError> {
-        let reading = Reader::new(name).read(&lines)?;
-        Ok(Self {
-            name: name.to_owned(),
-            lines,
-            kinds: reading.kinds,
-            sections: reading
-                .sections
-                .into_iter()
-                .map(|(section, keys)| (section, join_values(keys)))
-                .collect(),
-        })
+    /// Which spelling this is.
+    pub fn format(&self) -> Format {
+        match self.body {
+            Body::Ini(_) => Format::Ini,
+            Body::Toml(_) => Format::Toml,
+        }
     }
 
     /// What errors call this file.
     pub fn name(&self) -> &str {
-        &self.name
+        either!(&self.body, inner => inner.name())
     }
 
     /// The file's bytes; those that were parsed if nothing was edited.
@@ -154,335 +126,124 @@ impl Document {
         self.to_string().into_bytes()
     }
 
-    /// The names of the sections in the order of their first headers; `DEFAULT` is among them if
-    /// the file has it.
-    pub fn sections(&self) -> impl Iterator<Item = &str> {
-        self.sections.keys().map(String::as_str)
+    fn all(&self) -> &IndexMap<String, Entries> {
+        either!(&self.body, inner => inner.sections())
     }
 
-    /// Is there a header of this name?
+    /// The names of the sections, `watcher:web` and the like in either format, in the order of their first headers;
+    /// `DEFAULT` is among them if the file has it.
+    pub fn sections(&self) -> impl Iterator<Item = &str> {
+        self.all().keys().map(String::as_str)
+    }
+
+    /// Is there a section of this name?
     pub fn has_section(&self, section: &str) -> bool {
-        self.sections.contains_key(section)
+        self.all().contains_key(section)
     }
 
     /// The keys and values of one section, without those of `DEFAULT`.
     pub fn entries(&self, section: &str) -> Option<&Entries> {
-        self.sections.get(section)
+        self.all().get(section)
     }
 
     /// The value that counts, without a look at `DEFAULT`.
     pub fn get(&self, section: &str, key: &str) -> Option<&str> {
-        let entry = self.sections.get(section)?.get(key)?;
+        let entry = self.entries(section)?.get(key)?;
         Some(&entry.value)
     }
 
     /// The line (from 1) that holds the value that counts.
     pub fn line_of(&self, section: &str, key: &str) -> Option<usize> {
-        Some(self.sections.get(section)?.get(key)?.line)
+        Some(self.entries(section)?.get(key)?.line)
     }
 
     /// The line (from 1) of the first header of this section.
     pub fn section_line(&self, section: &str) -> Option<usize> {
-        let (line, _) = self.headers().find(|(_, name)| *name == section)?;
-        Some(line)
+        self.section_lines().get(section).copied()
     }
 
-    /// Every header with its line (from 1).
-    pub(super) fn headers(&self) -> impl DoubleEndedIterator<Item = (usize, &str)> {
-        self.kinds
-            .iter()
-            .enumerate()
-            .filter_map(|(at, kind)| match kind {
-                Kind::Header(name) => Some((at + 1, name.as_str())),
-                _ => None,
-            })
+    /// The line (from 1) of the first header of every section.
+    pub(super) fn section_lines(&self) -> HashMap<&str, usize> {
+        match &self.body {
+            // Backwards, so that the first header of a section is the one that stays.
+            Body::Ini(ini) => ini
+                .headers()
+                .rev()
+                .map(|(line, name)| (name, line))
+                .collect(),
+            Body::Toml(toml) => toml.section_lines().collect(),
+        }
+    }
+
+    /// Does the section hold the variables of one watcher, written with it (`[watcher.NAME.env]`)? Such a section
+    /// comes after every `[env:PATTERN]`. Only a circus.toml has them.
+    pub(super) fn is_of_watcher(&self, section: &str) -> bool {
+        match &self.body {
+            Body::Ini(_) => false,
+            Body::Toml(toml) => toml.is_of_watcher(section),
+        }
+    }
+
+    /// Gives `key` the value `value`, the text that circus.ini would hold. The occurrence that counts is replaced, and
+    /// nothing else: its comment, the space around it and its line break stay. A key that the section lacks is put
+    /// after the section's last one. In a circus.toml the value gets the type that the key asks for, as in
+    /// `numprocesses = 4`. Returns whether the document changed.
+    ///
+    /// # Errors
+    /// No such section, or the format cannot express this key or value.
+    pub fn set(&mut self, section: &str, key: &str, value: &str) -> Result<bool, ConfigError> {
+        either!(&mut self.body, inner => inner.set(section, key, value))
+    }
+
+    /// Removes every occurrence of `key`. Returns whether there was one.
+    ///
+    /// # Errors
+    /// Only if the rest of the file would read differently.
+    pub fn unset(&mut self, section: &str, key: &str) -> Result<bool, ConfigError> {
+        either!(&mut self.body, inner => inner.unset(section, key))
+    }
+
+    /// Adds a section with its keys after the last section of the same kind (`watcher:`, `socket:` …), or at the end
+    /// of the file.
+    ///
+    /// # Errors
+    /// The section exists, or the format cannot express a name, key or value.
+    pub fn add_section(
+        &mut self,
+        section: &str,
+        options: &[(&str, &str)],
+    ) -> Result<(), ConfigError> {
+        either!(&mut self.body, inner => inner.add_section(section, options))
+    }
+
+    /// Removes every part of a section. Comments around it stay. Returns whether there was one.
+    ///
+    /// # Errors
+    /// Only if the rest of the file would read differently.
+    pub fn remove_section(&mut self, section: &str) -> Result<bool, ConfigError> {
+        either!(&mut self.body, inner => inner.remove_section(section))
     }
 }
 
 /// The file's text; byte for byte what was parsed if nothing was edited.
 impl fmt::Display for Document {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        for line in &self.lines {
-            f.write_str(&line.text)?;
-            f.write_str(line.eol)?;
-        }
-        Ok(())
+        either!(&self.body, inner => inner.fmt(f))
     }
 }
 
-/// Cuts a text at `\n`, `\r\n` and `\r`, as Python's universal newlines do, and keeps which it was.
-pub(super) fn split_lines(text: &str) -> Vec<Line> {
-    let mut lines = Vec::new();
-    let mut rest = text;
-    while let Some(at) = rest.find(['\n', '\r']) {
-        let eol = match &rest[at..] {
-            tail if tail.starts_with("\r\n") => "\r\n",
-            tail if tail.starts_with('\r') => "\r",
-            _ => "\n",
-        };
-        lines.push(Line {
-            text: rest[..at].to_owned(),
-            eol,
-        });
-        rest = &rest[at + eol.len()..];
-    }
-    if !rest.is_empty() {
-        lines.push(Line {
-            text: rest.to_owned(),
-            eol: "",
-        });
-    }
-    lines
-}
-
-/// The name in a section header, or `None` if the line is not one.
-pub(super) fn header_name(text: &str) -> Option<&str> {
-    let inner = text.strip_prefix('[')?;
-    let name = &inner[..inner.rfind(']')?];
-    (!name.is_empty()).then_some(name)
-}
-
-/// The parts of an option line, or `None` if it has no separator.
-pub(super) fn option_span(text: &str) -> Option<OptionSpan> {
-    let separator = text.find(['=', ':'])?;
-    let key_end = text[..separator].trim_end_matches(is_space).len();
-    let value_start = text.len() - text[separator + 1..].trim_start_matches(is_space).len();
-    let raw = &text[value_start..];
-    let comment = raw.find(';').filter(|&at| {
-        // At the start of the value Python's index -1 looks at the last character of the line.
-        let before = raw[..at].chars().next_back().or(raw.chars().next_back());
-        before.is_some_and(is_space)
-    });
-    let value = &raw[..comment.unwrap_or(raw.len())];
-    Some(OptionSpan {
-        key_end,
-        value_start,
-        value_end: value_start + value.trim_end_matches(is_space).len(),
-        comment: comment.map(|at| value_start + at),
-    })
-}
-
-/// The value on an option line as the reader takes it.
-pub(super) fn option_value<'a>(text: &'a str, span: &OptionSpan) -> &'a str {
-    match &text[span.value_start..span.value_end] {
-        "\"\"" => "",
-        value => value,
-    }
-}
-
-fn is_comment(text: &str) -> bool {
-    text.starts_with(['#', ';'])
-        || (text.starts_with(['r', 'R'])
-            && words(text)
-                .next()
-                .is_some_and(|word| word.eq_ignore_ascii_case("rem")))
-}
-
-/// A value while it is being collected: its pieces, and where it and its first continuation stand.
-struct Collected {
-    pieces: Vec<String>,
-    line: usize,
-    continued_at: Option<usize>,
-}
-
-fn join_values(keys: IndexMap<String, Collected>) -> Entries {
-    keys.into_iter()
-        .map(|(key, collected)| {
-            let entry = Entry {
-                value: collected.pieces.join("\n"),
-                line: collected.line,
-                continued_at: collected.continued_at,
-            };
-            (key, entry)
-        })
-        .collect()
-}
-
-/// The reader's state between two lines.
-struct Reader<'a> {
-    name: &'a str,
-    kinds: Vec<Kind>,
-    sections: IndexMap<String, IndexMap<String, Collected>>,
-    section: Option<String>,
-    /// The key that a continuation line continues.
-    key: Option<String>,
-    problems: Vec<Problem>,
-}
-
-impl<'a> Reader<'a> {
-    fn new(name: &'a str) -> Self {
-        Self {
-            name,
-            kinds: Vec::new(),
-            sections: IndexMap::new(),
-            section: None,
-            key: None,
-            problems: Vec::new(),
-        }
-    }
-
-    fn read(mut self, lines: &[Line]) -> Result<Self, ConfigError> {
-        let mut headless = false;
-        for (at, line) in lines.iter().enumerate() {
-            let text = line.text.as_str();
-            let kind = if strip(text).is_empty() {
-                Kind::Blank
-            } else if is_comment(text) {
-                Kind::Comment
-            } else if let (true, Some(section), Some(key)) =
-                (text.starts_with(is_space), &self.section, &self.key)
-            {
-                let (section, key) = (section.clone(), key.clone());
-                self.continuation(section, key, strip(text), at + 1)
-            } else if let Some(name) = header_name(text) {
-                self.sections.entry(name.to_owned()).or_default();
-                self.section = Some(name.to_owned());
-                self.key = None;
-                Kind::Header(name.to_owned())
-            } else if let Some(section) = self.section.clone() {
-                self.option(section, text, at + 1)
-            } else {
-                // One complaint is enough: whatever follows before a header has the same cause.
-                if !headless {
-                    self.complain(at + 1, before_header(text));
-                }
-                headless = true;
-                Kind::Blank
-            };
-            self.kinds.push(kind);
-        }
-        ConfigError::check(std::mem::take(&mut self.problems))?;
-        Ok(self)
-    }
-
-    fn continuation(&mut self, section: String, key: String, text: &str, line: usize) -> Kind {
-        match self
-            .sections
-            .get_mut(&section)
-            .and_then(|keys| keys.get_mut(&key))
-        {
-            Some(collected) => {
-                collected.pieces.push(text.to_owned());
-                collected.continued_at.get_or_insert(line);
-            }
-            None => self.complain(
-                line,
-                format!(
-                    "{} continues the key {NAME_KEY}, which Circus sets itself; remove the key \
-                     and this line",
-                    quoted(text)
-                ),
-            ),
-        }
-        Kind::Continuation { section, key }
-    }
-
-    fn option(&mut self, section: String, text: &str, line: usize) -> Kind {
-        let Some(span) = option_span(text) else {
-            self.complain(
-                line,
-                format!(
-                    "{} is neither `key = value` nor `[section]` nor a comment (`#` or `;` in the \
-                     first column)",
-                    quoted(text)
-                ),
-            );
-            return Kind::Blank;
-        };
-        let key = text[..span.key_end].to_owned();
-        // An empty key is a key, but nothing can continue it.
-        self.key = (!key.is_empty()).then(|| key.clone());
-        let keys = self.sections.entry(section.clone()).or_default();
-        let own_name = key == NAME_KEY && section != DEFAULT_SECTION;
-        let counts = !own_name && !keys.contains_key(&key);
-        if counts {
-            keys.insert(
-                key.clone(),
-                Collected {
-                    pieces: vec![option_value(text, &span).to_owned()],
-                    line,
-                    continued_at: None,
-                },
-            );
-        }
-        Kind::Option {
-            section,
-            key,
-            counts,
-        }
-    }
-
-    fn complain(&mut self, line: usize, what: String) {
-        self.problems
-            .push(Problem::new(ProblemKind::Syntax, self.name, what).at(line));
-    }
-}
-
-fn before_header(text: &str) -> String {
-    if text.starts_with('\u{feff}') {
-        return "a byte order mark stands before the first line, which Circus cannot read; save the \
-                file as UTF-8 without it"
-            .to_owned();
-    }
-    format!(
-        "{} stands before the first section; expected a header like [circus] or [watcher:NAME]",
-        quoted(text)
+/// The complaint about bytes that are no text.
+pub(super) fn not_utf8(bytes: &[u8], error: &std::str::Utf8Error, name: &str) -> Problem {
+    let byte = bytes.get(error.valid_up_to()).copied().unwrap_or_default();
+    let kind = match Format::of(name) {
+        Format::Ini => "circus.ini",
+        Format::Toml => "circus.toml",
+    };
+    Problem::new(
+        ProblemKind::Syntax,
+        name,
+        format!(
+            "byte 0x{byte:02x} is not UTF-8 here; {kind} is read as UTF-8 text, save the file in that encoding"
+        ),
     )
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    fn read(text: &str) -> Document {
-        Document::parse(text.as_bytes(), "t.ini").unwrap_or_else(|error| panic!("{error}"))
-    }
-
-    #[test]
-    fn the_dialect_in_small() {
-        let text = "# c\n[a]\nk = v ; note\nurl = x;y\nempty = \"\"\nlong = one\n\n  two\n# c\n\tthree\n\
-                    k : again\n  more\n[b] ; ]\n lead = 1\nREM x\n[a]\nlate=2\n";
-        let document = read(text);
-        let got = |section, key| document.get(section, key);
-        assert_eq!(got("a", "k"), Some("v\nmore"));
-        assert_eq!(got("a", "url"), Some("x;y"));
-        assert_eq!(got("a", "empty"), Some(""));
-        assert_eq!(got("a", "long"), Some("one\ntwo\nthree"));
-        assert_eq!(got("a", "late"), Some("2"));
-        assert_eq!(got("b] ; ", "lead"), None);
-        assert_eq!(got("b] ; ", " lead"), Some("1"));
-        assert_eq!(document.line_of("a", "k"), Some(3));
-        assert_eq!(document.to_string(), text);
-    }
-
-    #[test]
-    fn bytes_survive() {
-        for text in [
-            "",
-            "\n",
-            "[a]",
-            "[a]\r\nk=v\rx = 1 \t\n\n",
-            "[a]\n\tk\t=\tv\t\n;x",
-        ] {
-            assert_eq!(read(text).to_bytes(), text.as_bytes());
-        }
-    }
-
-    #[test]
-    fn every_bad_line_is_named() {
-        let parse = |bytes: &[u8]| match Document::parse(bytes, "t.ini") {
-            Ok(_) => panic!("{bytes:?} was accepted"),
-            Err(error) => error.to_string(),
-        };
-        let both = parse(b"[a]\nnonsense\nk = 1\nmore nonsense\n");
-        assert!(both.contains("t.ini:2: \"nonsense\""), "{both}");
-        assert!(both.contains("t.ini:4: \"more nonsense\""), "{both}");
-        assert!(
-            parse(b"k = 1\n[a]\n")
-                .starts_with("t.ini:1: \"k = 1\" stands before the first section")
-        );
-        assert!(parse(b"\xef\xbb\xbf[a]\n").contains("byte order mark"));
-        assert!(parse(b"[a]\nk = \xff\n").starts_with("t.ini:2: byte 0xff is not UTF-8"));
-        assert!(parse(b"[a]\n__name__ = b\n  c\n").starts_with("t.ini:3:"));
-    }
 }

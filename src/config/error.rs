@@ -9,7 +9,7 @@ use std::path::{Path, PathBuf};
 pub enum ProblemKind {
     /// A file could not be read.
     Unreadable,
-    /// The text is not circus.ini: Circus's own parser rejects it too.
+    /// The text is not circus.ini (Circus's own parser rejects it too), or not TOML.
     Syntax,
     /// A value cannot be converted to what its key needs.
     Value,

@@ -2,6 +2,8 @@
 //! `[plugin:NAME]`. A key of the first two that is not listed is warned of, and the reference is made
 //! from these tables; the tests hold the defaults to what [`Config::load`](super::Config::load) takes.
 
+use crate::options::Kind;
+
 use super::model::{DEFAULT_ENDPOINT, DEFAULT_MULTICAST_ENDPOINT, DEFAULT_PUBSUB_ENDPOINT};
 
 /// One key of a section.
@@ -17,6 +19,18 @@ pub struct KeySpec {
     pub effective: bool,
     /// One line of help.
     pub doc: &'static str,
+}
+
+impl KeySpec {
+    /// What its value is, in the terms of the options table.
+    pub fn kind(&self) -> Kind {
+        match self.form {
+            "truth value" => Kind::Bool,
+            "whole number" | "0 to 65535" | "decimal digits" => Kind::Int,
+            form if form.starts_with("seconds") => Kind::Seconds,
+            _ => Kind::Text,
+        }
+    }
 }
 
 const fn key(
@@ -64,7 +78,7 @@ pub static CIRCUS_KEYS: &[KeySpec] = &[
     key("loglevel", "debug, info, warning, error or critical", "info", "How much to log"),
     key("logoutput", "file", "-", "Where to log; - is standard error"),
     key("include", "patterns of files", "", "Further files to read, separated by spaces; relative ones start from the directory of this file"),
-    key("include_dir", "directories", "", "Directories whose *.ini files are read, separated by spaces"),
+    key("include_dir", "directories", "", "Directories whose *.ini files are read (and *.toml, in a circus.toml), separated by spaces"),
     kept("statsd", "truth value", "False", "Publish statistics"),
     kept("httpd", "truth value", "False", "Run the web console"),
     kept("httpd_host", "host", "localhost", "Host of the web console"),
@@ -105,6 +119,15 @@ pub(super) fn of_section(section: &str) -> Option<&'static [KeySpec]> {
         "circus" => Some(CIRCUS_KEYS),
         name if name.starts_with("socket:") => Some(SOCKET_KEYS),
         _ => None,
+    }
+}
+
+/// The keys of a section that are listed here, be it that there may be others.
+pub(super) fn listed(section: &str) -> &'static [KeySpec] {
+    if section.starts_with("plugin:") {
+        PLUGIN_KEYS
+    } else {
+        of_section(section).unwrap_or_default()
     }
 }
 

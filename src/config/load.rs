@@ -7,7 +7,7 @@ use std::path::{Path, PathBuf};
 
 use indexmap::IndexMap;
 
-use super::document::{Document, NAME_KEY};
+use super::document::{Document, Format, NAME_KEY};
 use super::error::{ConfigError, Problem, ProblemKind, quoted};
 use super::expand::Variables;
 use super::merged::{Item, Merged, SourceFile};
@@ -171,18 +171,28 @@ impl Loader {
         }
     }
 
-    /// The files that `include` and `include_dir` of the main file name.
+    /// The files that `include` and `include_dir` of the main file name. Those of a directory come in the order of
+    /// their names.
     fn includes(&mut self, main: &Path) -> Vec<PathBuf> {
         let dir = main.parent().unwrap_or(Path::new(""));
+        // A circus.ini means what it means to Circus, which knows no other files.
+        let suffixes: &[&str] = match Format::of(main) {
+            Format::Ini => &["*.ini"],
+            Format::Toml => &["*.ini", "*.toml"],
+        };
         let mut found = Vec::new();
-        for (key, suffix) in [("include", None), ("include_dir", Some("*.ini"))] {
+        for (key, suffixes) in [("include", None), ("include_dir", Some(suffixes))] {
             let value = self.text("circus", key).map_or(String::new(), |(v, _)| v);
             for word in pytext::words(&value) {
-                let mut asked = dir.join(word);
-                if let Some(suffix) = suffix {
-                    asked.push(suffix);
-                }
-                let paths = pattern::glob(&asked, &self.cwd);
+                let asked = dir.join(word);
+                let mut paths = match suffixes {
+                    None => pattern::glob(&asked, &self.cwd),
+                    Some(suffixes) => suffixes
+                        .iter()
+                        .flat_map(|suffix| pattern::glob(&asked.join(suffix), &self.cwd))
+                        .collect(),
+                };
+                paths.sort();
                 if paths.is_empty() {
                     self.warnings.push(format!(
                         "{}: [circus] {key}: {} leads to no file; relative paths start from the \

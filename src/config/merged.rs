@@ -1,7 +1,7 @@
 //! Several files read one after the other as one configuration: what a section already has stays, so
 //! the first file wins. Source: `circus.config.read_config`, where one parser reads them all.
 
-use std::collections::{BTreeSet, HashMap};
+use std::collections::BTreeSet;
 use std::path::PathBuf;
 
 use indexmap::IndexMap;
@@ -31,6 +31,8 @@ pub(super) struct Item {
 pub(super) struct Section {
     pub file: usize,
     pub line: usize,
+    /// It holds the variables of one watcher, and comes after all patterns.
+    pub of_watcher: bool,
     pub items: IndexMap<String, Item>,
 }
 
@@ -48,26 +50,22 @@ impl Merged {
     /// Reads one more file on top of those read before.
     pub fn add(&mut self, source: SourceFile, document: &Document, problems: &mut Vec<Problem>) {
         let file = self.files.len();
-        // Backwards, so that the first header of a section is the one that stays.
-        let lines: HashMap<&str, usize> = document
-            .headers()
-            .rev()
-            .map(|(line, name)| (name, line))
-            .collect();
+        let lines = document.section_lines();
         for name in document.sections() {
             let items = if name == DEFAULT_SECTION {
                 &mut self.defaults
             } else {
                 let line = lines.get(name).copied().unwrap_or(1);
-                &mut self
+                let section = self
                     .sections
                     .entry(name.to_owned())
                     .or_insert_with(|| Section {
                         file,
                         line,
-                        items: IndexMap::new(),
-                    })
-                    .items
+                        ..Section::default()
+                    });
+                section.of_watcher |= document.is_of_watcher(name);
+                &mut section.items
             };
             for (key, entry) in document.entries(name).into_iter().flatten() {
                 if let Some(first) = items.get(key) {
@@ -138,6 +136,7 @@ impl Merged {
                 let section = Section {
                     file: place_of(section.file),
                     line: section.line,
+                    of_watcher: section.of_watcher,
                     items: items.map(|(k, item)| (k.clone(), moved(item))).collect(),
                 };
                 match result.sections.get_mut(name) {

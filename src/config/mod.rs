@@ -1,8 +1,8 @@
-//! The config room: circus.ini as a lossless document, as a typed model, and the variables in it.
-//! Reads files; owns no process and no socket.
+//! The config room: circus.ini and circus.toml as a lossless document, as a typed model, and the
+//! variables in it. Reads files; owns no process and no socket.
 //!
-//! * [`Document`] is one file: every byte of it, the reading Circus's parser has of it, and edits
-//!   that touch nothing else.
+//! * [`Document`] is one file: every byte of it, the reading that counts (that of Circus's parser,
+//!   for a circus.ini), and edits that touch nothing else.
 //! * [`Config`] is what a main file and its includes mean together: options, watchers, sockets,
 //!   plugins, and where each value stands.
 //! * [`Variables`] replaces `$(circus.…)` and its older spellings; [`worker_argv`] makes the
@@ -10,12 +10,11 @@
 
 mod command;
 mod document;
-mod edit;
 mod effective;
 mod error;
 mod expand;
+mod ini;
 pub mod keys;
-mod layout;
 mod load;
 mod merged;
 mod model;
@@ -26,11 +25,12 @@ pub mod shlex;
 #[cfg(test)]
 mod tests;
 mod text;
+mod toml;
 mod virtualenv;
 mod watchers;
 
 pub use command::{WorkerCommand, names_socket, worker_argv};
-pub use document::{DEFAULT_SECTION, Document, Entries, Entry, NAME_KEY};
+pub use document::{DEFAULT_SECTION, Document, Entries, Entry, Format, NAME_KEY};
 pub use effective::{Effective, Stated};
 pub(crate) use error::quoted;
 pub use error::{ConfigError, Problem, ProblemKind};

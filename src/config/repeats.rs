@@ -2,7 +2,8 @@
 
 use std::collections::HashMap;
 
-use super::document::{Document, Kind};
+use super::document::{Body, Document};
+use super::ini::Kind;
 
 /// A line that the reader passes over, because its key has a value already.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -18,7 +19,11 @@ pub struct Shadowed {
 impl Document {
     /// Every option line that is not read, because an earlier one of this file counts.
     pub fn shadowed(&self) -> Vec<Shadowed> {
-        self.kinds
+        let Body::Ini(ini) = &self.body else {
+            // TOML lets nothing stand twice.
+            return Vec::new();
+        };
+        ini.kinds
             .iter()
             .enumerate()
             .filter_map(|(at, kind)| match kind {
@@ -39,9 +44,12 @@ impl Document {
     /// The headers that go on with a section which began further up: name, line, and the line of the first one, all
     /// lines counted from 1.
     pub fn later_parts(&self) -> Vec<(&str, usize, usize)> {
+        let Body::Ini(ini) = &self.body else {
+            return Vec::new();
+        };
         let mut first: HashMap<&str, usize> = HashMap::new();
         let mut later = Vec::new();
-        for (line, name) in self.headers() {
+        for (line, name) in ini.headers() {
             let begun = *first.entry(name).or_insert(line);
             if begun != line {
                 later.push((name, line, begun));

@@ -179,3 +179,114 @@ fn sections_are_taken_over_one_by_one() -> Outcome {
     assert_eq!(taken.source("env:*", "K").map(|(_, line)| line), Some(6));
     Ok(())
 }
+
+#[test]
+fn circus_toml_means_what_circus_ini_means() -> Outcome {
+    let ini = "[circus]\numask = 022\nwarmup_delay = 0.5\ndebug = True\ninclude = more.ini\n\
+               [watcher:web]\ncmd = python3 -m http.server\nargs = --bind '$(circus.env.home)' 'a b'\n\
+               numprocesses = 2\ncopy_env = True\nstop_signal = QUIT\nrlimit_nofile = 100\n\
+               hooks.before_start = m.f,True\nstdout_stream.class = FileStream\n\
+               stdout_stream.filename = /dev/null\nmine = 1\nuid = 0\n\
+               [socket:s]\nport = 0\nso_reuseport = True\n[plugin:p]\nuse = x.Y\npriority = 3\nz = 1\n\
+               [env]\nA = 1\n[env:w*]\nB = 2\nC = 2\n[env:web]\nC = 3\n";
+    let toml = "[circus]\numask = 0o022\nwarmup_delay = 0.5\ndebug = true\ninclude = [\"more.ini\"]\n\
+                [watcher.web]\ncmd = \"python3 -m http.server\"\n\
+                args = [\"--bind\", \"$(circus.env.home)\", \"a b\"]\nnumprocesses = 2\ncopy_env = true\n\
+                stop_signal = \"QUIT\"\nrlimits.nofile = 100\nmine = 1\nuid = 0\n\
+                hooks.before_start = { call = \"m.f\", ignore_failure = true }\nenv.C = 3\n\
+                [watcher.web.stdout_stream]\nclass = \"FileStream\"\nfilename = \"/dev/null\"\n\
+                [socket.s]\nport = 0\nso_reuseport = true\n[plugin.p]\nuse = \"x.Y\"\npriority = 3\nz = 1\n\
+                [env]\nA = 1\n[env.\"w*\"]\nB = 2\nC = 2\n";
+    let more = ("more.ini", "[watcher:db]\ncmd = x\n");
+    let (from_ini, dir_ini) = load(&[("main.ini", ini), more])?;
+    let (from_toml, dir_toml) = load(&[("main.toml", toml), more])?;
+    assert_eq!(from_ini.circus, from_toml.circus);
+    assert_eq!(from_ini.sockets, from_toml.sockets);
+    assert_eq!(from_ini.plugins, from_toml.plugins);
+    assert_eq!(from_ini.warnings, from_toml.warnings);
+    let text = |config: &Config, dir: &Path| {
+        let watchers = format!("{:#?}", config.watchers);
+        watchers.replace(&*dir.to_string_lossy(), "DIR")
+    };
+    assert_eq!(
+        text(&from_ini, dir_ini.path()),
+        text(&from_toml, dir_toml.path())
+    );
+    let env = |name| from_toml.watcher("web")?.0.env()?.get(name)?.as_str();
+    assert_eq!((env("B"), env("C")), (Some("2"), Some("3")));
+    assert_eq!(
+        from_toml
+            .source("watcher:web", "rlimit_nofile")
+            .map(|(_, line)| line),
+        Some(12)
+    );
+    Ok(())
+}
+
+#[test]
+fn included_files_may_be_of_either_spelling() -> Outcome {
+    let files = [
+        (
+            "d/2.ini",
+            "[watcher:web]\ncmd = never\nmax_retry = 2\n[env:w*]\nA = pattern\n",
+        ),
+        ("d/1.toml", "[watcher.web]\ncmd = \"x\"\nenv.A = \"own\"\n"),
+        ("d/3.toml", "[watcher.web]\nmax_retry = 3\nmax_age = 3\n"),
+    ];
+    let main = ("main.toml", "[circus]\ninclude_dir = \"d\"\n");
+    let (config, _dir) = load(&[main, files[0], files[1], files[2]])?;
+    let (web, section) = config.watcher("web").ok_or("no web")?;
+    assert_eq!(
+        (web.cmd(), web.max_retry(), web.max_age()),
+        ("x", Some(2), 3)
+    );
+    let file = |key| {
+        Some(
+            config
+                .source(section, key)?
+                .0
+                .file_name()?
+                .to_string_lossy()
+                .into_owned(),
+        )
+    };
+    assert_eq!(file("cmd").as_deref(), Some("1.toml"));
+    assert_eq!(file("max_retry").as_deref(), Some("2.ini"));
+    // What stands with the watcher comes last, wherever the pattern stands.
+    assert_eq!(
+        web.env().and_then(|env| env.get("A")),
+        Some(&Value::from("own"))
+    );
+    // Circus reads no TOML, so the directory of a circus.ini holds none for it.
+    let (config, _dir) = load(&[
+        ("main.ini", "[circus]\ninclude_dir = d\n"),
+        files[0],
+        files[1],
+    ])?;
+    assert_eq!(
+        config.watcher("web").map(|(web, _)| web.cmd().to_owned()),
+        Some("never".into())
+    );
+    let (config, _dir) = load(&[("main.ini", "[circus]\ninclude = d/1.toml\n"), files[1]])?;
+    assert_eq!(
+        config.watcher("web").map(|(web, _)| web.cmd().to_owned()),
+        Some("x".into())
+    );
+    Ok(())
+}
+
+#[test]
+fn slips_in_circus_toml_name_file_line_and_key() -> Outcome {
+    let text = "[watcher.web]\ncmd = \"x\"\nnumprocesses = \"four\"\nmax_age = 1.5\n\n[socket.s]\nport = 99999\n\
+                [circus]\nwarmup_delay = -1\n";
+    let shown = refused(&[("bad.toml", text)])?.to_string();
+    for wanted in [
+        "bad.toml:3: [watcher:web] numprocesses: 'four' is not a whole number",
+        "bad.toml:4: [watcher:web] max_age: '1.5' is not a whole number",
+        "bad.toml:7: [socket:s] port: \"99999\" is not a port",
+        "bad.toml:9: [circus] warmup_delay: \"-1\" is not a number of seconds",
+    ] {
+        assert!(shown.contains(wanted), "{wanted:?} is not in:\n{shown}");
+    }
+    Ok(())
+}

@@ -105,10 +105,13 @@ fn check_names(loader: &mut Loader, drafts: &[Draft]) {
     }
 }
 
-/// `[env:PATTERN,PATTERN…]`: each pattern adds the section's keys to the watchers it matches.
+/// `[env:PATTERN,PATTERN…]`: each pattern adds the section's keys to the watchers it matches. What stands with its
+/// watcher comes last.
 fn apply_env_sections(loader: &Loader, drafts: &mut [Draft]) {
-    let sections = loader.merged.sections.keys();
-    for (section, patterns) in sections.filter_map(|s| Some((s, s.strip_prefix("env:")?))) {
+    let sections = || loader.merged.sections.iter();
+    let patterns = sections().filter(|(_, own)| !own.of_watcher);
+    let sections = patterns.chain(sections().filter(|(_, own)| own.of_watcher));
+    for (section, patterns) in sections.filter_map(|(s, _)| Some((s, s.strip_prefix("env:")?))) {
         let values: Vec<(String, String)> = loader
             .merged
             .items(section)
@@ -243,7 +246,14 @@ fn take(
         }
         _ => text,
     };
-    watcher.set_ini(key, &text).map_err(|error| error.reason)
+    watcher.set_ini(key, &text).map_err(|error| {
+        // The problem names the key already.
+        let reason = error
+            .reason
+            .strip_prefix(key)
+            .and_then(|rest| rest.strip_prefix(": "));
+        reason.unwrap_or(&error.reason).to_owned()
+    })
 }
 
 /// The text of a watcher's key with the variables replaced that Circus replaces in this key. `global` are the variables

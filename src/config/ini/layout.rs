@@ -1,9 +1,9 @@
 //! How a circus.ini is laid out: where the parts of a section end, where a new one belongs, and how
 //! its author writes separators and line breaks. Edits follow the style they find.
 
-use super::document::{Document, Kind, option_span};
+use super::{IniDocument, Kind, option_span};
 
-impl Document {
+impl IniDocument {
     /// How this section (or else this file) writes the space around its separators.
     pub(super) fn separator_style(&self, section: &str) -> &'static str {
         const STYLES: [&str; 6] = [" = ", "=", "= ", ": ", ":", " : "];

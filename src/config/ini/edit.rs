@@ -4,14 +4,15 @@
 
 use indexmap::IndexMap;
 
-use super::document::{Document, Kind, Line, header_name, option_span};
-use super::error::{ConfigError, Problem, ProblemKind, quoted};
-use super::pytext::is_space;
+use super::super::document::Entries;
+use super::super::error::{ConfigError, Problem, ProblemKind, quoted};
+use super::super::pytext::is_space;
+use super::{IniDocument, Kind, Line, header_name, option_span};
 
 /// Every section's values, as they are to be read after an edit.
 type Values = IndexMap<String, IndexMap<String, String>>;
 
-impl Document {
+impl IniDocument {
     /// Gives `key` the value `value`. The occurrence that counts is replaced together with the lines
     /// that continue it; its separator, inline comment and line break stay. A key that the section
     /// lacks is put after the section's last one. Returns whether the document changed.
@@ -19,7 +20,7 @@ impl Document {
     /// # Errors
     /// No such section, or the dialect cannot express this key or value (for instance ` ;` inside).
     pub fn set(&mut self, section: &str, key: &str, value: &str) -> Result<bool, ConfigError> {
-        if !self.has_section(section) {
+        if !self.sections.contains_key(section) {
             return Err(self
                 .refusal(format!(
                     "there is no section [{section}] to set {key} in; add the section first"
@@ -34,8 +35,8 @@ impl Document {
             .entry(section.to_owned())
             .or_default()
             .insert(key.to_owned(), value.to_owned());
-        let candidates = match self.line_of(section, key) {
-            Some(line) => self.replacements(section, key, value, line - 1),
+        let candidates = match self.sections.get(section).and_then(|keys| keys.get(key)) {
+            Some(entry) => self.replacements(section, key, value, entry.line - 1),
             None => self.additions(section, key, value),
         };
         for candidate in candidates {
@@ -91,7 +92,7 @@ impl Document {
         section: &str,
         options: &[(&str, &str)],
     ) -> Result<(), ConfigError> {
-        if self.has_section(section) {
+        if self.sections.contains_key(section) {
             return Err(self
                 .refusal(format!("there is already a section [{section}]"))
                 .into());
@@ -140,7 +141,7 @@ impl Document {
     /// # Errors
     /// Only if the rest of the file would read differently, which no file is known to do.
     pub fn remove_section(&mut self, section: &str) -> Result<bool, ConfigError> {
-        if !self.has_section(section) {
+        if !self.sections.contains_key(section) {
             return Ok(false);
         }
         let mut wanted = self.values();
@@ -166,7 +167,7 @@ impl Document {
     }
 
     fn values(&self) -> Values {
-        let text = |keys: &super::document::Entries| {
+        let text = |keys: &Entries| {
             keys.iter()
                 .map(|(key, entry)| (key.clone(), entry.value.clone()))
                 .collect()
@@ -343,7 +344,7 @@ fn value_lines(
 
 /// Can a fresh line carry this value?
 fn expressible(value: &str) -> bool {
-    let mut document = Document::empty("");
+    let mut document = IniDocument::empty("");
     document
         .add_section("section", &[])
         .and_then(|()| document.set("section", "key", value))
@@ -379,8 +380,8 @@ fn inexpressible(key: &str, value: &str) -> String {
 mod tests {
     use super::*;
 
-    fn read(text: &str) -> Document {
-        Document::parse(text.as_bytes(), "t.ini").unwrap_or_else(|error| panic!("{error}"))
+    fn read(text: &str) -> IniDocument {
+        IniDocument::parse(text.as_bytes(), "t.ini").unwrap_or_else(|error| panic!("{error}"))
     }
 
     fn after_set(text: &str, key: &str, value: &str) -> String {
@@ -492,7 +493,7 @@ mod tests {
             key in "[ab]|\\PC{0,4}|.{0,3}",
             value in "[ab;\" \n\té]{0,8}|.{0,5}",
         ) {
-            let Ok(document) = Document::parse(text.as_bytes(), "t.ini") else {
+            let Ok(document) = IniDocument::parse(text.as_bytes(), "t.ini") else {
                 return Ok(());
             };
             proptest::prop_assert_eq!(document.to_string(), text);

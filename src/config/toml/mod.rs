@@ -1,0 +1,123 @@
+//! circus.toml: the second spelling of circus.ini. Whatever one says the other can say, and both are read as the same
+//! sections of keys with texts.
+//!
+//! | circus.toml | circus.ini |
+//! |---|---|
+//! | `[circus]` | `[circus]` |
+//! | `[watcher.web]`, `[socket.web]`, `[plugin.web]`; names with dots or spaces in quotes | `[watcher:web]`, … |
+//! | `[env]` with plain values | `[env]` |
+//! | `[env."web*,db"]`, a table in it | `[env:web*,db]` |
+//! | `[watcher.web.env]` | `[env:web]`, after all other `[env:…]` |
+//! | `["watcher:web"]`, or any other table | the section of this very name |
+//!
+//! Values become the text that circus.ini would hold for them:
+//!
+//! * text as it is; `true` and `false` as `True` and `False`; numbers in plain digits (`1_000` as `1000`; a fraction as
+//!   it is written, so that `3.10` stays `3.10`);
+//! * for `args` and `shell_args` a list of words, quoted so that they are cut into the same words again; for `include`
+//!   and `include_dir` a list of patterns;
+//! * `umask` of `[circus]` as text or as `0o022`: it is octal there, and a plain `22` would mislead;
+//! * tables inside a watcher are its keys with a dot, `hooks.before_start` or `stdout_stream.class`, and `rlimits` are
+//!   its resource limits: `rlimits.nofile` is `rlimit_nofile`;
+//! * a hook may be `{ call = "module.function", ignore_failure = true }`.
+//!
+//! A key that holds a dot of its own is put in quotes. `"$schema"` at the top is for editors and is not read.
+
+mod edit;
+mod literal;
+mod place;
+mod read;
+mod value;
+
+use std::fmt;
+
+use indexmap::IndexMap;
+
+use super::document::{Entries, not_utf8};
+use super::error::{ConfigError, Problem, ProblemKind};
+use read::{Layout, Lines};
+
+/// A circus.toml file: its bytes and its meaning.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct TomlDocument {
+    name: String,
+    text: String,
+    sections: IndexMap<String, Entries>,
+    layouts: IndexMap<String, Layout>,
+}
+
+impl TomlDocument {
+    /// Reads the bytes of a file; `name` is what errors call it.
+    ///
+    /// # Errors
+    /// The first thing that is not TOML, or all that circus.ini could not say.
+    pub fn parse(bytes: &[u8], name: &str) -> Result<Self, ConfigError> {
+        let text = std::str::from_utf8(bytes).map_err(|error| {
+            let lines = bytes[..error.valid_up_to()]
+                .iter()
+                .filter(|byte| **byte == b'\n');
+            not_utf8(bytes, &error, name).at(lines.count() + 1)
+        })?;
+        let parsed = toml_edit::Document::parse(text).map_err(|error| {
+            let mut what = error.message().trim().replace('\n', "; ");
+            if what == "duplicate key" {
+                what.push_str(": the same key or table was written above");
+            }
+            let problem = Problem::new(ProblemKind::Syntax, name, what);
+            match error.span() {
+                Some(span) => problem.at(Lines::of(text).number(span.start)),
+                None => problem,
+            }
+        })?;
+        let (sections, layouts) = read::sections(&parsed, name)?;
+        Ok(Self {
+            name: name.to_owned(),
+            text: text.to_owned(),
+            sections,
+            layouts,
+        })
+    }
+
+    /// An empty document, to be filled with [`TomlDocument::add_section`].
+    pub fn empty(name: &str) -> Self {
+        Self {
+            name: name.to_owned(),
+            text: String::new(),
+            sections: IndexMap::new(),
+            layouts: IndexMap::new(),
+        }
+    }
+
+    /// What errors call this file.
+    pub fn name(&self) -> &str {
+        &self.name
+    }
+
+    /// The sections under their names in circus.ini, in the order in which they begin; those of the kind
+    /// `[watcher.NAME.env]` come last.
+    pub fn sections(&self) -> &IndexMap<String, Entries> {
+        &self.sections
+    }
+
+    /// The line (from 1) where each section begins.
+    pub fn section_lines(&self) -> impl Iterator<Item = (&str, usize)> {
+        let layouts = self.layouts.iter();
+        layouts.map(|(section, layout)| (section.as_str(), layout.line))
+    }
+
+    /// Does the section stand with its watcher, as `[watcher.NAME.env]`?
+    pub fn is_of_watcher(&self, section: &str) -> bool {
+        self.layouts
+            .get(section)
+            .is_some_and(|layout| layout.of_watcher)
+    }
+}
+
+impl fmt::Display for TomlDocument {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(&self.text)
+    }
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,213 @@
+//! How a circus.toml is laid out: where a new key or table belongs, and how its author indents and breaks lines.
+
+use std::ops::Range;
+
+use super::TomlDocument;
+use super::read::{Layout, Spot, TableSpot, Within, escaped, shown_key, shown_path};
+use super::value::holds_options;
+
+/// A place where keys of a section can be added.
+pub(super) struct Home {
+    /// The tables from the top that a key there need not repeat.
+    pub path: Vec<String>,
+    pub kind: HomeKind,
+}
+
+pub(super) enum HomeKind {
+    /// A line of its own at this byte, indented like this.
+    Line(usize, String),
+    /// Inside these braces.
+    Braces(Range<usize>),
+}
+
+impl TomlDocument {
+    /// The line break that most lines have.
+    pub(super) fn usual_eol(&self) -> &'static str {
+        let all = self.text.matches('\n').count();
+        let crlf = self.text.matches("\r\n").count();
+        if crlf * 2 > all { "\r\n" } else { "\n" }
+    }
+
+    /// The byte after the line (with its break) that holds the byte `at`.
+    pub(super) fn line_end(&self, at: usize) -> usize {
+        let rest = self.text.get(at..).unwrap_or_default();
+        rest.find('\n')
+            .map_or(self.text.len(), |length| at + length + 1)
+    }
+
+    /// The first byte of the line that holds the byte `at`.
+    pub(super) fn line_start(&self, at: usize) -> usize {
+        let before = self.text.get(..at).unwrap_or_default();
+        before.rfind('\n').map_or(0, |at| at + 1)
+    }
+
+    /// The line (without its break) that begins at this byte.
+    pub(super) fn line_at(&self, start: usize) -> &str {
+        let line = self
+            .text
+            .get(start..self.line_end(start))
+            .unwrap_or_default();
+        line.trim_end_matches(['\n', '\r'])
+    }
+
+    fn indent_at(&self, at: usize) -> String {
+        let line = self.line_at(self.line_start(at));
+        line[..line.len() - line.trim_start().len()].to_owned()
+    }
+
+    /// Where keys of this section can be added, the innermost tables first.
+    pub(super) fn homes(&self, layout: &Layout) -> Vec<Home> {
+        let mut homes: Vec<Home> = Vec::new();
+        for table in &layout.tables {
+            let kind = match &table.braces {
+                Some(_) => HomeKind::Braces(table.span.clone()),
+                None => {
+                    let lines = Within::Lines(table.path.len());
+                    let last = last_of(layout, |spot| {
+                        spot.within == lines && spot.path.starts_with(&table.path)
+                    });
+                    let after = last.map_or(table.span.end, |spot| spot.value.end);
+                    let like = last.map_or(table.span.start, |spot| spot.key.start);
+                    HomeKind::Line(self.line_end(after), self.indent_at(like))
+                }
+            };
+            homes.push(Home {
+                path: table.path.clone(),
+                kind,
+            });
+        }
+        // Keys that name their tables themselves, as in `watcher.web.cmd = "x"`.
+        for spot in layout.spots.values() {
+            let (depth, braces) = match &spot.within {
+                Within::Lines(depth) => (*depth, None),
+                Within::Braces(depth, span) => (*depth, Some(span.clone())),
+            };
+            let path = &spot.path[..depth];
+            if homes.iter().any(|home| home.path == path) {
+                continue;
+            }
+            let kind = match braces {
+                Some(span) => HomeKind::Braces(span),
+                None => {
+                    let last = last_of(layout, |other| {
+                        other.within == spot.within && other.path.starts_with(path)
+                    });
+                    let last = last.unwrap_or(spot);
+                    HomeKind::Line(
+                        self.line_end(last.value.end),
+                        self.indent_at(last.key.start),
+                    )
+                }
+            };
+            homes.push(Home {
+                path: path.to_vec(),
+                kind,
+            });
+        }
+        homes.sort_by_key(|home| std::cmp::Reverse(home.path.len()));
+        homes
+    }
+
+    /// The tables from the top that a new key of a section can stand in, with the key; the usual way first.
+    pub(super) fn key_paths(&self, section: &str, layout: &Layout, key: &str) -> Vec<Vec<String>> {
+        let below = |parts: &[&str]| {
+            let parts = parts.iter().map(|part| (*part).to_owned());
+            layout.path.iter().cloned().chain(parts).collect::<Vec<_>>()
+        };
+        let mut ways = Vec::new();
+        if holds_options(section) || section.starts_with("plugin:") {
+            if let Some(limit) = key.strip_prefix("rlimit_") {
+                let limits = below(&["rlimits"]);
+                let spots = layout.spots.values().map(|spot| &spot.path);
+                let mut known = spots.chain(layout.tables.iter().map(|table| &table.path));
+                if known.any(|path| path.starts_with(&limits)) {
+                    ways.push(below(&["rlimits", limit]));
+                }
+            } else if key.contains('.') && key.split('.').all(|part| shown_key(part) == part) {
+                ways.push(below(&key.split('.').collect::<Vec<_>>()));
+            }
+        }
+        ways.push(below(&[key]));
+        ways
+    }
+
+    /// The tables from the top that a new section can be, the usual way first.
+    pub(super) fn section_paths(&self, section: &str) -> Vec<Vec<String>> {
+        let path = |parts: &[&str]| parts.iter().map(|part| (*part).to_owned()).collect();
+        let mut ways: Vec<Vec<String>> = Vec::new();
+        match section.split_once(':') {
+            Some(("env", pattern)) => {
+                let watcher = self.layouts.get(&format!("watcher:{pattern}"));
+                if let Some(watcher) = watcher.filter(|_| escaped(pattern) == pattern) {
+                    let mut with_it = watcher.path.clone();
+                    with_it.push("env".to_owned());
+                    ways.push(with_it);
+                }
+                ways.push(path(&["env", pattern]));
+            }
+            Some((kind @ ("watcher" | "socket" | "plugin"), name)) => {
+                ways.push(path(&[kind, name]))
+            }
+            _ => {}
+        }
+        ways.push(path(&[section]));
+        ways
+    }
+
+    /// Where a new table goes: after the watcher that it belongs to, else after the last section of its kind, else at
+    /// the end.
+    pub(super) fn place_for(&self, section: &str, path: &[String]) -> usize {
+        let parent = &path[..path.len().saturating_sub(1)];
+        let same_kind = |name: &str| match section.split_once(':') {
+            Some((kind, _)) => name.split_once(':').is_some_and(|(other, _)| other == kind),
+            None => false,
+        };
+        let beside = parent.len() > 1;
+        let fits = |name: &str, layout: &Layout| {
+            if beside {
+                layout.path == parent
+            } else {
+                // What stands with a watcher is a part of it here.
+                same_kind(name) && !layout.of_watcher
+                    || section.starts_with("watcher:") && layout.of_watcher
+            }
+        };
+        let ends = self
+            .layouts
+            .iter()
+            .filter(|(name, layout)| fits(name, layout))
+            .flat_map(|(_, layout)| ends_of(layout));
+        let Some(end) = ends.max() else {
+            return self.text.len();
+        };
+        let end = self.line_end(end);
+        // A comment right below the last key belongs to it, unless it stands right above something else.
+        let mut after = end;
+        while after < self.text.len() && self.line_at(after).trim_start().starts_with('#') {
+            after = self.line_end(after);
+        }
+        if self.line_at(after).trim().is_empty() {
+            after
+        } else {
+            end
+        }
+    }
+
+    /// The text of a key below `home`, with its dots and quotes.
+    pub(super) fn key_below(home: &Home, path: &[String]) -> Option<String> {
+        let rest = path.strip_prefix(home.path.as_slice())?;
+        (!rest.is_empty()).then(|| shown_path(rest))
+    }
+}
+
+/// The last of the spots that fit.
+fn last_of(layout: &Layout, fits: impl Fn(&Spot) -> bool) -> Option<&Spot> {
+    let spots = layout.spots.values().filter(|spot| fits(spot));
+    spots.max_by_key(|spot| spot.value.end)
+}
+
+/// Where the parts of a section end.
+fn ends_of(layout: &Layout) -> impl Iterator<Item = usize> {
+    let tables = layout.tables.iter().map(|table: &TableSpot| table.span.end);
+    tables.chain(layout.spots.values().map(|spot| spot.value.end))
+}
