@@ -14,6 +14,7 @@
 //! its own, and drift of either is named and repaired.
 
 pub mod accounts;
+pub mod agent;
 pub mod apply;
 pub mod desired;
 pub mod document;
