@@ -332,6 +332,60 @@ impl Subscriber {
     }
 }
 
+/// What a follower of events is told.
+#[derive(Debug, Clone, Copy)]
+pub enum Followed<'a> {
+    /// The subscription is made; from here on nothing is missed.
+    Connected,
+    /// An event: the frames of topic and payload.
+    Event(&'a [u8], &'a [u8]),
+}
+
+/// Subscribes to all events and tells of each, until the connection is lost or `stop` is notified. Unlike a
+/// [`Subscriber`] it does not connect again by itself: who must not miss anything has to know that something was missed.
+///
+/// # Errors
+/// As [`Client::connect`]; a connection that was made and lost is none.
+pub fn follow(
+    endpoint: &Endpoint,
+    timeout: Duration,
+    stop: &tokio::sync::Notify,
+    mut tell: impl FnMut(Followed<'_>),
+) -> Result<(), ClientError> {
+    probe(endpoint, timeout)?;
+    let runtime = runtime(endpoint)?;
+    let mut socket = SubSocket::new();
+    // Before the connection, so that its end is told in any case.
+    let mut monitor = socket.monitor();
+    connect(&runtime, &mut socket, endpoint, timeout)?;
+    runtime.block_on(async {
+        if socket.subscribe("").await.is_err() {
+            return;
+        }
+        tell(Followed::Connected);
+        loop {
+            tokio::select! {
+                biased;
+                () = stop.notified() => return,
+                message = socket.recv() => match message {
+                    Ok(message) => {
+                        let frames = message.into_vec();
+                        if let [topic, payload, ..] = frames.as_slice() {
+                            tell(Followed::Event(topic, payload));
+                        }
+                    }
+                    Err(_) => return,
+                },
+                event = monitor.recv() => match event {
+                    Ok(SocketEvent::Disconnected(_)) | Err(_) => return,
+                    Ok(_) => {}
+                },
+            }
+        }
+    });
+    Ok(())
+}
+
 fn runtime(endpoint: &Endpoint) -> Result<Runtime, ClientError> {
     Builder::new_current_thread()
         .enable_io()

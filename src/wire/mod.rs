@@ -19,7 +19,7 @@ pub mod pytext;
 pub mod reply;
 pub mod request;
 
-pub use client::{Client, ClientError, Subscriber};
+pub use client::{Client, ClientError, Followed, Subscriber, follow};
 pub use command::{COMMANDS, Command, CommandSpec};
 pub use endpoint::Endpoint;
 pub use event::Event;
