@@ -3,7 +3,11 @@
 use std::fs;
 use std::path::Path;
 
-use circ::state::desired::{Desired, DesiredState, OnChange, Running, SectionKind};
+use proptest::prelude::*;
+
+use circ::state::desired::{
+    Desired, DesiredSection, DesiredState, OnChange, Running, SectionKind, Wanted,
+};
 use circ::state::document::{self, Format, Source};
 
 const TOML: &str = r#"
@@ -513,4 +517,353 @@ fn includes_are_read_and_the_first_file_wins() {
         told.contains("etc/circus.ini:2: circus.include: \"none.ini\" leads to no file"),
         "{told}"
     );
+}
+
+/// Texts that are easy to lose on the way through a format.
+const TEXTS: &[&str] = &[
+    "sleep 1",
+    "",
+    " ",
+    " padded ",
+    "a;b",
+    "a ; b",
+    "a # b",
+    "# a",
+    "'''",
+    "\"\"\"",
+    "\\",
+    "\\u0041",
+    "a\tb",
+    "a\nb",
+    "a\n\nb",
+    "\nb",
+    "\r\n",
+    "é 漢 \u{1f600}",
+    "\u{7f}\u{85}",
+    "[x]",
+    "k = v",
+    "true",
+    "True",
+    "4",
+    "4.0",
+    "-0",
+    "1e3",
+    "null",
+    "1979-05-27",
+    "$(circus.env.X)",
+    "((circus.wid))",
+    "{\"a\": 1}",
+    "%(x)s",
+    "rem x",
+    "\"\"",
+];
+const NAMES: &[&str] = &[
+    "web", "a b", "a.b", "x:y", "\"q\"", "'s'", "é", "A#", "-", "1", "true",
+];
+const NUMBERS: &[&str] = &["0", "1", "3", "1000", "$(circus.env.N)"];
+const FRACTIONS: &[&str] = &["0", "2", "1.5", "30.0", "1e3", "0.1", "((circus.env.N))"];
+const TRUTHS: &[&str] = &["True", "False", "yes", "OFF", "1", "$(circus.env.B)"];
+
+/// The option's key with texts that it takes.
+fn pool() -> Vec<(String, &'static [&'static str])> {
+    use circ::options::{HOOKS, Kind, RLIMITS, WATCHER_OPTIONS};
+    let mut pool: Vec<(String, &[&str])> = Vec::new();
+    for spec in WATCHER_OPTIONS {
+        let texts: &[&str] = match spec.kind {
+            Kind::Int | Kind::Count => NUMBERS,
+            Kind::Seconds => FRACTIONS,
+            Kind::Bool => TRUTHS,
+            Kind::Text | Kind::TextOrList => TEXTS,
+            Kind::Account => &["www-data", "0", "1000", "$(circus.env.U)"],
+            Kind::Signal => &["15", "QUIT", "sigterm", "RTMIN+1"],
+            Kind::Env | Kind::Stream | Kind::Hooks | Kind::Limits => continue,
+        };
+        if spec.name != "cmd" && spec.name != "singleton" {
+            pool.push((spec.name.to_string(), texts));
+        }
+    }
+    pool.push((
+        "cmd".into(),
+        &["sleep 1", "a\nb", "'x' \"y\" \\", "$(circus.env.X)"],
+    ));
+    pool.extend(
+        HOOKS
+            .iter()
+            .map(|hook| (format!("hooks.{hook}"), &["m.f", "m.f,True", "a , no"][..])),
+    );
+    pool.extend(
+        RLIMITS
+            .iter()
+            .map(|limit| (format!("rlimit_{limit}"), &["-1", "0", "4096"][..])),
+    );
+    for stream in ["stdout_stream", "stderr_stream"] {
+        for entry in ["class", "filename", "time_format", "my own", "a.b"] {
+            pool.push((format!("{stream}.{entry}"), TEXTS));
+        }
+        pool.push((format!("{stream}.max_bytes"), &["0", "1000"]));
+    }
+    for own in ["x_a", "x-b", "my_key", "my key", "my.key", "é"] {
+        pool.push((own.to_string(), TEXTS));
+    }
+    pool
+}
+
+fn keys_of(section: SectionKind) -> Vec<(String, &'static [&'static str])> {
+    match section {
+        SectionKind::Circus => vec![
+            ("endpoint".into(), &["tcp://127.0.0.1:5555", "ipc:///x y"]),
+            ("umask".into(), &["022", "0o77"]),
+            ("check_delay".into(), &["-1", "0.5", "5.0"]),
+            ("loglevel".into(), &["debug", "INFO"]),
+            ("pidfile".into(), TEXTS),
+            ("httpd_port".into(), NUMBERS),
+            ("debug".into(), TRUTHS),
+        ],
+        SectionKind::Socket => vec![
+            ("host".into(), TEXTS),
+            ("port".into(), &["0", "8000", "$(circus.env.PORT)"]),
+            ("backlog".into(), NUMBERS),
+            ("family".into(), &["AF_INET6", "af_inet"]),
+            ("replace".into(), TRUTHS),
+            ("umask".into(), &["8", "22"]),
+        ],
+        SectionKind::Plugin => vec![
+            ("use".into(), &["a.b.C"]),
+            ("priority".into(), NUMBERS),
+            ("my own".into(), TEXTS),
+            ("loop_rate".into(), &["3", "1.5", "True"]),
+        ],
+        SectionKind::Env => NAMES
+            .iter()
+            .filter(|name| !name.contains(':'))
+            .map(|name| (name.to_string(), TEXTS))
+            .collect(),
+    }
+}
+
+type Pool = Vec<(String, &'static [&'static str])>;
+
+/// Some keys of a pool: with a text, or to be unset.
+fn stated(pool: Pool) -> impl Strategy<Value = (Vec<Wanted>, Vec<String>)> {
+    let some = prop::sample::subsequence(pool.clone(), 0..=pool.len().min(9)).prop_shuffle();
+    (
+        some,
+        prop::collection::vec((any::<u8>(), any::<prop::sample::Index>()), 9),
+    )
+        .prop_map(|(keys, dice)| {
+            let mut options = Vec::new();
+            let mut unset = Vec::new();
+            for ((key, texts), (die, index)) in keys.into_iter().zip(dice) {
+                if die < 40 {
+                    unset.push(key);
+                } else {
+                    let text = index.get(texts).to_string();
+                    options.push(Wanted { key, text });
+                }
+            }
+            (options, unset)
+        })
+}
+
+fn watcher() -> impl Strategy<Value = Desired> {
+    let env = keys_of(SectionKind::Env);
+    let choice = (any::<bool>(), 0..3u8, 0..3u8, any::<bool>(), any::<bool>());
+    (stated(pool()), stated(env), choice).prop_map(|((options, unset), (env, no_env), choice)| {
+        let (present, running, on_change, with_env, with_socket) = choice;
+        if !present && running == 0 {
+            return Desired {
+                running: Running::Any,
+                with_env,
+                with_socket,
+                ..Desired::default()
+            };
+        }
+        let with = env
+            .into_iter()
+            .map(|wanted| (wanted.key, Some(wanted.text)));
+        let without = no_env.into_iter().map(|name| (name, None));
+        Desired {
+            present: true,
+            options,
+            unset,
+            env: with.chain(without).collect(),
+            running: [Running::Yes, Running::No, Running::Any][running as usize],
+            on_change: [OnChange::Auto, OnChange::Never, OnChange::Always][on_change as usize],
+            ..Desired::default()
+        }
+    })
+}
+
+fn section(kind: SectionKind) -> impl Strategy<Value = DesiredSection> {
+    (stated(keys_of(kind)), 0..4u8).prop_map(move |((mut options, mut unset), die)| {
+        let global = matches!(kind, SectionKind::Circus | SectionKind::Env);
+        if die == 0 && !global {
+            return DesiredSection {
+                kind,
+                name: String::new(),
+                present: false,
+                options: Vec::new(),
+                unset: Vec::new(),
+            };
+        }
+        let must = match kind {
+            SectionKind::Socket => ("port", "8000"),
+            _ => ("use", "a.b.C"),
+        };
+        if !global && !options.iter().any(|wanted| wanted.key == must.0) {
+            unset.retain(|key| key != must.0);
+            options.push(Wanted {
+                key: must.0.into(),
+                text: must.1.into(),
+            });
+        }
+        DesiredSection {
+            kind,
+            name: String::new(),
+            present: true,
+            options,
+            unset,
+        }
+    })
+}
+
+fn state() -> impl Strategy<Value = DesiredState> {
+    let names = || prop::sample::subsequence(NAMES, 0..=3);
+    let watchers = (names(), prop::collection::vec(watcher(), 3));
+    let sockets = (
+        names(),
+        prop::collection::vec(section(SectionKind::Socket), 3),
+    );
+    let plugins = (
+        names(),
+        prop::collection::vec(section(SectionKind::Plugin), 3),
+    );
+    let global = (section(SectionKind::Circus), section(SectionKind::Env));
+    (watchers, sockets, plugins, global, any::<bool>()).prop_map(
+        |((names, watchers), sockets, plugins, (circus, env), prune)| {
+            let named = |(names, sections): (Vec<&str>, Vec<DesiredSection>)| -> Vec<_> {
+                let pairs = names.into_iter().zip(sections);
+                let named = pairs.map(|(name, section)| DesiredSection {
+                    name: name.to_string(),
+                    ..section
+                });
+                named.collect()
+            };
+            let watchers = names.into_iter().zip(watchers);
+            let global = [circus, env];
+            let stated = |s: &DesiredSection| !s.options.is_empty() || !s.unset.is_empty();
+            DesiredState {
+                origin: "doc".to_string(),
+                watchers: watchers
+                    .map(|(name, watcher)| Desired {
+                        name: name.to_string(),
+                        ..watcher
+                    })
+                    .collect(),
+                sections: global
+                    .into_iter()
+                    .filter(stated)
+                    .chain(named(sockets))
+                    .chain(named(plugins))
+                    .collect(),
+                prune,
+                warnings: Vec::new(),
+            }
+        },
+    )
+}
+
+/// The order of keys means nothing.
+fn sorted(mut state: DesiredState) -> DesiredState {
+    for watcher in &mut state.watchers {
+        watcher.options.sort_by(|a, b| a.key.cmp(&b.key));
+        watcher.unset.sort();
+        watcher.env.sort();
+    }
+    for section in &mut state.sections {
+        section.options.sort_by(|a, b| a.key.cmp(&b.key));
+        section.unset.sort();
+    }
+    state
+        .sections
+        .sort_by(|a, b| (a.kind, &a.name).cmp(&(b.kind, &b.name)));
+    state.watchers.sort_by(|a, b| a.name.cmp(&b.name));
+    state
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig::with_cases(400))]
+
+    #[test]
+    fn what_is_written_reads_back(state in state()) {
+        for format in [Format::Toml, Format::Json] {
+            let text = document::write(&state, format).unwrap();
+            let read = parse(&text, format);
+            prop_assert_eq!(read.map(sorted), Ok(sorted(state.clone())), "{}", text);
+        }
+    }
+
+    #[test]
+    fn a_written_ini_reads_back_or_is_refused(mut state in state()) {
+        // What a circus.ini may be unable to hold is in half of the states.
+        let plain = std::mem::take(&mut state.prune);
+        let hard = ["\n", "\r", ";", "\"\"", "\u{85}"];
+        let hard = |text: &str| text != text.trim() || hard.iter().any(|hard| text.contains(hard));
+        let keep = |text: &str| !plain || !hard(text);
+        state.watchers.retain(|watcher| watcher.present);
+        state.sections.retain(|section| section.present);
+        for watcher in &mut state.watchers {
+            watcher.unset.clear();
+            watcher.env.retain(|(_, value)| value.as_deref().is_some_and(keep));
+            watcher.options.retain(|wanted| keep(&wanted.text));
+            watcher.on_change = OnChange::Auto;
+            let off = |wanted: &Wanted| wanted.key == "autostart" && matches!(wanted.text.as_str(), "False" | "OFF");
+            watcher.running = match watcher.options.iter().any(off) {
+                true => Running::Any,
+                false => Running::Yes,
+            };
+            // A section without a key is none.
+            if !watcher.options.iter().any(|wanted| wanted.key == "cmd") {
+                watcher.options.push(Wanted { key: "cmd".into(), text: "x".into() });
+            }
+        }
+        for section in &mut state.sections {
+            section.unset.clear();
+            section.options.retain(|wanted| keep(&wanted.text));
+        }
+        state.sections.retain(|section| !section.options.is_empty());
+        match document::write(&state, Format::Ini) {
+            Ok(text) => {
+                let read = parse(&text, Format::Ini);
+                prop_assert_eq!(read.map(sorted), Ok(sorted(state)), "{}", text);
+            }
+            Err(error) => prop_assert!(!plain, "{}", error),
+        }
+    }
+}
+
+#[test]
+fn a_written_document_is_one_that_a_person_would_write() {
+    let state = parse(TOML, Format::Toml).unwrap();
+    insta::assert_snapshot!(
+        "written.toml",
+        document::write(&state, Format::Toml).unwrap()
+    );
+    insta::assert_snapshot!(
+        "written.json",
+        document::write(&state, Format::Json).unwrap()
+    );
+    let error = document::write(&state, Format::Ini)
+        .unwrap_err()
+        .to_string();
+    for says in ["prune", "absent", "restart_on_change", "not stated"] {
+        assert!(error.contains(says), "{error}");
+    }
+    let ini = "[watcher:web]\ncmd = a\n  b\nuid =\n[socket:s]\nbacklog = 3\n[socket:u]\npath = /s\nport = 3\n";
+    let state = parse(ini, Format::Ini).unwrap();
+    insta::assert_snapshot!(
+        "written_of_ini.toml",
+        document::write(&state, Format::Toml).unwrap()
+    );
+    insta::assert_snapshot!("written.ini", document::write(&state, Format::Ini).unwrap());
 }

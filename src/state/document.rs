@@ -44,12 +44,14 @@ pub(super) mod shape;
 mod toml;
 mod tree;
 mod typed;
+mod write;
 
 use std::fmt;
 use std::path::{Path, PathBuf};
 
 use super::desired::DesiredState;
 use draft::Draft;
+pub use write::write;
 
 /// What the `schema` key of a document says, if it is there.
 pub const SCHEMA: &str = "circ.desired/1";

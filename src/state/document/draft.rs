@@ -2,8 +2,9 @@
 
 use indexmap::IndexMap;
 
-use super::super::desired::{OnChange, SectionKind};
 use super::{DocumentError, DocumentProblem, Format, Place, ini, json, toml, typed};
+use crate::config::keys::{CIRCUS_KEYS, SOCKET_KEYS};
+use crate::state::desired::{OnChange, SectionKind};
 
 /// A value in the text form of a circus.ini, and where it stands. `None`: the key is not to be stated.
 #[derive(Debug, Clone, PartialEq)]
@@ -259,11 +260,22 @@ impl Draft {
         if defaults.is_empty() {
             return;
         }
-        let sections = self.sections.iter_mut().map(|section| &mut section.keys);
         let watchers = self.watchers.iter_mut().map(|watcher| &mut watcher.options);
         let patterns = self.patterns.iter_mut().map(|pattern| &mut pattern.values);
-        for keys in sections.chain(watchers).chain(patterns) {
+        for keys in watchers.chain(patterns) {
             under(keys, defaults.clone());
+        }
+        for section in &mut self.sections {
+            let known = match section.kind {
+                SectionKind::Circus => Some(CIRCUS_KEYS),
+                SectionKind::Socket => Some(SOCKET_KEYS),
+                SectionKind::Env | SectionKind::Plugin => None,
+            };
+            let read =
+                |key: &str| known.is_none_or(|known| known.iter().any(|spec| spec.name == key));
+            let mut more = defaults.clone();
+            more.retain(|key, _| read(key));
+            under(&mut section.keys, more);
         }
     }
 }

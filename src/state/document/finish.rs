@@ -3,6 +3,7 @@
 use std::collections::HashMap;
 
 use super::draft::{Draft, Keys, PatternDraft, SectionDraft, State, WatcherDraft};
+use super::shape::Shape;
 use super::{DocumentError, DocumentProblem, Place};
 use crate::config::{Variables, pattern, pytext};
 use crate::options::to_bool;
@@ -72,7 +73,7 @@ fn check_names(draft: &Draft, problems: &mut Vec<DocumentProblem>) {
 
 fn section(draft: &SectionDraft, problems: &mut Vec<DocumentProblem>) -> DesiredSection {
     let present = draft.state != Some(State::Absent);
-    if present && draft.strict {
+    if present {
         let states = |key: &str| {
             draft
                 .keys
@@ -80,7 +81,7 @@ fn section(draft: &SectionDraft, problems: &mut Vec<DocumentProblem>) -> Desired
                 .is_some_and(|stated| stated.text.is_some())
         };
         match draft.kind {
-            SectionKind::Socket => {
+            SectionKind::Socket if draft.strict => {
                 let path = format!("socket.{}", draft.name);
                 if !["host", "port", "path"].into_iter().any(states) {
                     let what = "a socket needs a path, or a host or a port";
@@ -180,6 +181,16 @@ fn rules(keys: &Keys, draft: &WatcherDraft, path: &str, problems: &mut Vec<Docum
         let stated = keys.get(key)?;
         Some((stated.text.as_deref()?, &stated.place))
     };
+    // What DEFAULT says has not been looked at yet.
+    for (key, stated) in keys {
+        if let (Some(shape), Some(text)) = (Shape::of_option(key), &stated.text)
+            && shape != Shape::Filled
+            && !(shape == Shape::Account && text.is_empty())
+            && let Err(what) = shape.check(text)
+        {
+            problems.push(problem(&stated.place, format!("{path}.{key}"), what));
+        }
+    }
     if draft.state != Some(State::Absent)
         && let Some((text, place)) = stated("cmd")
         && pytext::strip(text).is_empty()

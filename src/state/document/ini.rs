@@ -3,7 +3,7 @@
 use super::draft::{Draft, Include, Keys, PatternDraft, SectionDraft, Stated, WatcherDraft};
 use super::shape::Shape;
 use super::{DocumentError, DocumentProblem, Place};
-use crate::config::keys::{CIRCUS_KEYS, PLUGIN_KEYS, SOCKET_KEYS};
+use crate::config::keys::{CIRCUS_KEYS, KeySpec, SOCKET_KEYS};
 use crate::config::{ConfigError, DEFAULT_SECTION, Document, pytext};
 use crate::options::{self, HOOKS, Key, Kind, RLIMITS};
 use crate::state::desired::SectionKind;
@@ -71,18 +71,12 @@ impl Reader<'_> {
                 self.draft.watchers.push(watcher);
             }
             Some(("socket", name)) => {
-                let keys = self.keys(section, |key, text| {
-                    let spec = SOCKET_KEYS.iter().find(|spec| spec.name == key);
-                    spec.map_or(Ok(text.to_string()), |spec| Shape::of_key(spec).check(text))
-                        .map(Some)
-                });
+                let keys = self.known_keys(section, SOCKET_KEYS);
                 self.push(SectionKind::Socket, name, place, keys);
             }
             Some(("plugin", name)) => {
                 let keys = self.keys(section, |key, text| {
-                    let spec = PLUGIN_KEYS.iter().find(|spec| spec.name == key);
-                    spec.map_or(Ok(text.to_string()), |spec| Shape::of_key(spec).check(text))
-                        .map(Some)
+                    Shape::of_plugin_key(key).check(text).map(Some)
                 });
                 self.push(SectionKind::Plugin, name, place, keys);
             }
@@ -94,11 +88,7 @@ impl Reader<'_> {
                 });
             }
             None if section == "circus" => {
-                let mut keys = self.keys(section, |key, text| {
-                    let spec = CIRCUS_KEYS.iter().find(|spec| spec.name == key);
-                    spec.map_or(Ok(text.to_string()), |spec| Shape::of_key(spec).check(text))
-                        .map(Some)
-                });
+                let mut keys = self.known_keys(section, CIRCUS_KEYS);
                 self.includes(&mut keys);
                 self.push(SectionKind::Circus, "", place, keys);
             }
@@ -121,6 +111,27 @@ impl Reader<'_> {
             strict: false,
             keys,
         });
+    }
+
+    /// The keys that somebody reads. The others have no effect in a circus.ini, and are not wanted anywhere.
+    fn known_keys(&mut self, section: &str, known: &[KeySpec]) -> Keys {
+        let mut keys = self.keys(section, |key, text| {
+            let spec = known.iter().find(|spec| spec.name == key);
+            spec.map_or(Ok(text.to_string()), |spec| Shape::of_key(spec).check(text))
+                .map(Some)
+        });
+        let warnings = &mut self.draft.warnings;
+        keys.retain(|key, stated| {
+            let read = known.iter().any(|spec| spec.name == key);
+            if !read {
+                warnings.push(format!(
+                    "{}: [{section}] {key}: there is no such key here; it is left out",
+                    stated.place
+                ));
+            }
+            read
+        });
+        keys
     }
 
     fn keys(
@@ -187,7 +198,7 @@ fn option(key: &str, text: &str) -> Result<Option<String>, String> {
             // Circus counts a watcher without a command as wrong; an empty one is told by the rules.
             Some(Shape::Filled) => text.to_string(),
             // An empty account is none.
-            Some(Shape::Account) if text.is_empty() => text.to_string(),
+            Some(Shape::Account) if text.is_empty() => return Ok(None),
             Some(shape) => shape.check(text)?,
             None => text.to_string(),
         },

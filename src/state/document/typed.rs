@@ -4,21 +4,22 @@ use super::draft::{Draft, Include, Keys, PatternDraft, SectionDraft, State, Stat
 use super::shape::Shape;
 use super::tree::{Data, Node};
 use super::{DocumentError, DocumentProblem, Place, SCHEMA};
-use crate::config::keys::{CIRCUS_KEYS, KeySpec, PLUGIN_KEYS, SOCKET_KEYS};
+use crate::config::keys::{CIRCUS_KEYS, SOCKET_KEYS};
 use crate::config::pytext;
 use crate::options::{self, HOOKS, Key, Kind, RETIRED_OPTIONS, RLIMITS, WATCHER_OPTIONS};
 use crate::state::desired::{OnChange, SectionKind};
 
 /// The keys at the top of a document.
-pub const TOP: [&str; 8] = [
-    "$schema", "schema", "prune", "circus", "env", "watcher", "socket", "plugin",
+pub const TOP: [&str; 9] = [
+    "$schema", "schema", "prune", "unset", "circus", "env", "watcher", "socket", "plugin",
 ];
 /// The keys of a watcher that are not options of the daemon.
-pub const WATCHER_EXTRAS: [&str; 6] = [
+pub const WATCHER_EXTRAS: [&str; 7] = [
     "name",
     "state",
     "restart_on_change",
     "unset",
+    "extra",
     "with_env",
     "with_socket",
 ];
@@ -116,6 +117,7 @@ impl Reader<'_> {
                     self.draft.prune = Some((flag, self.place(node.line)));
                 }
             }
+            "unset" => self.unset_at_top(node),
             "circus" => self.circus(node),
             "env" => self.env(node),
             "watcher" | "socket" | "plugin" => {
@@ -182,7 +184,7 @@ impl Reader<'_> {
             }
             self.state_key(&mut keys, key, value, &Shape::of_key(spec), &path);
         }
-        self.push(SectionKind::Circus, "", node, None, keys);
+        self.merge(SectionKind::Circus, node.line, keys, "circus");
     }
 
     fn include(&mut self, node: &Node, directory: bool, path: &str) {
@@ -231,9 +233,100 @@ impl Reader<'_> {
             }
         }
         let keys = self.variables(&own, node, "env");
-        if !keys.is_empty() {
-            self.push(SectionKind::Env, "", node, None, keys);
+        self.merge(SectionKind::Env, node.line, keys, "env");
+    }
+
+    /// `unset = ["env.LANG", "circus.umask"]`: what these two are not to state.
+    fn unset_at_top(&mut self, node: &Node) {
+        for (name, line) in self.names(node, "unset") {
+            let null = Node {
+                line,
+                data: Data::Null,
+            };
+            let mut keys = Keys::new();
+            match name.split_once('.') {
+                Some(("env", name)) => {
+                    if let Err(what) = check_variable(name) {
+                        self.problem(line, "unset", what);
+                        continue;
+                    }
+                    self.state_key(&mut keys, name, &null, &Shape::Scalar, "unset");
+                    self.merge(SectionKind::Env, line, keys, "env");
+                }
+                Some(("circus", key)) => {
+                    let mut names = CIRCUS_KEYS.iter().map(|spec| spec.name);
+                    if !names.any(|name| name == key) {
+                        let names = CIRCUS_KEYS.iter().map(|spec| spec.name);
+                        self.problem(line, "unset", unknown("option of the daemon", key, names));
+                        continue;
+                    }
+                    self.state_key(&mut keys, key, &null, &Shape::Scalar, "unset");
+                    self.merge(SectionKind::Circus, line, keys, "circus");
+                }
+                _ => {
+                    let what = format!("{name:?} is not env.NAME or circus.KEY");
+                    self.problem(line, "unset", what);
+                }
+            }
         }
+    }
+
+    /// Adds keys to `[circus]` or `[env]`, which several keys of a document have a say in.
+    fn merge(&mut self, kind: SectionKind, line: usize, keys: Keys, path: &str) {
+        if keys.is_empty() {
+            return;
+        }
+        let place = self.place(line);
+        let at = self
+            .draft
+            .sections
+            .iter()
+            .position(|known| known.kind == kind);
+        let Some(known) = at.and_then(|at| self.draft.sections.get_mut(at)) else {
+            self.draft.sections.push(SectionDraft {
+                kind,
+                name: String::new(),
+                place,
+                state: None,
+                strict: true,
+                keys,
+            });
+            return;
+        };
+        let mut told = Vec::new();
+        for (key, stated) in keys {
+            match known.keys.get(&key) {
+                Some(first) => told.push(DocumentProblem {
+                    path: format!("{path}.{key}"),
+                    what: format!("{} says something of {key} already", first.place),
+                    place: stated.place,
+                }),
+                None => {
+                    known.keys.insert(key, stated);
+                }
+            }
+        }
+        self.problems.extend(told);
+    }
+
+    /// The texts of a list.
+    fn names<'n>(&mut self, node: &'n Node, path: &str) -> Vec<(&'n str, usize)> {
+        let Data::List(items) = &node.data else {
+            let what = format!("{} is not a list of names", node.shown());
+            self.problem(node.line, path, what);
+            return Vec::new();
+        };
+        let mut names = Vec::new();
+        for item in items {
+            match &item.data {
+                Data::Text(name) => names.push((name.as_str(), item.line)),
+                _ => {
+                    let what = format!("{} is not a name", item.shown());
+                    self.problem(item.line, path, what);
+                }
+            }
+        }
+        names
     }
 
     fn variables(&mut self, pairs: &Pairs, node: &Node, path: &str) -> Keys {
@@ -263,33 +356,18 @@ impl Reader<'_> {
                     .map(|at| [State::Present, State::Absent][at]);
                 continue;
             }
-            let known: &[KeySpec] = match kind {
-                SectionKind::Socket => SOCKET_KEYS,
-                _ => PLUGIN_KEYS,
-            };
-            let shape = match known.iter().find(|spec| spec.name == key) {
-                Some(spec) => Shape::of_key(spec),
-                None if kind == SectionKind::Plugin => Shape::of_plugin_key(key),
-                None => {
-                    let names = known.iter().map(|spec| spec.name);
-                    let what = unknown("key of a socket", key, names.chain(["state"]));
-                    self.problem(value.line, &path, what);
-                    continue;
+            if key == "unset" {
+                for (name, line) in self.names(value, &path) {
+                    let null = Node {
+                        line,
+                        data: Data::Null,
+                    };
+                    self.section_key(kind, &mut keys, name, &null, &path);
                 }
-            };
-            self.state_key(&mut keys, key, value, &shape, &path);
+                continue;
+            }
+            self.section_key(kind, &mut keys, key, value, &path);
         }
-        self.push(kind, name, node, state, keys);
-    }
-
-    fn push(
-        &mut self,
-        kind: SectionKind,
-        name: &str,
-        node: &Node,
-        state: Option<State>,
-        keys: Keys,
-    ) {
         let section = SectionDraft {
             kind,
             name: name.to_string(),
@@ -299,6 +377,28 @@ impl Reader<'_> {
             keys,
         };
         self.draft.sections.push(section);
+    }
+
+    fn section_key(
+        &mut self,
+        kind: SectionKind,
+        keys: &mut Keys,
+        key: &str,
+        value: &Node,
+        path: &str,
+    ) {
+        let shape = match kind {
+            SectionKind::Plugin => Shape::of_plugin_key(key),
+            _ => match SOCKET_KEYS.iter().find(|spec| spec.name == key) {
+                Some(spec) => Shape::of_key(spec),
+                None => {
+                    let names = SOCKET_KEYS.iter().map(|spec| spec.name);
+                    let what = unknown("key of a socket", key, names.chain(["state", "unset"]));
+                    return self.problem(value.line, path, what);
+                }
+            },
+        };
+        self.state_key(keys, key, value, &shape, path);
     }
 
     fn watcher(&mut self, header: &str, node: &Node, path: &str) {
@@ -330,10 +430,14 @@ impl Reader<'_> {
                         _ => watcher.with_socket = place,
                     }
                 }
-                "unset" => self.unset(&mut watcher.options, value, &path),
+                "unset" => self.unset(&mut watcher, value, &path),
                 "env" => {
-                    watcher.env = self.variables(self.table_of(value), value, &path);
+                    let env = self.variables(self.table_of(value), value, &path);
+                    for (name, stated) in env {
+                        self.put(&mut watcher.env, &name, stated, &path);
+                    }
                 }
+                "extra" => self.extra(&mut watcher.options, value, &path),
                 _ => self.option(&mut watcher.options, key, value, &path),
             }
         }
@@ -364,30 +468,46 @@ impl Reader<'_> {
         }
     }
 
-    fn unset(&mut self, keys: &mut Keys, node: &Node, path: &str) {
-        let Data::List(items) = &node.data else {
-            let what = format!("{} is not a list of options", node.shown());
-            self.problem(node.line, path, what);
-            return;
-        };
-        for item in items {
-            let key = match &item.data {
-                Data::Text(key) => key,
-                _ => {
-                    let what = format!("{} is not the name of an option", item.shown());
-                    self.problem(item.line, path, what);
-                    continue;
-                }
-            };
-            if let Err(what) = shape_of(key) {
-                self.problem(item.line, path, what);
-                continue;
-            }
+    /// `unset = ["max_age", "env.TOKEN"]`
+    fn unset(&mut self, watcher: &mut WatcherDraft, node: &Node, path: &str) {
+        for (name, line) in self.names(node, path) {
             let null = Node {
-                line: item.line,
+                line,
                 data: Data::Null,
             };
-            self.state_key(keys, key, &null, &Shape::Scalar, path);
+            let (keys, key, fine) = match name.strip_prefix("env.") {
+                Some(variable) => (&mut watcher.env, variable, check_variable(variable)),
+                None => (&mut watcher.options, name, self.may_be_unset(name)),
+            };
+            match fine {
+                Ok(()) => self.state_key(keys, key, &null, &Shape::Scalar, path),
+                Err(what) => self.problem(line, path, what),
+            }
+        }
+    }
+
+    fn may_be_unset(&self, key: &str) -> Result<(), String> {
+        match shape_of(key) {
+            Ok(_) => Ok(()),
+            // A key that nobody knows may well be in the file; one that is nearly an option is a slip.
+            Err(_) if options::find(key).is_none() && options::nearest(key).is_none() => Ok(()),
+            Err(what) => Err(what),
+        }
+    }
+
+    /// `extra`: keys that are no options, for `$(circus.NAME)` or for other readers of the file.
+    fn extra(&mut self, keys: &mut Keys, node: &Node, path: &str) {
+        for (key, value) in self.table(node, path) {
+            let path = format!("{path}.{key}");
+            let what = if options::find(key).is_some() || WATCHER_EXTRAS.contains(&key.as_str()) {
+                "this has a meaning of its own; state it beside `extra`, not in it".to_string()
+            } else if let Err(what) = check_variable(key) {
+                what
+            } else {
+                self.state_key(keys, key, value, &Shape::Scalar, &path);
+                continue;
+            };
+            self.problem(value.line, &path, what);
         }
     }
 
@@ -401,13 +521,18 @@ impl Reader<'_> {
             },
         };
         let place = self.place(node.line);
+        self.put(keys, key, Stated { text, place }, path);
+    }
+
+    fn put(&mut self, keys: &mut Keys, key: &str, stated: Stated, path: &str) {
         match keys.get(key) {
-            Some(known) => {
-                let what = format!("{} says something of {key} already", known.place);
-                self.problem(node.line, path, what);
-            }
+            Some(known) => self.problems.push(DocumentProblem {
+                path: path.to_string(),
+                what: format!("{} says something of {key} already", known.place),
+                place: stated.place,
+            }),
             None => {
-                keys.insert(key.to_string(), Stated { text, place });
+                keys.insert(key.to_string(), stated);
             }
         }
     }
@@ -463,7 +588,7 @@ fn shape_of(key: &str) -> Result<Shape, String> {
             None => {
                 let names = WATCHER_OPTIONS.iter().map(|spec| spec.name);
                 let mut what = unknown("option", key, names.chain(WATCHER_EXTRAS));
-                what.push_str(" (a key of your own begins with x_)");
+                what.push_str(" (a key of your own begins with x_, or stands in `extra`)");
                 what
             }
         }),
