@@ -867,3 +867,45 @@ fn a_written_document_is_one_that_a_person_would_write() {
     );
     insta::assert_snapshot!("written.ini", document::write(&state, Format::Ini).unwrap());
 }
+
+#[test]
+fn a_circus_toml_is_read_as_the_daemon_reads_it() {
+    let dir = tempfile::tempdir().unwrap();
+    let path = dir.path().join("circus.toml");
+    let text = "\
+[circus]\numask = 0o022\nhttpd_port = 1_000\n\
+[DEFAULT]\nmax_retry = 7\n\
+[env]\nTWO = 2\nB = true\n\
+[env.\"w*\"]\nVERSION = 3.10\n\
+[watcher.web]\r\ncmd = \"\"\"a\r\nb\"\"\"\nvirtualenv_py_ver = 3.10\nargs = [\"a b\", 1]\ngraceful_timeout = 2.50\n\
+hooks.before_start = { call = \"m.f\", ignore_failure = true }\nrlimits.nofile = 0o17\nsingleton = 1\nx_float = 1e3\n\
+[watcher.web.env]\nTWO = \"own\"\n\
+[\"watcher:other\"]\ncmd = \"o\"\n\
+[socket.S]\nport = 80\n";
+    fs::write(&path, text).unwrap();
+    let state = read("circus.toml", dir.path()).unwrap();
+    let config = circ::config::Config::load(&path, &Default::default(), dir.path()).unwrap();
+    for watcher in &state.watchers {
+        let (_, section) = config.watcher(&watcher.name).unwrap();
+        for wanted in &watcher.options {
+            let theirs = config.raw(section, &wanted.key);
+            assert_eq!(
+                theirs,
+                Some(wanted.text.as_str()),
+                "{section} {}",
+                wanted.key
+            );
+        }
+    }
+    for section in &state.sections {
+        for wanted in &section.options {
+            let theirs = config.raw(&section.section(), &wanted.key);
+            assert_eq!(theirs, Some(wanted.text.as_str()), "{}", wanted.key);
+        }
+    }
+    assert_eq!(state.watchers[0].options.len(), 9);
+    // DEFAULT stands in for missing keys in [env:…] too, as in Circus.
+    let env = [("VERSION", "3.10"), ("max_retry", "7"), ("TWO", "own")];
+    let env = env.map(|(name, value)| (name.to_string(), Some(value.to_string())));
+    assert_eq!(state.watchers[0].env, env);
+}

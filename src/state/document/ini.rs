@@ -4,13 +4,14 @@ use super::draft::{Draft, Include, Keys, PatternDraft, SectionDraft, Stated, Wat
 use super::shape::Shape;
 use super::{DocumentError, DocumentProblem, Place};
 use crate::config::keys::{CIRCUS_KEYS, KeySpec, SOCKET_KEYS};
-use crate::config::{ConfigError, DEFAULT_SECTION, Document, pytext};
+use crate::config::{self, ConfigError, DEFAULT_SECTION, Document, pytext};
 use crate::options::{self, HOOKS, Key, Kind, RLIMITS};
 use crate::state::desired::SectionKind;
 
 /// The draft of the bytes of a circus.ini.
 pub fn draft(bytes: &[u8], name: &str) -> Result<Draft, DocumentError> {
-    let document = Document::parse(bytes, name).map_err(|error| problems_of(&error))?;
+    let document = Document::parse_as(config::Format::Ini, bytes, name)
+        .map_err(|error| problems_of(&error))?;
     let mut reader = Reader {
         name,
         document: &document,

@@ -6,7 +6,7 @@ use serde::de::{Deserializer, MapAccess, Visitor};
 use serde_json::value::RawValue;
 use serde_json::{Error, Value};
 
-use super::tree::{Data, Node, line_at};
+use super::tree::{Data, Node, is_plain_fraction, line_at};
 
 /// No desired state is nested deeper than a few levels.
 const DEEPEST: usize = 16;
@@ -67,7 +67,7 @@ impl<'a> Reader<'a> {
             ));
             return Data::Null;
         }
-        match self.try_data(raw, text, line, depth) {
+        match self.try_data(raw, text, depth) {
             Ok(data) => data,
             Err(error) => {
                 let (within, what) = syntax(&error);
@@ -77,13 +77,7 @@ impl<'a> Reader<'a> {
         }
     }
 
-    fn try_data(
-        &mut self,
-        raw: &'a RawValue,
-        text: &'a str,
-        line: usize,
-        depth: usize,
-    ) -> Result<Data, Error> {
+    fn try_data(&mut self, raw: &'a RawValue, text: &'a str, depth: usize) -> Result<Data, Error> {
         if text.starts_with('{') {
             let Pairs(pairs) = pairs(raw)?;
             let mut table: Vec<(String, Node)> = Vec::new();
@@ -104,10 +98,15 @@ impl<'a> Reader<'a> {
             let items = items.into_iter().map(|item| self.node(item, depth + 1));
             return Ok(Data::List(items.collect()));
         }
-        let _ = line;
         Ok(match serde_json::from_str::<Value>(text)? {
             Value::Bool(flag) => Data::Bool(flag),
-            Value::Number(number) => Data::Number(number),
+            Value::Number(number) => {
+                let written = match is_plain_fraction(text) {
+                    true => text.to_string(),
+                    false => number.to_string(),
+                };
+                Data::Number(number, written)
+            }
             Value::String(text) => Data::Text(text),
             _ => Data::Null,
         })

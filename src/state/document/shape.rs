@@ -115,17 +115,22 @@ impl Shape {
             (Data::Text(text), _) => self.check(text),
             (Data::Bool(flag), Shape::Truth | Shape::Scalar) => python_text(Value::from(*flag)),
             (
-                Data::Number(number),
+                Data::Number(number, _),
                 Shape::Whole(..) | Shape::Truth | Shape::Account | Shape::Signal | Shape::Limit,
             ) => match whole(number) {
                 Some(number) => self.check(&number.to_string()).or_else(|_| refuse()),
                 None => refuse(),
             },
-            (Data::Number(number), Shape::Seconds | Shape::Number) => {
-                self.check(&number.to_string()).or_else(|_| refuse())
+            (Data::Number(_, written), Shape::Seconds | Shape::Number) => {
+                let plain = plain_number(written);
+                self.check(&plain).or_else(|_| refuse())
             }
-            (Data::Number(number), Shape::Scalar) => python_text(Value::Number(number.clone())),
-            (Data::Number(_), Shape::Text | Shape::Filled | Shape::Octal) => Err(format!(
+            (Data::Number(_, written), Shape::Scalar | Shape::Text) => Ok(plain_number(written)),
+            (Data::Number(_, written), Shape::Octal) => match written.strip_prefix("0o") {
+                Some(digits) => self.check(digits),
+                None => refuse(),
+            },
+            (Data::Number(..), Shape::Filled) => Err(format!(
                 "{} is not {}; put it in quotes if it is meant as text",
                 node.shown(),
                 self.expected()
@@ -133,7 +138,7 @@ impl Shape {
             (Data::List(items), Shape::Words) => {
                 let words = items.iter().map(|item| match &item.data {
                     Data::Text(text) => Ok(Value::from(text.as_str())),
-                    Data::Number(number) => Ok(Value::Number(number.clone())),
+                    Data::Number(_, written) => Ok(Value::from(plain_number(written))),
                     _ => Err(format!(
                         "{} cannot stand in a list of words: text is expected",
                         item.shown()
@@ -142,11 +147,35 @@ impl Shape {
                 let words: Vec<Value> = words.collect::<Result<_, String>>()?;
                 python_text(Value::Array(words))
             }
+            (Data::Table(pairs), Shape::Hook) => self.hook(pairs),
             (Data::Table(_), _) => Err(format!(
                 "a table cannot stand here: {} is expected",
                 self.expected()
             )),
             _ => refuse(),
+        }
+    }
+
+    /// `{ call = "module.function", ignore_failure = true }`
+    fn hook(&self, pairs: &[(String, Node)]) -> Result<String, String> {
+        let mut call = None;
+        let mut ignore = false;
+        for (key, node) in pairs {
+            match (key.as_str(), &node.data) {
+                ("call", Data::Text(text)) if !text.contains(',') => call = Some(text),
+                ("ignore_failure", Data::Bool(flag)) => ignore = *flag,
+                _ => {
+                    return Err(format!(
+                        "{key} = {}: call = \"module.function\" and ignore_failure = true or false are expected",
+                        node.shown()
+                    ));
+                }
+            }
+        }
+        match call {
+            Some(call) if ignore => self.check(&format!("{call},True")),
+            Some(call) => self.check(call),
+            None => Err("call = \"module.function\" is missing".to_string()),
         }
     }
 
@@ -251,6 +280,15 @@ impl Shape {
             Shape::OneOf(words) => format!("one of {}", words.join(", ")),
             Shape::Scalar => "text, a number or a truth value".to_string(),
         }
+    }
+}
+
+/// The text of a number: TOML's octal numbers in decimal digits.
+fn plain_number(written: &str) -> String {
+    let octal = written.strip_prefix("0o");
+    match octal.and_then(|digits| i64::from_str_radix(digits, 8).ok()) {
+        Some(number) => number.to_string(),
+        None => written.to_string(),
     }
 }
 

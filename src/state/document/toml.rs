@@ -3,7 +3,7 @@
 use serde_json::Number;
 use toml_edit::{Document, Item, Key, Table, TableLike, Value};
 
-use super::tree::{Data, Node, line_at};
+use super::tree::{Data, Node, is_plain_fraction, line_at};
 
 /// The text is TOML.
 pub fn parses(text: &str) -> bool {
@@ -55,11 +55,27 @@ fn node(text: &str, item: &Item, line: usize) -> Option<Node> {
 }
 
 fn value(text: &str, value: &Value, line: usize) -> Node {
+    let source = value
+        .span()
+        .and_then(|span| text.get(span))
+        .unwrap_or_default();
     let data = match value {
-        Value::String(text) => Data::Text(text.value().clone()),
-        Value::Integer(number) => Data::Number(Number::from(*number.value())),
+        Value::String(text) => Data::Text(with_line_feeds(text.value(), source)),
+        Value::Integer(number) => {
+            let written = match source.starts_with("0o") {
+                true => format!("0o{:03o}", number.value()),
+                false => number.value().to_string(),
+            };
+            Data::Number(Number::from(*number.value()), written)
+        }
         Value::Float(number) => match Number::from_f64(*number.value()) {
-            Some(number) => Data::Number(number),
+            Some(number) => {
+                let written = match is_plain_fraction(source) {
+                    true => source.to_string(),
+                    false => number.to_string(),
+                };
+                Data::Number(number, written)
+            }
             None => Data::Other("a number without bounds"),
         },
         Value::Boolean(flag) => Data::Bool(*flag.value()),
@@ -74,6 +90,18 @@ fn value(text: &str, value: &Value, line: usize) -> Node {
         Value::InlineTable(inner) => table(text, inner, line),
     };
     Node { line, data }
+}
+
+/// Line breaks inside a text over several lines are line feeds, whatever the file's own are.
+fn with_line_feeds(text: &str, source: &str) -> String {
+    let over_lines = source.starts_with("\"\"\"") || source.starts_with("'''");
+    if !(over_lines && source.contains("\r\n")) {
+        return text.to_owned();
+    }
+    match source.replace("\r\n", "\n").parse::<Value>() {
+        Ok(Value::String(unified)) => unified.into_value(),
+        _ => text.to_owned(),
+    }
 }
 
 #[cfg(test)]

@@ -18,8 +18,8 @@ pub enum Data {
     Null,
     /// A truth value.
     Bool(bool),
-    /// A number that is finite.
-    Number(Number),
+    /// A number that is finite, and its text: as it is written if that is plain digits (3.10 may be a version).
+    Number(Number, String),
     /// Text.
     Text(String),
     /// A list.
@@ -36,13 +36,23 @@ impl Node {
         match &self.data {
             Data::Null => "null".to_string(),
             Data::Bool(flag) => flag.to_string(),
-            Data::Number(number) => number.to_string(),
+            Data::Number(_, written) => written.clone(),
             Data::Text(text) => crate::config::quoted(text),
             Data::List(_) => "a list".to_string(),
             Data::Table(_) => "a table".to_string(),
             Data::Other(word) => (*word).to_string(),
         }
     }
+}
+
+/// `[+-]?digits.digits`: a fraction that is kept as it is written.
+pub fn is_plain_fraction(written: &str) -> bool {
+    let digits = |text: &str| !text.is_empty() && text.bytes().all(|byte| byte.is_ascii_digit());
+    written
+        .strip_prefix(['+', '-'])
+        .unwrap_or(written)
+        .split_once('.')
+        .is_some_and(|(whole, fraction)| digits(whole) && digits(fraction))
 }
 
 /// The line, counted from 1, of the byte at `offset`.

@@ -5,7 +5,7 @@ use super::shape::Shape;
 use super::tree::{Data, Node};
 use super::{DocumentError, DocumentProblem, Place, SCHEMA};
 use crate::config::keys::{CIRCUS_KEYS, SOCKET_KEYS};
-use crate::config::pytext;
+use crate::config::{DEFAULT_SECTION, pytext};
 use crate::options::{self, HOOKS, Key, Kind, RETIRED_OPTIONS, RLIMITS, WATCHER_OPTIONS};
 use crate::state::desired::{OnChange, SectionKind};
 
@@ -124,6 +124,10 @@ impl Reader<'_> {
                 for (name, inner) in self.table(node, key) {
                     self.named(key, name, inner);
                 }
+            }
+            DEFAULT_SECTION => {
+                let values = self.variables(self.table_of(node), node, key);
+                self.draft.defaults = values;
             }
             _ => match key.split_once(':') {
                 // The spelling of circus.ini.

@@ -247,6 +247,9 @@ fn natural(shape: &Shape, text: &str) -> Value {
     value.unwrap_or_else(|| Value::from(text))
 }
 
+/// What the configuration is called that a state is written as; the ending tells its format.
+const INI: &str = "circus.ini";
+
 /// Tables that stand under a header of their own; the others are short enough for dotted keys.
 const HEADED: [&str; 2] = ["env", "extra"];
 
@@ -310,7 +313,7 @@ fn item(value: &Value) -> Item {
 
 fn ini(state: &DesiredState) -> Result<String, DocumentError> {
     let mut problems = unsayable(state);
-    let mut document = Document::empty("circus.ini");
+    let mut document = Document::empty(INI);
     let rank = |section: &DesiredSection| match section.kind {
         SectionKind::Circus => 0,
         SectionKind::Env => 1,
@@ -366,7 +369,7 @@ fn ini(state: &DesiredState) -> Result<String, DocumentError> {
 
 fn whole() -> Place {
     Place {
-        file: "circus.ini".to_string(),
+        file: INI.to_string(),
         line: None,
     }
 }
