@@ -5,7 +5,7 @@
 
 use circ::options::{Value, WatcherOptions};
 use circ::supervisor::{
-    Command, Effect, Input, Pid, SpawnId, Status, Supervisor, Ticket, Time, WatcherId, Wid,
+    Command, Effect, Input, Loss, Pid, SpawnId, Status, Supervisor, Ticket, Time, WatcherId, Wid,
 };
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -40,6 +40,8 @@ struct Process {
     stubborn: bool,
     /// Has got a deadly signal: exits with this code some time.
     dying: Option<i32>,
+    /// Somebody told it to go.
+    asked: bool,
 }
 
 struct World {
@@ -52,6 +54,8 @@ struct World {
     processes: BTreeMap<Pid, Process>,
     spawns: BTreeMap<SpawnId, (WatcherId, Wid)>,
     open: BTreeMap<Ticket, String>,
+    /// The process that is exiting, until its loss is told, and whether it was told to go.
+    going: Option<(Pid, bool)>,
     log: Vec<String>,
     closing: bool,
     names: Vec<String>,
@@ -78,6 +82,7 @@ impl World {
             processes: BTreeMap::new(),
             spawns: BTreeMap::new(),
             open: BTreeMap::new(),
+            going: None,
             log: Vec::new(),
             closing: false,
             names,
@@ -106,6 +111,7 @@ impl World {
                     spawn,
                     watcher,
                     wid,
+                    ..
                 } => {
                     if self.spawns.insert(spawn, (watcher, wid)).is_some() {
                         self.fail("a spawn id was used twice");
@@ -115,6 +121,7 @@ impl World {
                     let Some(process) = self.processes.get_mut(&pid) else {
                         self.fail("a signal to a process that is not there")
                     };
+                    process.asked |= signum != 1;
                     if signum == 9 {
                         process.dying = Some(-9);
                     } else if signum != 1 && !process.stubborn {
@@ -136,6 +143,15 @@ impl World {
                         self.fail("a watcher vanished before its workers");
                     }
                 }
+                Effect::Lost {
+                    loss: Loss::Exited { pid, .. },
+                    ..
+                } => {
+                    if self.going.take() != Some((pid, false)) {
+                        self.fail("an exit is told that was asked for, or that was not");
+                    }
+                }
+                Effect::Lost { .. } => {}
                 Effect::Sweep { .. } | Effect::Publish { .. } | Effect::Log { .. } => {}
             }
         }
@@ -300,14 +316,19 @@ impl World {
             wid,
             stubborn: self.random.chance(15),
             dying: None,
+            asked: false,
         };
         self.processes.insert(pid, process);
         self.step(Input::Started { spawn: id, pid });
     }
 
     fn exit(&mut self, pid: Pid, code: i32) {
-        self.processes.remove(&pid);
+        let process = self.processes.remove(&pid);
+        self.going = process.map(|process| (pid, process.asked));
         self.step(Input::Exited { pid, code });
+        if matches!(self.going.take(), Some((_, false))) {
+            self.fail("an exit that nobody asked for is not told");
+        }
     }
 
     fn dying(&self) -> Vec<(Pid, i32)> {

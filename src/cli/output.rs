@@ -128,11 +128,14 @@ fn columns(rows: &[Vec<String>]) -> String {
 
 fn status(reply: &Value) -> Option<String> {
     let Some(statuses) = reply.get("statuses").and_then(Value::as_object) else {
-        let status = reply.get("status").map(plain)?;
-        return Some(match reply.get("trouble") {
-            Some(trouble) => format!("{status}  {}", plain(trouble)),
-            None => status,
-        });
+        let mut text = reply.get("status").map(plain)?;
+        if let Some(trouble) = reply.get("trouble") {
+            text.push_str(&format!("  {}", plain(trouble)));
+        }
+        if let Some(last) = reply.get("last_exit") {
+            text.push_str(&format!("\n{}", last_exit(last)));
+        }
+        return Some(text);
     };
     // circ's daemon says why workers cannot be started or do not stay; circusd does not
     let trouble = |name: &str| reply.get("troubles").and_then(|all| all.get(name));
@@ -146,6 +149,31 @@ fn status(reply: &Value) -> Option<String> {
         .collect();
     rows.sort();
     Some(columns(&rows))
+}
+
+/// How a watcher last lost a worker, and what that said last.
+fn last_exit(last: &Value) -> String {
+    let number = |key: &str| last.get(key).and_then(Value::as_i64);
+    let seconds = |key: &str| last.get(key).and_then(Value::as_f64).unwrap_or_default();
+    let end = match (number("code"), number("signal"), last.get("reason")) {
+        (Some(code), ..) => format!("exited with code {code}"),
+        (_, Some(signal), _) => format!("was killed by signal {signal}"),
+        (_, _, Some(reason)) => format!("not started: {}", plain(reason)),
+        _ => "ended".to_string(),
+    };
+    let mut text = format!("last exit {}: ", utc(seconds("time")));
+    match number("pid") {
+        Some(pid) => text.push_str(&format!(
+            "process {pid} {end} after {:.3} s",
+            seconds("lived")
+        )),
+        None => text.push_str(&end),
+    }
+    let said = last.get("stderr").and_then(Value::as_array);
+    for line in said.into_iter().flatten() {
+        text.push_str(&format!("\n  {}", plain(line)));
+    }
+    text
 }
 
 fn names(reply: &Value, key: &str) -> Option<String> {
@@ -405,6 +433,19 @@ mod tests {
                 "restart",
                 json!({"info": {"started": [3, 4], "kept": [], "stopped": [1]}}),
                 "started: 3, 4\nstopped: 1",
+            ),
+            (
+                "status",
+                json!({"status": "active", "trouble": "worker 1 does not stay", "last_exit": {
+                    "pid": 7, "time": 0.0, "code": 3, "signal": null, "lived": 0.25, "stderr": ["a\tb", "c"]}}),
+                "active  worker 1 does not stay\n\
+                 last exit 1970-01-01T00:00:00.000Z: process 7 exited with code 3 after 0.250 s\n  a\\tb\n  c",
+            ),
+            (
+                "status",
+                json!({"status": "stopped", "last_exit": {
+                    "pid": null, "time": 0.0, "code": null, "signal": null, "lived": 0.0, "stderr": [], "reason": "no"}}),
+                "stopped\nlast exit 1970-01-01T00:00:00.000Z: not started: no",
             ),
             (
                 "identity",

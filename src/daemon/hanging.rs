@@ -14,7 +14,7 @@ impl Shell {
         let unwanted = |spawn: &SpawnId| !self.core.wants(*spawn);
         let in_hand = self.spawner.in_hand().filter(|(spawn, _)| unwanted(spawn));
         let parked = self.parked.values().flatten();
-        let parked = parked.filter(|(spawn, ..)| unwanted(spawn));
+        let parked = parked.filter(|start| unwanted(&start.spawn));
         in_hand
             .map(|(_, since)| since + HANGING)
             .chain(parked.map(|_| self.clock))
@@ -35,10 +35,10 @@ impl Shell {
             self.spawner.abandon(*spawn);
         }
         for waiting in self.parked.values_mut() {
-            waiting.retain(|(spawn, ..)| {
-                let wanted = self.core.wants(*spawn);
+            waiting.retain(|start| {
+                let wanted = self.core.wants(start.spawn);
                 if !wanted {
-                    given_up.push(*spawn);
+                    given_up.push(start.spawn);
                 }
                 wanted
             });

@@ -21,6 +21,19 @@ struct Prepared {
     rlimits: Vec<(u32, u64)>,
 }
 
+/// A worker that the core wants to have started.
+#[derive(Debug, Clone, Copy)]
+pub struct Start {
+    /// Names the request.
+    pub spawn: SpawnId,
+    /// The watcher.
+    pub watcher: WatcherId,
+    /// The worker's id.
+    pub wid: Wid,
+    /// Hear what it says on its standard error.
+    pub listen: bool,
+}
+
 /// Why a worker was not started.
 #[derive(Debug)]
 pub enum LaunchError {
@@ -52,12 +65,14 @@ impl Launcher {
     /// See [`LaunchError`].
     pub fn plan(
         &mut self,
-        spawn: SpawnId,
         id: WatcherId,
         options: &WatcherOptions,
-        wid: Wid,
+        start: Start,
         sockets: &BTreeMap<String, Arc<ListenSocket>>,
     ) -> Result<Job, LaunchError> {
+        let Start {
+            spawn, wid, listen, ..
+        } = start;
         if self
             .prepared
             .get(&id)
@@ -109,6 +124,7 @@ impl Launcher {
                 stdout: stdout_file,
                 stderr: stderr_file,
             },
+            listen,
             _own_sockets: own_sockets,
             _sockets: sockets.values().cloned().collect(),
         })

@@ -320,6 +320,39 @@ mod tests {
     }
 
     #[test]
+    fn the_level_can_change() {
+        let directory = tempfile::tempdir().unwrap();
+        let path = directory.path().join("log");
+        let sink = WatchedFile::open(path.clone()).unwrap();
+        let (queue, guard) = start_thread(Box::new(sink)).unwrap();
+        let (subscriber, levels) = subscriber(LevelFilter::WARN, queue);
+        tracing::subscriber::with_default(subscriber, || {
+            for (level, text) in [
+                (None, "one"),
+                (Some("debug"), "two"),
+                (Some("error"), "three"),
+            ] {
+                if let Some(level) = level {
+                    levels.set(parse_level(level).unwrap());
+                }
+                tracing::debug!("{text}");
+                tracing::error!("{text}");
+            }
+        });
+        drop(guard);
+        let text = std::fs::read_to_string(&path).unwrap();
+        let told: Vec<&str> = text
+            .lines()
+            .filter_map(|l| l.split_once("] ["))
+            .map(|l| l.1)
+            .collect();
+        assert_eq!(
+            told,
+            ["ERROR] one", "DEBUG] two", "ERROR] two", "ERROR] three"]
+        );
+    }
+
+    #[test]
     fn a_moved_file_is_opened_again() {
         let directory = tempfile::tempdir().unwrap();
         let (path, old) = (directory.path().join("log"), directory.path().join("log.1"));

@@ -7,6 +7,7 @@ mod differences;
 pub mod endpoint;
 mod hanging;
 pub mod holder;
+mod last_words;
 mod launch;
 pub mod log;
 mod lookups;

@@ -49,6 +49,9 @@ impl Shell {
                 if let Some(trouble) = watcher.trouble() {
                     status.insert("trouble".to_string(), trouble.into());
                 }
+                if let Some(last) = self.last_exits.get(&watcher.id()) {
+                    status.insert("last_exit".to_string(), Value::Object(last.told()));
+                }
                 status
             }),
             Command::NumProcesses { name: None } => {

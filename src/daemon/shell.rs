@@ -1,7 +1,8 @@
 //! The daemon while it runs: one loop that takes what the kernel and the clients say, feeds the core, and carries out
 //! its effects. Nothing in here waits for a disk, a client or a worker; `/proc` is read by a thread of its own.
 
-use super::launch::{LaunchError, Launcher};
+use super::last_words::{LastExit, Words};
+use super::launch::{LaunchError, Launcher, Start};
 use super::log::Levels;
 use super::lookups::{self, Lookups, Question};
 use super::publisher::Publisher;
@@ -15,8 +16,8 @@ use crate::config::{CircusOptions, Config};
 use crate::options::{Map, Value};
 use crate::stats;
 use crate::supervisor::{
-    self, Command, Effect, Input, Level, Outcome, Pid, Refusal, Scope, SpawnId, Supervisor, Ticket,
-    Time, WatcherId, Wid,
+    self, Command, Effect, Input, Level, Loss, Outcome, Pid, Refusal, Scope, Supervisor, Ticket,
+    Time, WatcherId,
 };
 use crate::wire::brief;
 use crate::wire::event;
@@ -96,9 +97,13 @@ pub struct Shell {
     pub(super) early_exits: HashMap<Pid, i32>,
     /// There may be children that have ended and have not been taken.
     pub(super) more_exits: bool,
-    pub(super) spawns: VecDeque<(SpawnId, WatcherId, Wid)>,
+    pub(super) spawns: VecDeque<Start>,
     /// Workers that wait until their user and group have been looked up.
-    pub(super) parked: HashMap<WatcherId, Vec<(SpawnId, WatcherId, Wid)>>,
+    pub(super) parked: HashMap<WatcherId, Vec<Start>>,
+    /// What those workers say that are listened to.
+    pub(super) words: HashMap<Pid, Arc<Words>>,
+    /// How each watcher last lost a worker.
+    pub(super) last_exits: HashMap<WatcherId, LastExit>,
     pub(super) lookups: Lookups,
     pub(super) waiting: HashMap<Ticket, Waiting>,
     pub(super) gatherings: HashMap<u64, Gathering>,
@@ -182,7 +187,8 @@ impl Shell {
     /// What is on its way to clients gets a moment to leave.
     async fn farewell(&self) {
         let end = Instant::now() + FAREWELL;
-        while Instant::now() < end && self.router.unsent() + self.publisher.waiting() > 0 {
+        let left = || self.router.unsent() + self.publisher.waiting() > 0;
+        while Instant::now() < end && (left() || self.spawner.listeners.unfinished()) {
             tokio::time::sleep(Duration::from_millis(2)).await;
         }
         // the connection tasks have given their bytes to the kernel; let them close in order
@@ -236,7 +242,20 @@ impl Shell {
                 spawn,
                 watcher,
                 wid,
-            } => self.spawns.push_back((spawn, watcher, wid)),
+                listen,
+            } => self.spawns.push_back(Start {
+                spawn,
+                watcher,
+                wid,
+                listen,
+            }),
+            Effect::Lost { watcher, loss } => {
+                let words = match &loss {
+                    Loss::Exited { pid, .. } => self.words.get(pid).cloned(),
+                    Loss::NotStarted(_) => None,
+                };
+                self.last_exits.insert(watcher, LastExit::now(loss, words));
+            }
             Effect::Signal {
                 watcher,
                 pid,
@@ -263,6 +282,7 @@ impl Shell {
             }
             Effect::Release { pid } => {
                 self.births.remove(&pid);
+                self.words.remove(&pid);
                 tracing::info!("process {pid} goes on without a watcher");
             }
             Effect::Reply { ticket, outcome } => self.answered(ticket, outcome),
@@ -271,7 +291,10 @@ impl Shell {
                 Level::Info => tracing::info!("{text}"),
                 Level::Warning => tracing::warn!("{text}"),
             },
-            Effect::Dropped(id) => self.launcher.forget(id),
+            Effect::Dropped(id) => {
+                self.launcher.forget(id);
+                self.last_exits.remove(&id);
+            }
         }
     }
 
@@ -315,18 +338,17 @@ impl Shell {
     /// Hands the workers that have waited longest to the spawning thread.
     fn spawn_more(&mut self) {
         while self.spawner.has_room() {
-            let Some((spawn, id, wid)) = self.spawns.pop_front() else {
+            let Some(start) = self.spawns.pop_front() else {
                 return;
             };
+            let (spawn, id) = (start.spawn, start.watcher);
             if !self.core.wants(spawn) {
                 let reason = "it is not wanted any more".to_string();
                 self.step(Input::StartFailed { spawn, reason });
                 continue;
             }
             let plan = match self.core.watcher_by_id(id) {
-                Some(view) => self
-                    .launcher
-                    .plan(spawn, id, view.options(), wid, &self.sockets),
+                Some(view) => self.launcher.plan(id, view.options(), start, &self.sockets),
                 None => Err("the watcher is gone".to_string().into()),
             };
             match plan {
@@ -340,7 +362,7 @@ impl Shell {
                     };
                     let (uid, gid) = (view.options().uid().clone(), view.options().gid().clone());
                     let parked = self.parked.entry(id).or_default();
-                    parked.push((spawn, id, wid));
+                    parked.push(start);
                     if parked.len() == 1 {
                         self.lookups.ask(Question::Launch { id, uid, gid });
                     }
@@ -354,6 +376,7 @@ impl Shell {
             spawn,
             born,
             result,
+            words,
             abandoned,
         } = done;
         match result {
@@ -367,6 +390,7 @@ impl Shell {
             Err(_) if abandoned => {}
             Ok(pid) => {
                 self.births.insert(pid, born);
+                self.words.extend(words.map(|words| (pid, words)));
                 self.step(Input::Started { spawn, pid });
                 if let Some(code) = self.early_exits.remove(&pid) {
                     self.exited(pid, code);
@@ -430,6 +454,7 @@ impl Shell {
     fn exited(&mut self, pid: Pid, code: i32) {
         self.step(Input::Exited { pid, code });
         self.births.remove(&pid);
+        self.words.remove(&pid);
     }
 
     /// The core has answered a ticket.

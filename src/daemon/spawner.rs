@@ -3,6 +3,7 @@
 //!
 //! One thread, so that workers come up in order. When a start takes very long while others wait, another thread is added.
 
+use super::last_words::{Destination, Listeners, Words};
 use super::shell::wall_clock;
 use super::sockets::ListenSocket;
 use super::spawn::{self, SpawnSpec, Stdio};
@@ -30,6 +31,8 @@ pub struct Job {
     pub spec: SpawnSpec,
     /// Files that take its output.
     pub files: OutputFiles,
+    /// Hear what it says on its standard error.
+    pub listen: bool,
     /// Sockets bound for this worker alone; held until it has them.
     pub _own_sockets: Vec<OwnedFd>,
     /// The daemon's sockets it gets; held so that their numbers stay what they are.
@@ -53,6 +56,8 @@ pub struct Done {
     pub born: f64,
     /// Its process, or a sentence that says why there is none.
     pub result: Result<Pid, String>,
+    /// What it says on its standard error, if it is listened to.
+    pub words: Option<Arc<Words>>,
     /// It was abandoned meanwhile: whoever takes the outcome ends the process.
     pub abandoned: bool,
 }
@@ -83,6 +88,8 @@ pub struct Spawner {
     threads: usize,
     /// Since when each job is in hand.
     in_hand: BTreeMap<SpawnId, Instant>,
+    /// The workers that are listened to.
+    pub listeners: Arc<Listeners>,
     /// Jobs in hand whose worker nobody wants any more.
     abandoned: BTreeSet<SpawnId>,
     sender: mpsc::UnboundedSender<Done>,
@@ -97,6 +104,7 @@ impl Spawner {
             shared: Arc::default(),
             threads: 0,
             in_hand: BTreeMap::new(),
+            listeners: Arc::default(),
             abandoned: BTreeSet::new(),
             sender,
             outcomes,
@@ -134,7 +142,7 @@ impl Spawner {
         if self.threads == 0 {
             // no thread to be had: then here
             // the receiver is ours
-            let _ = self.sender.send(carry_out(job));
+            let _ = self.sender.send(carry_out(job, &self.listeners));
             return;
         }
         self.shared.lock().jobs.push_back(job);
@@ -172,6 +180,7 @@ impl Spawner {
     fn add_thread(&mut self) {
         let shared = self.shared.clone();
         let sender = self.sender.clone();
+        let listeners = self.listeners.clone();
         let number = self.threads;
         let thread = std::thread::Builder::new()
             .name(format!("spawn-{number}"))
@@ -193,7 +202,7 @@ impl Spawner {
                     };
                     queue.busy.insert(number, Instant::now());
                     drop(queue);
-                    let done = carry_out(job);
+                    let done = carry_out(job, &listeners);
                     shared.lock().busy.remove(&number);
                     if sender.send(done).is_err() {
                         return;
@@ -220,18 +229,24 @@ impl Drop for Spawner {
     }
 }
 
-fn carry_out(mut job: Job) -> Done {
+fn carry_out(mut job: Job, listeners: &Listeners) -> Done {
     let born = wall_clock();
-    let result = start(&mut job);
+    let mut words = None;
+    let result = start(&mut job, listeners, &mut words);
     Done {
         spawn: job.spawn,
         born,
+        words: words.filter(|_| result.is_ok()),
         result,
         abandoned: false,
     }
 }
 
-fn start(job: &mut Job) -> Result<Pid, String> {
+fn start(
+    job: &mut Job,
+    listeners: &Listeners,
+    words: &mut Option<Arc<Words>>,
+) -> Result<Pid, String> {
     let open = |path: &PathBuf, key: &str| {
         File::options()
             .append(true)
@@ -242,12 +257,34 @@ fn start(job: &mut Job) -> Result<Pid, String> {
     let stdout = job.files.stdout.as_ref();
     let stdout = stdout.map(|path| open(path, "stdout_stream")).transpose()?;
     let stderr = job.files.stderr.as_ref();
-    let stderr = stderr.map(|path| open(path, "stderr_stream")).transpose()?;
+    let mut stderr = stderr.map(|path| open(path, "stderr_stream")).transpose()?;
     if let Some(file) = &stdout {
         job.spec.stdout = Stdio::Fd(file.as_raw_fd());
+    }
+    // closed when the worker has it: then only the worker, and whom it starts, can speak
+    let mut pipe = None;
+    if job.listen && !matches!(job.spec.stderr, Stdio::Null) {
+        let destination = stderr.take().map_or(Destination::Daemon, Destination::File);
+        match listeners.listen(destination) {
+            Ok((writer, heard)) => {
+                job.spec.stderr = Stdio::Fd(writer.as_raw_fd());
+                *words = Some(heard);
+                pipe = Some(writer);
+            }
+            Err((destination, error)) => {
+                if let Some(error) = error {
+                    tracing::warn!("cannot listen to the standard error of a worker: {error}");
+                }
+                if let Destination::File(file) = destination {
+                    stderr = Some(file);
+                }
+            }
+        }
     }
     if let Some(file) = &stderr {
         job.spec.stderr = Stdio::Fd(file.as_raw_fd());
     }
-    spawn::spawn(&job.spec).map_err(|error| error.to_string())
+    let result = spawn::spawn(&job.spec).map_err(|error| error.to_string());
+    drop(pipe);
+    result
 }

@@ -208,6 +208,8 @@ fn assemble(
         more_exits: false,
         spawns: VecDeque::new(),
         parked: HashMap::new(),
+        words: HashMap::new(),
+        last_exits: HashMap::new(),
         lookups: Lookups::new(),
         waiting: HashMap::new(),
         gatherings: HashMap::new(),

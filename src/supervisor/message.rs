@@ -165,6 +165,15 @@ pub enum Effect {
         watcher: WatcherId,
         /// The worker's id.
         wid: Wid,
+        /// It may not live long: hear what it says on its standard error, for whoever asks why.
+        listen: bool,
+    },
+    /// A worker has gone by itself, or could not be started; nobody had told it to.
+    Lost {
+        /// The watcher.
+        watcher: WatcherId,
+        /// How.
+        loss: Loss,
     },
     /// Send a signal, and publish a `kill` event for each process it goes to.
     Signal {
@@ -212,6 +221,22 @@ pub enum Effect {
     },
     /// The watcher is gone with all its workers; what the shell kept for it can be dropped.
     Dropped(WatcherId),
+}
+
+/// The end of a worker that nobody asked for.
+#[derive(Debug, Clone, PartialEq)]
+pub enum Loss {
+    /// It has exited.
+    Exited {
+        /// Its process.
+        pid: Pid,
+        /// Its exit code, or minus the number of the signal that killed it.
+        code: i32,
+        /// Seconds.
+        lived: f64,
+    },
+    /// It never ran; why, as a sentence for the user.
+    NotStarted(String),
 }
 
 /// Who gets a signal.

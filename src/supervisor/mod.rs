@@ -34,8 +34,8 @@ use std::collections::BTreeMap;
 use watcher::{Context, Watcher};
 
 pub use message::{
-    Command, Effect, Event, Input, Level, Outcome, Pid, Refusal, Scope, SpawnId, Status, Ticket,
-    Time, WatcherId, Wid,
+    Command, Effect, Event, Input, Level, Loss, Outcome, Pid, Refusal, Scope, SpawnId, Status,
+    Ticket, Time, WatcherId, Wid,
 };
 
 /// A living worker, for replies.

@@ -3,7 +3,8 @@
 use super::backoff::{self, Random, STABLE_AFTER};
 use super::job::{Job, Phase, Waiter};
 use super::{
-    Effect, Event, Level, Outcome, Pid, Scope, SpawnId, Status, Time, WatcherId, Wid, WorkerView,
+    Effect, Event, Level, Loss, Outcome, Pid, Scope, SpawnId, Status, Time, WatcherId, Wid,
+    WorkerView,
 };
 use crate::options::WatcherOptions;
 use std::collections::{BTreeMap, VecDeque};
@@ -110,6 +111,8 @@ pub(super) struct Watcher {
     pub trouble: Option<String>,
     /// Workers of older options still run, because the last reload failed; why.
     pub outdated: Option<String>,
+    /// The workers that are started before this moment are listened to.
+    pub curious_until: Time,
     /// It has lost its name.
     pub removed: bool,
     /// Something happens by itself at this moment.
@@ -130,6 +133,7 @@ impl Watcher {
             tries: 0,
             trouble: None,
             outdated: None,
+            curious_until: Time(0),
             removed: false,
             due: Time::NEVER,
         }
@@ -259,6 +263,10 @@ impl Watcher {
             level: Level::Warning,
             text: format!("error in '{}': {reason}", self.options.name),
         });
+        cx.effects.push(Effect::Lost {
+            watcher: self.id,
+            loss: Loss::NotStarted(reason.clone()),
+        });
         self.trouble = Some(reason);
         let pause = backoff::after_failed_start(self.tries, cx.random);
         let not_before = cx.now.plus_seconds(pause);
@@ -291,8 +299,12 @@ impl Watcher {
             .position(|l| l.pid == pid && !matches!(l.farewell, Farewell::Unborn(_)))
         {
             let gone = self.leaving.swap_remove(index);
-            if gone.announce || matches!(gone.farewell, Farewell::Retiring { .. }) {
+            let by_itself = matches!(gone.farewell, Farewell::Retiring { .. });
+            if gone.announce || by_itself {
                 cx.effects.push(self.publish(Event::Reap(pid, code)));
+            }
+            if by_itself {
+                self.lost(cx, pid, code, gone.started);
             }
             if self.options.stop_children() {
                 cx.effects.push(Effect::Sweep { pid });
@@ -316,7 +328,7 @@ impl Watcher {
             })
         {
             cx.effects.push(self.publish(Event::Reap(pid, code)));
-            let lived = cx.now.since(started).as_secs_f64();
+            let lived = self.lost(cx, pid, code, started);
             let failures = if lived >= STABLE_AFTER {
                 0
             } else {
@@ -346,6 +358,20 @@ impl Watcher {
                 self.slots.remove(&wid);
             }
         }
+    }
+
+    /// A worker has gone that nobody had told to; returns how long it lived, in seconds.
+    fn lost(&mut self, cx: &mut Context<'_>, pid: Pid, code: i32, started: Time) -> f64 {
+        let lived = cx.now.since(started).as_secs_f64();
+        if backoff::makes_curious(code, lived) {
+            self.curious_until = cx.now.plus_seconds(backoff::CURIOUS_FOR);
+        }
+        let loss = Loss::Exited { pid, code, lived };
+        cx.effects.push(Effect::Lost {
+            watcher: self.id,
+            loss,
+        });
+        lived
     }
 
     /// Without respawn a watcher stops once its last worker has gone.
@@ -565,6 +591,8 @@ impl Watcher {
                     spawn,
                     watcher: self.id,
                     wid,
+                    // without respawn there is no second time
+                    listen: self.curious_until > cx.now || !self.options.respawn(),
                 });
                 if warmup > 0.0 {
                     self.pace = cx.now.plus_seconds(warmup);

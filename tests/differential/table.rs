@@ -293,9 +293,11 @@ pub const DIFFERENCES: &[Difference] = &[
         r#"status {"name":"n8"}"#,
         Part::Reply,
         Wanted::Reply(
-            r#"{"status": "stopped", "trouble": "cannot execute /no/such/program: No such file or directory"}"#,
+            r#"{"status": "stopped", "trouble": "cannot execute /no/such/program: No such file or directory",
+                "last_exit": {"pid": null, "time": "<float>", "code": null, "signal": null, "lived": 0.0, "stderr": [],
+                              "reason": "cannot execute /no/such/program: No such file or directory"}}"#,
         ),
-        "one more key says why the watcher does not run",
+        "two more keys say why the watcher does not run",
     ),
     differs(
         "adding",

@@ -53,7 +53,7 @@ pub static REPLIES: &[ReplyForm] = &[
     reply("stats", r#"{"name": "web"}"#, &["name", "info"], "An object of statistics by process id"),
     reply("stats", r#"{"name": "web", "process": PID}"#, &["process", "info"], "The statistics of one process"),
     reply("status", "{}", &["statuses"], "For each watcher `active`, `stopped`, `starting` or `stopping`"),
-    reply("status", r#"{"name": "web"}"#, &[], "The status of the watcher stands in `status` itself; if its last starts failed, `trouble` says why"),
+    reply("status", r#"{"name": "web"}"#, &[], "The status of the watcher stands in `status` itself; if its last starts failed, `trouble` says why; `last_exit` is there once a worker has ended by itself or could not be started, see below"),
     reply("add", r#"{"name": "new", "cmd": "sleep 1000"}"#, &[], "Nothing more"),
     reply("add", r#"{"name": "more", "cmd": "sleep 1000", "start": true, "waiting": true}"#, &["started", "kept"], "Lists of process ids"),
     reply("rm", r#"{"name": "more", "waiting": true}"#, &[], "Nothing more"),
@@ -131,6 +131,15 @@ const NOTES: &[(&str, &str)] = &[
          reload still sees what else has changed. A socket is not removed while a watcher uses it that is \
          not named too. Of the options of `[circus]`, check_delay, warmup_delay, loglevel and umask take \
          effect at once.",
+    ),
+    (
+        "status",
+        "`last_exit` is an object: `pid`, `time` (seconds since the epoch), `code` or `signal` (the other is null), \
+         `lived` (seconds) and `stderr`, a list of the last lines that the worker wrote there (20 lines, 4 KiB at the \
+         most). They are there for workers that are listened to: those that are started within a minute after another \
+         one of the watcher has ended young (within a second, or within ten with a code other than 0), and all of a \
+         watcher without `respawn`; not with `close_child_stderr`. Of a worker that could not be started `pid`, \
+         `code` and `signal` are null, and `reason` says why.",
     ),
     (
         "identity",
