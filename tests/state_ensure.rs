@@ -18,7 +18,17 @@ use run::{command, ensure, expect, fingerprint, finish, plain, refused};
 use support::{Program, TempSite};
 
 /// Commands that change nothing in a daemon.
-const QUERIES: &[&str] = &["list", "options", "get", "status", "stats", "numwatchers"];
+const QUERIES: &[&str] = &[
+    "list",
+    "options",
+    "get",
+    "status",
+    "stats",
+    "numwatchers",
+    "identity",
+    "listsockets",
+    "globaloptions",
+];
 
 /// Each test against each daemon.
 macro_rules! for_each_daemon {

@@ -12,7 +12,7 @@ use proptest::prelude::*;
 use circ::config::Config;
 use circ::options::WatcherOptions;
 use circ::state::desired::Request;
-use circ::state::ensure::{Settings, ensure};
+use circ::state::{Settings, ensure};
 
 /// Texts that a circus.ini can hold, or cannot, or holds in a surprising way.
 const TEXTS: &[&str] = &[
@@ -61,16 +61,12 @@ const MORE: &str = "[watcher:web]\ncmd = sleep 8\nmax_age = 3\n\n[watcher:m]\ncm
 fn settings(directory: &Path) -> Settings {
     Settings {
         config: Some(PathBuf::from("circus.ini")),
-        endpoint: None,
-        fallback_endpoint: None,
-        check: false,
-        diff: false,
         live: false,
-        persist: true,
-        timeout: Duration::from_secs(60),
         settle: Duration::ZERO,
-        environ: BTreeMap::from([("HOME".to_string(), "/root".to_string())]),
-        cwd: directory.to_path_buf(),
+        ..Settings::new(
+            directory.to_path_buf(),
+            BTreeMap::from([("HOME".to_string(), "/root".to_string())]),
+        )
     }
 }
 

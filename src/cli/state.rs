@@ -9,8 +9,10 @@ use std::time::Duration;
 use clap::{Subcommand, ValueEnum};
 
 use super::output;
-use crate::state::desired::Request;
-use crate::state::ensure::{self, Settings};
+use crate::state::desired::{Desired, DesiredState, OnChange, Request, Running};
+use crate::state::handlers::Order;
+use crate::state::report::Report;
+use crate::state::{self, Settings};
 
 /// Arguments of `circ state`.
 #[derive(Debug, clap::Args)]
@@ -28,6 +30,20 @@ enum Verb {
     /// count changes by incr and decr, an option is set in place, a missing watcher is added and started. Then it
     /// waits until the workers really run. A second run changes nothing.
     Ensure(Ensure),
+    /// A watcher is not there, neither in the file nor in the daemon
+    Absent(Absent),
+    /// The workers of a watcher are restarted, now: for handlers of a configuration-management tool
+    ///
+    /// This is a change every time. With --check nothing is sent.
+    Restarted(Handler),
+    /// The workers of a watcher are reloaded gracefully, now: new ones come before the old ones go
+    ///
+    /// This is a change every time. With --check nothing is sent.
+    Reloaded(Handler),
+    /// The workers of a watcher get a signal, now
+    ///
+    /// This is a change every time. With --check nothing is sent.
+    Signalled(Signalled),
 }
 
 /// Arguments of `circ state ensure`.
@@ -47,6 +63,71 @@ struct Ensure {
     /// Any other option of a watcher section; may be given several times
     #[arg(long, value_name = "KEY=VALUE", allow_hyphen_values = true)]
     set: Vec<String>,
+    /// An option that the section must not state, so that its default counts; env.NAME takes a variable away
+    #[arg(long, value_name = "KEY")]
+    unset: Vec<String>,
+    /// A variable of the workers' environment, in the watcher's own section [env:NAME]
+    #[arg(long, value_name = "NAME=VALUE", allow_hyphen_values = true)]
+    env: Vec<String>,
+    /// A socket that the daemon holds and the workers inherit (use_sockets)
+    #[arg(long, value_name = "NAME=HOST:PORT|NAME=unix:PATH")]
+    socket: Vec<String>,
+    /// The workers run (the default)
+    #[arg(long, conflicts_with = "stopped")]
+    running: bool,
+    /// The watcher is stopped; with autostart=False it also stays so when the daemon is started anew
+    #[arg(long)]
+    stopped: bool,
+    /// What a changed option does to running workers
+    #[arg(long, value_enum, default_value_t = RestartOnChange::Auto)]
+    restart_on_change: RestartOnChange,
+    #[command(flatten)]
+    run: Run,
+}
+
+/// When a change replaces running workers.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+enum RestartOnChange {
+    /// If the option needs new workers, they are reloaded gracefully
+    Auto,
+    /// No worker is replaced; what needs new ones waits in the file
+    Never,
+    /// Any changed option but the number of workers restarts them
+    Always,
+}
+
+/// Arguments of `circ state absent`.
+#[derive(Debug, clap::Args)]
+struct Absent {
+    /// The watcher's name
+    name: String,
+    /// Its section [env:NAME] goes as well
+    #[arg(long)]
+    with_env: bool,
+    /// The sockets that no other watcher uses go as well
+    #[arg(long)]
+    with_socket: bool,
+    #[command(flatten)]
+    run: Run,
+}
+
+/// Arguments of `circ state restarted` and `reloaded`.
+#[derive(Debug, clap::Args)]
+struct Handler {
+    /// The watcher's name
+    name: String,
+    #[command(flatten)]
+    run: Run,
+}
+
+/// Arguments of `circ state signalled`.
+#[derive(Debug, clap::Args)]
+struct Signalled {
+    /// The watcher's name
+    name: String,
+    /// The signal: a number, HUP or SIGHUP
+    #[arg(short, long, value_name = "SIGNAL", default_value = "HUP")]
+    signal: String,
     #[command(flatten)]
     run: Run,
 }
@@ -90,6 +171,49 @@ struct Run {
     /// Change the daemon only; the file is read for its endpoint and stays as it is
     #[arg(long)]
     no_persist: bool,
+    /// Keep a copy of each file that is changed, beside it
+    #[arg(long)]
+    backup: bool,
+    /// If no daemon listens, start one on the configuration file
+    #[arg(long)]
+    start_daemon: bool,
+    /// Show the values of environment variables in reports and diffs
+    #[arg(long)]
+    show_secrets: bool,
+}
+
+impl Run {
+    fn settings(&self) -> Settings {
+        Settings {
+            config: self.config.clone(),
+            endpoint: self.endpoint.clone(),
+            fallback_endpoint: std::env::var("CIRCUSCTL_ENDPOINT")
+                .ok()
+                .filter(|endpoint| !endpoint.is_empty()),
+            check: self.check,
+            diff: self.diff,
+            live: !self.no_live,
+            persist: !self.no_persist,
+            timeout: self.timeout,
+            settle: self.settle,
+            backup: self.backup,
+            start_daemon: self.start_daemon,
+            show_secrets: self.show_secrets,
+            ..Settings::new(current_directory(), environ())
+        }
+    }
+
+    /// Prints the report; the result is the exit code.
+    fn finish(&self, report: &Report) -> ExitCode {
+        let format = if self.json { Format::Json } else { self.format };
+        let mut stdout = std::io::stdout().lock();
+        let coloured = stdout.is_terminal() && std::env::var_os("NO_COLOR").is_none();
+        let text = output::state::render(report, format, coloured);
+        // A reader that went away cannot be told; the exit code still says how it went.
+        let _ = stdout.write_all(text.as_bytes());
+        let _ = stdout.flush();
+        ExitCode::from(report.exit_code(self.detailed_exitcode, self.check_exit_zero))
+    }
 }
 
 /// The shapes of a report.
@@ -118,6 +242,13 @@ fn seconds(text: &str) -> Result<Duration, String> {
 pub fn run(args: Args) -> ExitCode {
     match args.verb {
         Verb::Ensure(args) => ensure(args),
+        Verb::Absent(args) => absent(&args),
+        Verb::Restarted(args) => handle(&args.name, &Order::Restart, &args.run),
+        Verb::Reloaded(args) => handle(&args.name, &Order::Reload, &args.run),
+        Verb::Signalled(args) => {
+            let order = Order::Signal(args.signal.clone());
+            handle(&args.name, &order, &args.run)
+        }
     }
 }
 
@@ -128,32 +259,41 @@ fn ensure(args: Ensure) -> ExitCode {
         cmd: args.cmd,
         args: args.args,
         set: args.set,
+        unset: args.unset,
+        env: args.env,
+        socket: args.socket,
+        running: match args.stopped {
+            true => Running::No,
+            false => Running::Yes,
+        },
+        on_change: match args.restart_on_change {
+            RestartOnChange::Auto => OnChange::Auto,
+            RestartOnChange::Never => OnChange::Never,
+            RestartOnChange::Always => OnChange::Always,
+        },
     };
-    let run = args.run;
-    let format = if run.json { Format::Json } else { run.format };
-    let settings = Settings {
-        config: run.config,
-        endpoint: run.endpoint,
-        fallback_endpoint: std::env::var("CIRCUSCTL_ENDPOINT")
-            .ok()
-            .filter(|endpoint| !endpoint.is_empty()),
-        check: run.check,
-        diff: run.diff,
-        live: !run.no_live,
-        persist: !run.no_persist,
-        timeout: run.timeout,
-        settle: run.settle,
-        environ: environ(),
-        cwd: current_directory(),
+    let report = state::ensure(&request, &args.run.settings());
+    args.run.finish(&report)
+}
+
+fn absent(args: &Absent) -> ExitCode {
+    let settings = args.run.settings();
+    let report = match Desired::absent(&args.name) {
+        Ok(desired) => {
+            let desired = Desired {
+                with_env: args.with_env,
+                with_socket: args.with_socket,
+                ..desired
+            };
+            state::transaction::ensure_one(&DesiredState::of_one(desired), &settings)
+        }
+        Err(error) => Report::failure(&args.name, settings.check, error.to_string()),
     };
-    let report = ensure::ensure(&request, &settings);
-    let mut stdout = std::io::stdout().lock();
-    let coloured = stdout.is_terminal() && std::env::var_os("NO_COLOR").is_none();
-    let text = output::state::render(&report, format, coloured);
-    // A reader that went away cannot be told; the exit code still says how it went.
-    let _ = stdout.write_all(text.as_bytes());
-    let _ = stdout.flush();
-    ExitCode::from(report.exit_code(run.detailed_exitcode, run.check_exit_zero))
+    args.run.finish(&report)
+}
+
+fn handle(name: &str, order: &Order, run: &Run) -> ExitCode {
+    run.finish(&state::handlers::handle(name, order, &run.settings()))
 }
 
 /// Variables that are not UTF-8 cannot stand in a configuration and are left out.

@@ -2,23 +2,43 @@
 //! refuses.
 
 use std::collections::BTreeSet;
+use std::path::PathBuf;
 
 use serde_json::{Map, Value, json};
 
 use super::files::Edited;
 use super::live::{Live, LiveError, named};
-use super::plan::{Addition, DaemonAction, FileEdit, Plan};
+use super::plan::{Addition, DaemonAction, FileEdit};
 use super::report::{ActionLine, ActionStatus, Target};
 use super::store;
 
-/// What was done so far, so that it can be told and taken back.
+/// What was done so far, so that it can be told and taken back. A resource is a watcher or a section of the run, by its
+/// number there.
 #[derive(Debug, Default)]
 pub struct Journal {
-    /// The actions of the plan with what became of them.
-    pub lines: Vec<ActionLine>,
+    lines: Vec<(usize, ActionLine)>,
     written: Vec<Edited>,
-    /// The daemon's actions that were tried, and where their lines are.
-    tried: Vec<(DaemonAction, usize, usize)>,
+    /// Copies that were kept of files before they were written.
+    pub backups: Vec<PathBuf>,
+    /// The daemon's actions that were tried, in order.
+    tried: Vec<Tried>,
+}
+
+/// An action that was sent.
+#[derive(Debug)]
+struct Tried {
+    what: Sent,
+    /// Its lines.
+    from: usize,
+    to: usize,
+}
+
+#[derive(Debug)]
+enum Sent {
+    /// A command about the watcher of this name.
+    Watcher(String, DaemonAction),
+    /// The daemon read these sections of its file again.
+    Reload(Vec<String>),
 }
 
 /// What was undone, and what could not be.
@@ -48,103 +68,167 @@ impl Undone {
 }
 
 impl Journal {
-    /// The plan's actions as lines of the report, none of them done.
-    pub fn planned(plan: &Plan) -> Journal {
-        let mut journal = Journal::default();
-        for edit in &plan.edits {
-            journal.lines.push(match edit {
+    /// Adds the lines of a resource's edits, none of them done.
+    pub fn plan_edits(&mut self, resource: usize, edits: &[FileEdit]) {
+        for edit in edits {
+            let line = match edit {
                 FileEdit::Set { key, .. } => line(Target::File, "set", Some(key)),
+                FileEdit::Unset { key } => line(Target::File, "unset", Some(key)),
                 FileEdit::AddSection(_) => line(Target::File, "add", None),
-            });
+                FileEdit::RemoveSection => line(Target::File, "remove", None),
+                FileEdit::Env { name, text } => {
+                    let op = if text.is_some() { "set" } else { "unset" };
+                    line(Target::File, op, Some(&format!("env.{name}")))
+                }
+                FileEdit::RemoveEnv => line(Target::File, "remove", Some(&"env".to_string())),
+            };
+            self.lines.push((resource, line));
         }
-        for action in &plan.commands {
-            journal.lines.extend(lines_of(action));
-        }
-        journal
+    }
+
+    /// Adds the lines of a resource's commands, none of them sent.
+    pub fn plan_commands(&mut self, resource: usize, actions: &[DaemonAction]) {
+        let lines = actions.iter().flat_map(lines_of);
+        self.lines.extend(lines.map(|line| (resource, line)));
+    }
+
+    /// Adds the line of a section that the daemon is to read again.
+    pub fn plan_reload(&mut self, resource: usize) {
+        self.lines
+            .push((resource, line(Target::Daemon, "reload", None)));
+    }
+
+    /// The lines about one resource.
+    pub fn lines_of(&self, resource: usize) -> Vec<ActionLine> {
+        let own = self.lines.iter().filter(|(of, _)| *of == resource);
+        own.map(|(_, line)| line.clone()).collect()
     }
 
     fn mark(&mut self, range: std::ops::Range<usize>, status: ActionStatus) {
-        for line in self.lines.iter_mut().take(range.end).skip(range.start) {
+        for (_, line) in self.lines.iter_mut().take(range.end).skip(range.start) {
             line.status = status;
         }
     }
 
-    /// Writes the edited files; the first `edits` lines are about them.
-    pub fn write(&mut self, edited: &[Edited], edits: usize) -> Result<(), store::StoreError> {
+    fn mark_file(&mut self, status: ActionStatus) {
+        for (_, line) in &mut self.lines {
+            if line.target == Target::File {
+                line.status = status;
+            }
+        }
+    }
+
+    /// Writes the edited files; with `backup` the old bytes are kept beside them.
+    pub fn write(&mut self, edited: &[Edited], _backup: bool) -> Result<(), store::StoreError> {
         for file in edited {
             if let Err(error) = store::replace(&file.path, &file.before, &file.after) {
-                self.mark(0..edits, ActionStatus::Failed);
+                self.mark_file(ActionStatus::Failed);
                 return Err(error);
             }
             self.written.push(file.clone());
         }
-        self.mark(0..edits, ActionStatus::Done);
+        self.mark_file(ActionStatus::Done);
         Ok(())
     }
 
-    /// Sends the commands of the plan whose lines begin at `first` and are the last ones. Returns the options that the
-    /// daemon took with `set` and did not change; the commands after that one are not sent.
+    /// Lets the daemon read these sections of its file again; all of them if it cannot tell them apart (circusd).
+    pub fn reload(
+        &mut self,
+        live: &mut Live,
+        sections: &[String],
+        resources: &[usize],
+    ) -> Result<Map<String, Value>, LiveError> {
+        let from = self.lines.len();
+        for resource in resources {
+            self.plan_reload(*resource);
+        }
+        let to = self.lines.len();
+        let result = reload(live, sections);
+        self.tried.push(Tried {
+            what: Sent::Reload(sections.to_vec()),
+            from,
+            to,
+        });
+        self.mark(from..to, status_of(&result));
+        result
+    }
+
+    /// Sends the commands of a plan. Returns the options that the daemon took with `set` and did not change; the
+    /// commands after that one are not sent.
     pub fn command(
         &mut self,
         live: &mut Live,
+        resource: usize,
         name: &str,
         actions: &[DaemonAction],
-        first: usize,
     ) -> Result<BTreeSet<String>, LiveError> {
         let mut ignored = BTreeSet::new();
-        let mut at = first;
-        for action in actions {
-            let next = at + lines_of(action).len();
-            self.tried.push((action.clone(), at, next));
+        for (at, action) in actions.iter().enumerate() {
+            let from = self.lines.len();
+            let lines = lines_of(action);
+            let to = from + lines.len();
+            self.lines
+                .extend(lines.into_iter().map(|line| (resource, line)));
+            self.tried.push(Tried {
+                what: Sent::Watcher(name.to_string(), action.clone()),
+                from,
+                to,
+            });
             let sent = send(live, name, action);
-            self.mark(
-                at..next,
-                match &sent {
-                    Ok(()) => ActionStatus::Done,
-                    Err(error) if error.may_still_happen() => ActionStatus::Unfinished,
-                    Err(_) => ActionStatus::Failed,
-                },
-            );
-            sent?;
+            self.mark(from..to, status_of(&sent));
+            if let Err(error) = sent {
+                self.plan_commands(resource, actions.get(at + 1..).unwrap_or_default());
+                return Err(error);
+            }
             if let DaemonAction::Set { new, .. } = action {
                 ignored.extend(not_taken(live, name, new)?);
             }
-            at = next;
             if !ignored.is_empty() {
                 // What was to follow is planned anew, without counting on this.
-                self.lines.truncate(at);
                 break;
             }
         }
         Ok(ignored)
     }
 
-    /// Adds the lines of further actions; returns where they begin.
-    pub fn extend(&mut self, actions: &[DaemonAction]) -> usize {
-        let first = self.lines.len();
-        self.lines.extend(actions.iter().flat_map(lines_of));
-        first
-    }
-
     /// Takes everything back, last action first.
-    pub fn undo(&mut self, live: Option<&mut Live>, name: &str) -> Undone {
+    pub fn undo(&mut self, mut live: Option<&mut Live>) -> Undone {
         let mut undone = Undone::default();
-        if let Some(live) = live {
-            for (action, from, to) in std::mem::take(&mut self.tried).into_iter().rev() {
-                let was_done = self
-                    .lines
-                    .get(from)
-                    .is_some_and(|line| line.status == ActionStatus::Done);
-                match take_back(live, name, &action, was_done) {
-                    Ok(Some(text)) => {
-                        undone.done.push(text);
-                        if was_done {
-                            self.mark(from..to, ActionStatus::Undone);
-                        }
+        let mut again: Vec<String> = Vec::new();
+        for Tried { what, from, to } in std::mem::take(&mut self.tried).into_iter().rev() {
+            let was_done = self
+                .lines
+                .get(from)
+                .is_some_and(|(_, line)| line.status == ActionStatus::Done);
+            let (name, action) = match what {
+                Sent::Reload(sections) => {
+                    again.extend(sections);
+                    if was_done {
+                        self.mark(from..to, ActionStatus::Undone);
                     }
-                    Ok(None) => {}
-                    Err((text, error)) => undone.failed.push(format!("{text}: {error}")),
+                    continue;
                 }
+                Sent::Watcher(name, DaemonAction::Reread { .. }) => {
+                    again.extend(reread_sections(&name));
+                    if was_done {
+                        self.mark(from..to, ActionStatus::Undone);
+                    }
+                    continue;
+                }
+                Sent::Watcher(name, action) => (name, action),
+            };
+            let Some(live) = live.as_deref_mut() else {
+                continue;
+            };
+            match take_back(live, &name, &action, was_done) {
+                Ok(Some(text)) => {
+                    undone.done.push(text);
+                    if was_done {
+                        self.mark(from..to, ActionStatus::Undone);
+                    }
+                }
+                Ok(None) => {}
+                Err((text, error)) => undone.failed.push(format!("{text}: {error}")),
             }
         }
         for file in std::mem::take(&mut self.written).into_iter().rev() {
@@ -154,8 +238,16 @@ impl Journal {
                 Err(error) => undone.failed.push(error.to_string()),
             }
         }
+        // What the daemon had read of the file it reads again, now that the old one is back.
+        if let (false, Some(live)) = (again.is_empty(), live) {
+            let text = format!("{} read again", again.join(", "));
+            match reload(live, &again) {
+                Ok(_) => undone.done.push(text),
+                Err(error) => undone.failed.push(format!("{text}: {error}")),
+            }
+        }
         if undone.failed.is_empty() {
-            for line in &mut self.lines {
+            for (_, line) in &mut self.lines {
                 if line.target == Target::File && line.status == ActionStatus::Done {
                     line.status = ActionStatus::Undone;
                 }
@@ -165,12 +257,33 @@ impl Journal {
     }
 }
 
+fn status_of<T>(result: &Result<T, LiveError>) -> ActionStatus {
+    match result {
+        Ok(_) => ActionStatus::Done,
+        Err(error) if error.may_still_happen() => ActionStatus::Unfinished,
+        Err(_) => ActionStatus::Failed,
+    }
+}
+
+/// The sections that make a watcher.
+fn reread_sections(name: &str) -> Vec<String> {
+    vec![format!("watcher:{name}"), format!("env:{name}")]
+}
+
+/// `reloadconfig`, of these sections only if the daemon is able to.
+fn reload(live: &mut Live, sections: &[String]) -> Result<Map<String, Value>, LiveError> {
+    let mut properties = Map::new();
+    properties.insert("only".into(), json!(sections));
+    live.order("reloadconfig", properties)
+}
+
 fn line(target: Target, op: &str, key: Option<&String>) -> ActionLine {
     ActionLine {
         target,
         op: op.to_string(),
         key: key.cloned(),
         status: ActionStatus::Planned,
+        name: None,
     }
 }
 
@@ -187,7 +300,14 @@ fn lines_of(action: &DaemonAction) -> Vec<ActionLine> {
         DaemonAction::Decr(_) => one("decr", Some(&count)),
         DaemonAction::Count { .. } => one("set", Some(&count)),
         DaemonAction::Start => one("start", None),
+        DaemonAction::Stop => one("stop", None),
+        DaemonAction::Restart => one("restart", None),
         DaemonAction::Add(_) => one("add", None),
+        DaemonAction::Remove(_) => one("rm", None),
+        DaemonAction::Reread { keys } => keys
+            .iter()
+            .map(|key| line(Target::Daemon, "reload", Some(key)))
+            .collect(),
         DaemonAction::Replace { keys, .. } => keys
             .iter()
             .map(|key| line(Target::Daemon, "replace", Some(key)))
@@ -202,6 +322,10 @@ fn send(live: &mut Live, name: &str, action: &DaemonAction) -> Result<(), LiveEr
         DaemonAction::Decr(by) => count(live, "decr", name, *by),
         DaemonAction::Count { new, .. } => set(live, name, numprocesses(*new)),
         DaemonAction::Start => start(live, name),
+        DaemonAction::Stop => stop(live, name),
+        DaemonAction::Restart => live.order("restart", exactly(name)).map(|_| ()),
+        DaemonAction::Remove(_) => remove(live, name),
+        DaemonAction::Reread { .. } => reload(live, &reread_sections(name)).map(|_| ()),
         DaemonAction::Add(addition) => {
             let added = add(live, addition);
             // Refused after it was added, by its start; one that was there before is somebody else's.
@@ -265,6 +389,13 @@ fn take_back(
             set(live, name, numprocesses(*old)),
         ),
         DaemonAction::Start => (format!("{name} stopped again"), stop(live, name)),
+        DaemonAction::Stop => (format!("{name} started again"), start(live, name)),
+        // Workers that were replaced by workers of the same kind: there is nothing to take back.
+        DaemonAction::Restart | DaemonAction::Reread { .. } => return Ok(None),
+        DaemonAction::Remove(old) => (
+            format!("{} added again as it was", old.name),
+            add(live, old),
+        ),
         DaemonAction::Add(_) => (format!("{name} removed again"), remove(live, name)),
     };
     match result {

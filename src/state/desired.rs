@@ -17,6 +17,16 @@ pub struct Request {
     pub args: Option<String>,
     /// `--set KEY=VALUE`, as given.
     pub set: Vec<String>,
+    /// `--unset KEY`; `env.NAME` is a variable of the environment.
+    pub unset: Vec<String>,
+    /// `--env NAME=VALUE`, as given.
+    pub env: Vec<String>,
+    /// `--socket NAME=HOST:PORT` or `NAME=unix:PATH`, as given.
+    pub socket: Vec<String>,
+    /// `--running`, `--stopped`.
+    pub running: Running,
+    /// `--restart-on-change`.
+    pub on_change: OnChange,
 }
 
 /// One wanted option, in the text form that a circus.ini holds.
@@ -69,6 +79,10 @@ pub struct Desired {
     pub running: Running,
     /// What a change of options does to running workers.
     pub on_change: OnChange,
+    /// Variables of the section `[env]` that this run is about as well: the daemon's watcher is to have them.
+    pub reached_by: Vec<String>,
+    /// Only these variables are looked at; the watcher itself was not named.
+    pub implicit: bool,
     /// With `present: false`: its section `[env:NAME]` goes too.
     pub with_env: bool,
     /// With `present: false`: the sockets that only it uses go too.
@@ -130,6 +144,17 @@ pub struct DesiredState {
     pub warnings: Vec<String>,
 }
 
+impl DesiredState {
+    /// A state of one watcher and nothing else.
+    pub fn of_one(desired: Desired) -> DesiredState {
+        DesiredState {
+            origin: desired.name.clone(),
+            watchers: vec![desired],
+            ..DesiredState::default()
+        }
+    }
+}
+
 /// Everything that is wrong with a request.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub struct DesiredError(Vec<String>);
@@ -141,12 +166,18 @@ impl fmt::Display for DesiredError {
 }
 
 impl Desired {
-    /// Reads a request. All that is wrong with its keys is told at once; values are checked by [`Desired::applied_to`],
-    /// when variables in them are known.
-    pub fn new(request: &Request) -> Result<Desired, DesiredError> {
+    /// Reads a request: the watcher, and the sockets it names. All that is wrong with its keys is told at once; values
+    /// are checked by [`Desired::applied_to`], when variables in them are known.
+    pub fn new(request: &Request) -> Result<(Desired, Vec<DesiredSection>), DesiredError> {
         let mut problems = Vec::new();
         check_name(&request.name, &mut problems);
-        let mut options: Vec<Wanted> = Vec::new();
+        let mut desired = Desired {
+            name: request.name.clone(),
+            present: true,
+            running: request.running,
+            on_change: request.on_change,
+            ..Desired::default()
+        };
         let named = [
             ("cmd", &request.cmd),
             ("args", &request.args),
@@ -156,33 +187,87 @@ impl Desired {
             let text = text.clone()?;
             Some((key.to_string(), text))
         });
-        let set = request.set.iter().filter_map(|pair| {
-            let Some((key, text)) = pair.split_once('=') else {
-                problems.push(format!("--set {pair}: KEY=VALUE is expected"));
-                return None;
-            };
-            Some((key.trim().to_string(), text.trim().to_string()))
-        });
-        let pairs: Vec<(String, String)> = named.chain(set).collect();
+        let mut pairs: Vec<(String, String)> = named.collect();
+        for pair in &request.set {
+            match pair.split_once('=') {
+                Some((key, text)) => pairs.push((key.trim().to_string(), text.trim().to_string())),
+                None => problems.push(format!("--set {pair}: KEY=VALUE is expected")),
+            }
+        }
+        let mut sockets: Vec<DesiredSection> = Vec::new();
+        for text in &request.socket {
+            match socket(text) {
+                Ok(socket) if sockets.iter().any(|known| known.name == socket.name) => {
+                    problems.push(format!("--socket {text}: {} is wanted twice", socket.name));
+                }
+                Ok(socket) => sockets.push(socket),
+                Err(problem) => problems.push(problem),
+            }
+        }
+        let decided = pairs
+            .iter()
+            .any(|(key, _)| matches!(key.as_str(), "use_sockets" | "stdin_socket"));
+        if !sockets.is_empty() && !decided {
+            pairs.push(("use_sockets".to_string(), "True".to_string()));
+        }
         for (key, text) in pairs {
+            if let Some(name) = key.strip_prefix("env.") {
+                add_variable(&mut desired, name, Some(text), &mut problems);
+                continue;
+            }
             if let Err(problem) = check_key(&key) {
                 problems.push(problem);
                 continue;
             }
-            match options.iter().find(|wanted| wanted.key == key) {
+            match desired.options.iter().find(|wanted| wanted.key == key) {
                 Some(known) if known.text != text => problems.push(format!(
                     "{key} is wanted twice, as {:?} and as {text:?}",
                     known.text
                 )),
                 Some(_) => {}
-                None => options.push(Wanted { key, text }),
+                None => desired.options.push(Wanted { key, text }),
+            }
+        }
+        for pair in &request.env {
+            match pair.split_once('=') {
+                Some((name, text)) => {
+                    add_variable(&mut desired, name, Some(text.to_string()), &mut problems);
+                }
+                None => problems.push(format!(
+                    "--env {pair}: NAME=VALUE is expected; to take a variable away, give --unset env.{pair}"
+                )),
+            }
+        }
+        for key in &request.unset {
+            match key.strip_prefix("env.") {
+                Some(name) => add_variable(&mut desired, name, None, &mut problems),
+                None => match check_key(key) {
+                    Err(problem) => problems.push(problem),
+                    Ok(()) if key == "cmd" => {
+                        problems.push("cmd cannot be unset: a watcher needs a command".to_string());
+                    }
+                    Ok(()) if desired.wants(key) => {
+                        problems.push(format!("{key} is to be set and unset at once"));
+                    }
+                    Ok(()) => desired.unset.push(key.clone()),
+                },
             }
         }
         if problems.is_empty() {
+            Ok((desired, sockets))
+        } else {
+            Err(DesiredError(problems))
+        }
+    }
+
+    /// The watcher is not to be there.
+    pub fn absent(name: &str) -> Result<Desired, DesiredError> {
+        let mut problems = Vec::new();
+        check_name(name, &mut problems);
+        if problems.is_empty() {
             Ok(Desired {
-                name: request.name.clone(),
-                present: true,
-                options,
+                name: name.to_string(),
+                present: false,
                 ..Desired::default()
             })
         } else {
@@ -226,6 +311,73 @@ impl Desired {
     }
 }
 
+/// A variable of the environment, as the watcher's own section `[env:NAME]` can hold it.
+fn add_variable(
+    desired: &mut Desired,
+    name: &str,
+    text: Option<String>,
+    problems: &mut Vec<String>,
+) {
+    let name = name.trim();
+    if name.is_empty() || name.contains(['=', '\0', '\n']) {
+        problems.push(format!("{name:?} cannot be the name of a variable"));
+        return;
+    }
+    // A file holds no white space around a value.
+    let text = text.map(|text| text.trim().to_string());
+    match desired.env.iter().find(|(known, _)| known == name) {
+        Some((_, known)) if *known != text => {
+            problems.push(format!("the variable {name} is wanted twice, differently"));
+        }
+        Some(_) => {}
+        None => desired.env.push((name.to_string(), text)),
+    }
+}
+
+/// `NAME=HOST:PORT` or `NAME=unix:PATH`.
+fn socket(text: &str) -> Result<DesiredSection, String> {
+    let expected = || {
+        format!(
+            "--socket {text}: NAME=HOST:PORT or NAME=unix:PATH is expected, such as web=127.0.0.1:8000"
+        )
+    };
+    let (name, address) = text.split_once('=').ok_or_else(expected)?;
+    let mut problems = Vec::new();
+    check_name(name, &mut problems);
+    if !problems.is_empty() {
+        return Err(format!("--socket {text}: {}", problems.join("; ")));
+    }
+    let wanted = |key: &str, text: &str| Wanted {
+        key: key.to_string(),
+        text: text.to_string(),
+    };
+    let (options, unset): (Vec<Wanted>, &[&str]) = match address.strip_prefix("unix:") {
+        Some("") => return Err(expected()),
+        Some(path) => (vec![wanted("path", path)], &["host", "port", "family"]),
+        None => {
+            let (host, port) = address.rsplit_once(':').ok_or_else(expected)?;
+            let inner = host
+                .strip_prefix('[')
+                .and_then(|host| host.strip_suffix(']'));
+            if port.parse::<u16>().is_err() || host.is_empty() {
+                return Err(expected());
+            }
+            let mut options = vec![wanted("host", inner.unwrap_or(host)), wanted("port", port)];
+            if inner.unwrap_or(host).contains(':') {
+                options.push(wanted("family", "AF_INET6"));
+            }
+            (options, &["path"])
+        }
+    };
+    Ok(DesiredSection {
+        kind: SectionKind::Socket,
+        name: name.to_string(),
+        present: true,
+        options,
+        unset: unset.iter().map(|key| key.to_string()).collect(),
+    })
+}
+
 fn explain(error: &OptionError) -> String {
     // Some reasons begin with the key already.
     let reason = error.reason.strip_prefix(&format!("{}: ", error.key));
@@ -250,8 +402,8 @@ fn check_key(key: &str) -> Result<(), String> {
         }),
         Some((spec, Key::Whole)) => match spec.kind {
             Kind::Env => Err(
-                "env is not an option of a watcher section: the environment stands in [env] and [env:NAME], \
-                 which this command does not manage"
+                "env is not an option of a watcher section: the environment stands in [env] and [env:NAME]; give \
+                 --env NAME=VALUE"
                     .to_string(),
             ),
             Kind::Stream | Kind::Hooks | Kind::Limits => Err(format!(
@@ -295,7 +447,7 @@ mod tests {
     fn refusal(procs: &str, set: &[&str]) -> String {
         match Desired::new(&request(procs, set)) {
             Err(error) => error.to_string(),
-            Ok(desired) => desired
+            Ok((desired, _)) => desired
                 .applied_to(&WatcherOptions::ini_defaults("web"), str::to_string)
                 .map_or_else(|error| error.to_string(), |_| "accepted".to_string()),
         }

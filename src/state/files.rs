@@ -1,12 +1,13 @@
 //! The file's side: what the configuration says, and what it would say after an edit. Reads files through
 //! [`crate::config`]; writes nothing.
 
+use std::cell::OnceCell;
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 
 use serde_json::{Map, Value};
 
-use super::desired::Desired;
+use super::desired::{Desired, Wanted};
 use super::observed::FileSide;
 use super::plan::FileEdit;
 use super::store::{self, StoreError};
@@ -56,12 +57,76 @@ pub struct Edited {
     pub after: Vec<u8>,
 }
 
+/// What some edits are about.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Home<'a> {
+    /// A watcher, by its name.
+    Watcher(&'a str),
+    /// Another section, by its whole name.
+    Section(&'a str),
+}
+
 /// What the watcher is after an edit.
 pub struct Outcome {
     /// Its options.
     pub watcher: WatcherOptions,
     /// The variables that `[env]` and `[env:…]` give it.
     pub environment: Map<String, Value>,
+}
+
+/// The configuration as it would be with some files edited.
+pub struct Reading<'a> {
+    files: &'a Files,
+    overlay: BTreeMap<PathBuf, Vec<u8>>,
+    config: Config,
+    /// The same in an empty environment; what it gives a watcher is given by the file.
+    bare: OnceCell<Option<Config>>,
+}
+
+impl Reading<'_> {
+    /// What it makes of a watcher; none if it has none of that name.
+    pub fn outcome(&self, name: &str) -> Option<Outcome> {
+        let (watcher, section) = self.config.watcher(name)?;
+        let stated: Vec<String> = ["working_dir"]
+            .into_iter()
+            .filter(|key| self.config.raw(section, key).is_some())
+            .map(str::to_string)
+            .collect();
+        Some(Outcome {
+            environment: self.given_environment(watcher),
+            watcher: without_default_directory(watcher, &stated),
+        })
+    }
+
+    /// The configuration itself.
+    pub fn config(&self) -> &Config {
+        &self.config
+    }
+
+    /// What the sections give the watcher, without what `copy_env` would copy from this process: the daemon copies its
+    /// own environment.
+    fn given_environment(&self, watcher: &WatcherOptions) -> Map<String, Value> {
+        let full = watcher.env().cloned().unwrap_or_default();
+        if !watcher.copy_env() {
+            return full;
+        }
+        let files = self.files;
+        let load =
+            || Config::load_edited(&files.shown, &BTreeMap::new(), &files.cwd, &self.overlay).ok();
+        let given = self
+            .bare
+            .get_or_init(load)
+            .as_ref()
+            .and_then(|config| config.watcher(&watcher.name))
+            .and_then(|(watcher, _)| watcher.env());
+        full.into_iter()
+            .filter(|(key, value)| match given {
+                Some(given) => given.contains_key(key),
+                // A configuration that needs the environment to be read: what differs from it was given.
+                None => files.environ.get(key).map(String::as_str) != value.as_str(),
+            })
+            .collect()
+    }
 }
 
 impl Files {
@@ -99,20 +164,103 @@ impl Files {
         &self.config.circus.endpoint
     }
 
-    /// What the configuration says of a watcher.
-    pub fn side(&self, name: &str) -> FileSide {
+    /// The configuration as it is.
+    pub fn config(&self) -> &Config {
+        &self.config
+    }
+
+    /// The main file, absolute.
+    pub fn main(&self) -> PathBuf {
+        self.cwd.join(&self.shown)
+    }
+
+    /// The main file as the caller named it.
+    pub fn shown(&self) -> &Path {
+        &self.shown
+    }
+
+    /// The configuration as it is, to be asked about watchers.
+    pub fn now(&self) -> Reading<'_> {
+        Reading {
+            files: self,
+            overlay: BTreeMap::new(),
+            config: self.config.clone(),
+            bare: OnceCell::new(),
+        }
+    }
+
+    /// What the configuration says of a watcher; `now` is [`Files::now`].
+    pub fn side(&self, now: &Reading<'_>, name: &str) -> FileSide {
         let found = self.config.watcher(name);
         let stated = found
             .map(|(_, section)| self.stated(section))
             .unwrap_or_default();
-        let watcher = found.map(|(watcher, _)| without_default_directory(watcher, &stated));
+        let outcome = now.outcome(name);
+        let own_env = self.env_section(name);
         FileSide {
             path: self.shown.display().to_string(),
-            watcher,
-            environment: found
-                .map(|(watcher, _)| self.given_environment(watcher, &BTreeMap::new()))
+            environment: outcome
+                .as_ref()
+                .map(|outcome| outcome.environment.clone())
                 .unwrap_or_default(),
+            watcher: outcome.map(|outcome| outcome.watcher),
+            own_env: self
+                .parts
+                .iter()
+                .any(|part| part.document.has_section(&own_env))
+                .then(|| self.stated(&own_env)),
             stated,
+        }
+    }
+
+    /// What the configuration says of another section: its keys and their texts before any variable is replaced. None
+    /// if there is no such section.
+    pub fn section(&self, section: &str) -> Option<BTreeMap<String, String>> {
+        let there = self
+            .parts
+            .iter()
+            .any(|part| part.document.has_section(section));
+        there.then(|| {
+            self.config
+                .raw_items(section)
+                .into_iter()
+                .filter(|(key, _)| key != NAME_KEY)
+                .collect()
+        })
+    }
+
+    /// The name of the section of a watcher's own variables.
+    fn env_section(&self, name: &str) -> String {
+        let known = self.config.watcher(name).map(|(watcher, _)| &watcher.name);
+        format!("env:{}", known.map_or(name, String::as_str))
+    }
+
+    /// Values that an edit of this key leaves behind without effect, because the one that counts stands elsewhere.
+    pub fn shadowed(&self, home: Home<'_>, key: &str) -> Vec<String> {
+        let section = self.section_of(home);
+        let with_key = self
+            .parts
+            .iter()
+            .filter(|part| part.document.get(&section, key).is_some());
+        with_key
+            .skip(1)
+            .map(|part| {
+                let line = part.document.line_of(&section, key).unwrap_or(1);
+                format!(
+                    "{}:{line}: {key} of [{section}] stands here as well and has no effect: the first one counts",
+                    part.path.display()
+                )
+            })
+            .collect()
+    }
+
+    fn section_of(&self, home: Home<'_>) -> String {
+        match home {
+            Home::Section(section) => section.to_string(),
+            Home::Watcher(name) => self.config.watcher(name).map_or_else(
+                || format!("watcher:{name}"),
+                |(_, section)| section.to_string(),
+            ),
         }
     }
 
@@ -133,46 +281,44 @@ impl Files {
         keys
     }
 
-    /// The files that change if every wanted option is written, whether it has to be or not.
+    /// Every edit that a wish could need, whether it has to be made or not.
     pub fn all_edits(&self, desired: &Desired) -> Vec<FileEdit> {
-        if self.config.watcher(&desired.name).is_none() {
-            return vec![FileEdit::AddSection(desired.options.clone())];
+        if !desired.present {
+            let mut edits = Vec::new();
+            if self.config.watcher(&desired.name).is_some() {
+                edits.push(FileEdit::RemoveSection);
+            }
+            if desired.with_env {
+                edits.push(FileEdit::RemoveEnv);
+            }
+            return edits;
         }
-        desired
-            .options
-            .iter()
-            .map(|wanted| FileEdit::Set {
+        let mut edits: Vec<FileEdit> = if self.config.watcher(&desired.name).is_none() {
+            vec![FileEdit::AddSection(desired.options.clone())]
+        } else {
+            let set = desired.options.iter().map(|wanted| FileEdit::Set {
                 key: wanted.key.clone(),
                 text: wanted.text.clone(),
-            })
-            .collect()
+            });
+            let unset = desired
+                .unset
+                .iter()
+                .map(|key| FileEdit::Unset { key: key.clone() });
+            set.chain(unset).collect()
+        };
+        edits.extend(desired.env.iter().map(|(name, text)| FileEdit::Env {
+            name: name.clone(),
+            text: text.clone(),
+        }));
+        edits
     }
 
     /// The changed files after these edits. The file that holds the value that counts is the one that is edited.
-    pub fn edited(&self, name: &str, edits: &[FileEdit]) -> Result<Vec<Edited>, FilesError> {
+    pub fn edited(&self, edits: &[(Home<'_>, &[FileEdit])]) -> Result<Vec<Edited>, FilesError> {
         let mut parts = self.parts.clone();
-        for edit in edits {
-            match edit {
-                FileEdit::AddSection(options) => {
-                    let pairs: Vec<(&str, &str)> = options
-                        .iter()
-                        .map(|wanted| (wanted.key.as_str(), wanted.text.as_str()))
-                        .collect();
-                    if let Some(main) = parts.first_mut() {
-                        main.document
-                            .add_section(&format!("watcher:{name}"), &pairs)?;
-                    }
-                }
-                FileEdit::Set { key, text } => {
-                    let section = self.config.watcher(name).map(|(_, section)| section);
-                    let section = section.ok_or_else(|| gone(name))?;
-                    let home = self.home(section, key);
-                    let part = parts
-                        .iter_mut()
-                        .find(|part| Some(&part.path) == home.as_ref())
-                        .ok_or_else(|| gone(name))?;
-                    part.document.set(section, key, text)?;
-                }
+        for (home, edits) in edits {
+            for edit in *edits {
+                self.edit(&mut parts, *home, edit)?;
             }
         }
         Ok(parts
@@ -188,58 +334,125 @@ impl Files {
             .collect())
     }
 
-    /// The file to edit for a key: where it stands in the watcher's own section, else where that section begins.
-    fn home(&self, section: &str, key: &str) -> Option<PathBuf> {
-        self.parts
+    fn edit(&self, parts: &mut [Part], home: Home<'_>, edit: &FileEdit) -> Result<(), FilesError> {
+        let section = self.section_of(home);
+        match (edit, home) {
+            (FileEdit::AddSection(options), _) => self.add(parts, &section, None, options)?,
+            (FileEdit::Set { key, text }, _) => self.set(parts, &section, key, text)?,
+            (FileEdit::Unset { key }, _) => {
+                for part in parts {
+                    part.document.unset(&section, key)?;
+                }
+            }
+            (FileEdit::RemoveSection, _) => remove(parts, &section)?,
+            (FileEdit::Env { name, text }, Home::Watcher(watcher)) => {
+                let own = self.env_section(watcher);
+                match text {
+                    None => {
+                        for part in parts {
+                            part.document.unset(&own, name)?;
+                        }
+                    }
+                    Some(text) if parts.iter().any(|part| part.document.has_section(&own)) => {
+                        self.set(parts, &own, name, text)?;
+                    }
+                    Some(text) => {
+                        let wanted = Wanted {
+                            key: name.clone(),
+                            text: text.clone(),
+                        };
+                        self.add(parts, &own, Some(&section), &[wanted])?;
+                    }
+                }
+            }
+            (FileEdit::RemoveEnv, Home::Watcher(watcher)) => {
+                remove(parts, &self.env_section(watcher))?;
+            }
+            (FileEdit::Env { .. } | FileEdit::RemoveEnv, Home::Section(_)) => {}
+        }
+        Ok(())
+    }
+
+    /// Adds a section to the file that `beside` stands in, else to the main file. One that is there without keys gets
+    /// the keys.
+    fn add(
+        &self,
+        parts: &mut [Part],
+        section: &str,
+        beside: Option<&str>,
+        options: &[Wanted],
+    ) -> Result<(), FilesError> {
+        let empty = |part: &&mut Part| {
+            let entries = part.document.entries(section);
+            entries.is_some_and(|entries| entries.is_empty())
+        };
+        if let Some(part) = parts.iter_mut().find(empty) {
+            for wanted in options {
+                part.document.set(section, &wanted.key, &wanted.text)?;
+            }
+            return Ok(());
+        }
+        let pairs: Vec<(&str, &str)> = options
             .iter()
-            .find(|part| part.document.get(section, key).is_some())
-            .map(|part| part.path.clone())
-            .or_else(|| self.config.section_source(section).map(|(path, _)| path))
+            .map(|wanted| (wanted.key.as_str(), wanted.text.as_str()))
+            .collect();
+        let place = beside
+            .and_then(|beside| {
+                parts
+                    .iter()
+                    .position(|part| part.document.has_section(beside))
+            })
+            .unwrap_or(0);
+        if let Some(part) = parts.get_mut(place) {
+            part.document.add_section(section, &pairs)?;
+        }
+        Ok(())
+    }
+
+    fn set(
+        &self,
+        parts: &mut [Part],
+        section: &str,
+        key: &str,
+        text: &str,
+    ) -> Result<(), FilesError> {
+        // Where the key stands, else where the section begins; edits before this one may have moved both.
+        let place = parts
+            .iter()
+            .position(|part| part.document.get(section, key).is_some())
+            .or_else(|| {
+                parts
+                    .iter()
+                    .position(|part| part.document.has_section(section))
+            });
+        let Some(part) = place.and_then(|place| parts.get_mut(place)) else {
+            return Err(gone(section));
+        };
+        part.document.set(section, key, text)?;
+        Ok(())
     }
 
     /// Reads the configuration as it would be after an edit; fails if it would not be a configuration any more.
-    pub fn after(&self, name: &str, edited: &[Edited]) -> Result<Outcome, FilesError> {
+    pub fn after(&self, edited: &[Edited]) -> Result<Reading<'_>, FilesError> {
         let overlay: BTreeMap<PathBuf, Vec<u8>> = edited
             .iter()
             .map(|edited| (edited.path.clone(), edited.after.clone()))
             .collect();
         let config = Config::load_edited(&self.shown, &self.environ, &self.cwd, &overlay)?;
-        let (watcher, section) = config.watcher(name).ok_or_else(|| gone(name))?;
-        let stated: Vec<String> = ["working_dir"]
-            .into_iter()
-            .filter(|key| config.raw(section, key).is_some())
-            .map(str::to_string)
-            .collect();
-        Ok(Outcome {
-            environment: self.given_environment(watcher, &overlay),
-            watcher: without_default_directory(watcher, &stated),
+        Ok(Reading {
+            files: self,
+            overlay,
+            config,
+            bare: OnceCell::new(),
         })
     }
+}
 
-    /// What the sections give the watcher, without what `copy_env` would copy from this process: the daemon copies its
-    /// own environment.
-    fn given_environment(
-        &self,
-        watcher: &WatcherOptions,
-        overlay: &BTreeMap<PathBuf, Vec<u8>>,
-    ) -> Map<String, Value> {
-        let full = watcher.env().cloned().unwrap_or_default();
-        if !watcher.copy_env() {
-            return full;
-        }
-        let bare = Config::load_edited(&self.shown, &BTreeMap::new(), &self.cwd, overlay).ok();
-        let given = bare
-            .as_ref()
-            .and_then(|config| config.watcher(&watcher.name))
-            .and_then(|(watcher, _)| watcher.env());
-        full.into_iter()
-            .filter(|(key, value)| match given {
-                Some(given) => given.contains_key(key),
-                // A configuration that needs the environment to be read: what differs from it was given.
-                None => self.environ.get(key).map(String::as_str) != value.as_str(),
-            })
-            .collect()
+fn remove(parts: &mut [Part], section: &str) -> Result<(), FilesError> {
+    for part in parts {
+        part.document.remove_section(section)?;
     }
+    Ok(())
 }
 
 /// The directory of a watcher that states none is the daemon's own, which is not known here.
@@ -252,9 +465,9 @@ fn without_default_directory(watcher: &WatcherOptions, stated: &[String]) -> Wat
     watcher
 }
 
-fn gone(name: &str) -> FilesError {
+/// The section is not part of the configuration after all.
+pub(super) fn gone(section: &str) -> FilesError {
     FilesError::Edit(format!(
-        "[watcher:{name}] would not be part of the configuration after the edit: is it an included file that is not \
-         read?"
+        "[{section}] would not be part of the configuration after the edit: is it an included file that is not read?"
     ))
 }

@@ -1,5 +1,7 @@
 //! The daemon's side: what it says, and commands to it. Everything goes over the wire, as any client's calls do.
 
+use std::collections::{BTreeMap, BTreeSet};
+use std::path::PathBuf;
 use std::time::{Duration, Instant};
 
 use serde_json::{Map, Value, json};
@@ -46,6 +48,11 @@ pub enum LiveError {
 }
 
 impl LiveError {
+    /// There is no daemon at the endpoint.
+    pub fn nobody_listens(&self) -> bool {
+        matches!(self, LiveError::Client(ClientError::Unreachable { .. }))
+    }
+
     /// The command was accepted and may still be carried out: nothing must be undone behind its back.
     pub fn may_still_happen(&self) -> bool {
         matches!(self, LiveError::Client(error) if error.is_timeout())
@@ -58,6 +65,17 @@ pub struct Live {
     deadline: Instant,
     /// Options that the reply to `options` does not list and that are asked for one by one.
     unlisted: Vec<&'static str>,
+    /// It reads single sections of the managed file when it is told to.
+    rereads: bool,
+}
+
+/// What circ's daemon says of itself; circusd knows no such question.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Identity {
+    /// The configuration file that it runs.
+    pub config: PathBuf,
+    /// Its process.
+    pub pid: i64,
 }
 
 impl Live {
@@ -68,7 +86,55 @@ impl Live {
             client,
             deadline,
             unlisted: Vec::new(),
+            rereads: false,
         })
+    }
+
+    /// Where it is.
+    pub fn endpoint(&self) -> String {
+        self.client.endpoint().to_string()
+    }
+
+    /// Who answers; none for a circusd.
+    pub fn identity(&mut self) -> Result<Option<Identity>, LiveError> {
+        match self.ask("identity", Map::new()) {
+            Ok(reply) => Ok(Some(Identity {
+                config: PathBuf::from(
+                    reply
+                        .get("config")
+                        .and_then(Value::as_str)
+                        .unwrap_or_default(),
+                ),
+                pid: reply.get("pid").and_then(Value::as_i64).unwrap_or_default(),
+            })),
+            Err(LiveError::Refused { .. }) => Ok(None),
+            Err(error) => Err(error),
+        }
+    }
+
+    /// From now on it is known to read single sections of the managed file.
+    pub fn can_reread(&mut self) {
+        self.rereads = true;
+    }
+
+    /// The sockets that the daemon holds, by their names in lower case.
+    pub fn sockets(&mut self) -> Result<BTreeMap<String, Map<String, Value>>, LiveError> {
+        let reply = self.ask("listsockets", Map::new())?;
+        let sockets = reply.get("sockets").and_then(Value::as_array);
+        Ok(sockets
+            .into_iter()
+            .flatten()
+            .filter_map(Value::as_object)
+            .filter_map(|info| {
+                let name = info.get("name")?.as_str()?.to_lowercase();
+                Some((name, info.clone()))
+            })
+            .collect())
+    }
+
+    /// The options of the daemon itself.
+    pub fn global_options(&mut self) -> Result<Map<String, Value>, LiveError> {
+        Ok(options_of(&self.ask("globaloptions", Map::new())?))
     }
 
     /// From now on observations also ask for those of these options that `options` does not list. circ tells them,
@@ -141,22 +207,30 @@ impl Live {
 
     /// What the daemon has under this name, in any case.
     pub fn observe(&mut self, name: &str) -> Result<DaemonSide, LiveError> {
-        let endpoint = self.client.endpoint().to_string();
+        let known = self.names()?.contains(&name.to_lowercase());
+        self.observe_known(name, known)
+    }
+
+    /// The names of all watchers, in lower case.
+    pub fn names(&mut self) -> Result<BTreeSet<String>, LiveError> {
         let listed = self.ask("list", Map::new())?;
-        let wanted = name.to_lowercase();
-        let known = listed
-            .get("watchers")
-            .and_then(Value::as_array)
-            .is_some_and(|names| {
-                names
-                    .iter()
-                    .filter_map(Value::as_str)
-                    .any(|known| known.to_lowercase() == wanted)
-            });
+        let names = listed.get("watchers").and_then(Value::as_array);
+        Ok(names
+            .into_iter()
+            .flatten()
+            .filter_map(Value::as_str)
+            .map(str::to_lowercase)
+            .collect())
+    }
+
+    /// As [`Live::observe`], for a caller that has the names.
+    pub fn observe_known(&mut self, name: &str, known: bool) -> Result<DaemonSide, LiveError> {
+        let endpoint = self.client.endpoint().to_string();
         if !known {
             return Ok(DaemonSide {
                 endpoint,
                 watcher: None,
+                rereads: false,
             });
         }
         let mut options = options_of(&self.ask("options", named(name))?);
@@ -171,6 +245,7 @@ impl Live {
         }
         Ok(DaemonSide {
             endpoint,
+            rereads: self.rereads,
             watcher: Some(LiveWatcher {
                 options,
                 status: self.status(name)?,
@@ -182,9 +257,9 @@ impl Live {
 
     /// As [`Live::observe`], but waits until the watcher is neither on its way up nor down: what is to be done is not
     /// known before. After the deadline it is told as it is.
-    pub fn observe_at_rest(&mut self, name: &str) -> Result<DaemonSide, LiveError> {
+    pub fn observe_at_rest(&mut self, name: &str, known: bool) -> Result<DaemonSide, LiveError> {
         loop {
-            let side = self.observe(name)?;
+            let side = self.observe_known(name, known)?;
             let moving = side
                 .watcher
                 .as_ref()

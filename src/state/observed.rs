@@ -26,6 +26,8 @@ pub struct FileSide {
     pub stated: Vec<String>,
     /// The variables that `[env]` and `[env:…]` give the watcher.
     pub environment: Map<String, Value>,
+    /// The variables that the watcher's own section `[env:NAME]` states; none if there is no such section.
+    pub own_env: Option<Vec<String>>,
 }
 
 /// What a running daemon says.
@@ -35,6 +37,8 @@ pub struct DaemonSide {
     pub endpoint: String,
     /// The watcher; none if the daemon has none of that name.
     pub watcher: Option<LiveWatcher>,
+    /// It can be told to read single sections of the very file that is managed here: circ's daemon can.
+    pub rereads: bool,
 }
 
 /// A watcher in a daemon.
@@ -51,8 +55,12 @@ pub struct LiveWatcher {
 }
 
 impl LiveWatcher {
-    /// The value of an option or of an entry of a mapping option; none if the daemon does not tell it.
+    /// The value of an option, of an entry of a mapping option, or of a variable (`env.NAME`); none if the daemon does
+    /// not tell it.
     pub fn get(&self, key: &str) -> Option<Value> {
+        if let Some(name) = key.strip_prefix("env.") {
+            return self.options.get("env")?.get(name).cloned();
+        }
         match options::find(key) {
             Some((spec, part)) => {
                 let name = match spec.kind {
@@ -67,6 +75,12 @@ impl LiveWatcher {
             }
             None => self.options.get(key).cloned(),
         }
+    }
+
+    /// The whole environment of its workers.
+    pub fn environment(&self) -> Map<String, Value> {
+        let env = self.options.get("env").and_then(Value::as_object);
+        env.cloned().unwrap_or_default()
     }
 
     /// How many workers it should have, in the daemon's own view.
@@ -99,9 +113,9 @@ impl LiveWatcher {
         self.flag("send_hup")
     }
 
-    /// It waits for a connection before it starts.
-    pub fn is_on_demand(&self) -> bool {
-        self.flag("on_demand")
+    /// Its workers need not be there: they wait for a connection, or are not replaced when they are done.
+    pub fn may_rightly_be_gone(&self) -> bool {
+        self.flag("on_demand") || self.options.get("respawn") == Some(&Value::Bool(false))
     }
 
     /// All that the daemon tells, laid over `base`, which supplies what it does not tell.

@@ -4,37 +4,55 @@
 //! options are never changed, and a difference in them between file and daemon is only told as a warning.
 //!
 //! A count changes by incr and decr, so that no worker restarts. An option is set in place; one that cannot be set in
-//! place replaces the watcher (rm and add).
+//! place is read again from the file (circ) or replaces the watcher (circusd: rm and add).
+
+mod addition;
+mod file;
+mod live;
+
+pub use addition::Addition;
 
 use std::collections::BTreeSet;
 
-use serde_json::{Map, Value, json};
+use serde_json::{Map, Value};
 
-use super::desired::{Desired, Wanted};
+use super::desired::{Desired, Running, Wanted};
 use super::observed::{LiveWatcher, Observed};
-use super::values::{limit_value, same, show, wire_value};
+use super::values::{option, same, show};
 use super::wording::tell;
-use crate::options::{self, Key, Kind, OnSet, WatcherOptions};
+use crate::options::{self, Key, Kind, WatcherOptions};
 
-/// Options that say how a watcher's environment is put together when it is made: a `set` changes the option and not
-/// the environment.
-const MADE_WITH: &[&str] = &["copy_env", "copy_path", "virtualenv", "virtualenv_py_ver"];
-
-/// One edit of the configuration file.
+/// One edit of the configuration, in the section it is about.
 #[derive(Debug, Clone, PartialEq)]
 pub enum FileEdit {
-    /// One key of the watcher's section gets this text.
+    /// One key gets this text.
     Set {
         /// The key.
         key: String,
         /// The text.
         text: String,
     },
-    /// The watcher's section is added with these keys.
+    /// A key goes.
+    Unset {
+        /// The key.
+        key: String,
+    },
+    /// The section is added with these keys.
     AddSection(Vec<Wanted>),
+    /// The section goes.
+    RemoveSection,
+    /// A variable of the watcher's own `[env:NAME]` section gets this text, or goes.
+    Env {
+        /// The variable.
+        name: String,
+        /// Its text.
+        text: Option<String>,
+    },
+    /// The watcher's own `[env:NAME]` section goes.
+    RemoveEnv,
 }
 
-/// One command to the daemon.
+/// One command to the daemon about one watcher.
 #[derive(Debug, Clone, PartialEq)]
 pub enum DaemonAction {
     /// `set` of these options, and their values before.
@@ -57,9 +75,21 @@ pub enum DaemonAction {
     },
     /// `start` of a stopped watcher.
     Start,
-    /// `add` with `start`.
+    /// `stop` of a running watcher.
+    Stop,
+    /// `restart`, because the caller wants that after a change.
+    Restart,
+    /// `add`.
     Add(Box<Addition>),
-    /// `rm`, then `add` with `start`: for options that the daemon cannot change in place.
+    /// `rm`; the watcher as it was.
+    Remove(Box<Addition>),
+    /// The watcher's sections are read again from the file, for options that `set` cannot change: circ's daemon then
+    /// reloads the workers gracefully.
+    Reread {
+        /// The options it is about.
+        keys: Vec<String>,
+    },
+    /// `rm`, then `add`: the same for a daemon that cannot do that.
     Replace {
         /// The watcher as it should be.
         new: Box<Addition>,
@@ -70,32 +100,17 @@ pub enum DaemonAction {
     },
 }
 
-/// What an `add` command says.
-#[derive(Debug, Clone, PartialEq)]
-pub struct Addition {
-    /// The watcher's name.
-    pub name: String,
-    /// The command.
-    pub cmd: String,
-    /// Its arguments.
-    pub args: Value,
-    /// All other options that are not at their default.
-    pub options: Map<String, Value>,
-    /// Start it too; false for a watcher that was stopped.
-    pub start: bool,
-}
-
 /// What must be true in the daemon in the end.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Expectation {
     /// How many workers run.
     pub running: u64,
-    /// They must be running at this moment; false for watchers whose workers may rightly be gone (`on_demand`, and
-    /// `respawn = False`).
+    /// They must be running at this moment; false for watchers whose workers may rightly be gone (`on_demand`,
+    /// `respawn = False`, or not managed).
     pub must_run: bool,
 }
 
-/// What is to be done, and how it will be told.
+/// What is to be done about one watcher, and how it will be told.
 #[derive(Debug, Clone, PartialEq, Default)]
 pub struct Plan {
     /// Edits of the file.
@@ -110,9 +125,9 @@ pub struct Plan {
     pub daemon_lines: Vec<String>,
     /// Differences that are not ours to repair.
     pub warnings: Vec<String>,
-    /// Running workers will be replaced because of an option.
+    /// Running workers will be replaced.
     pub restarts: bool,
-    /// What to wait for; none without a daemon.
+    /// What to wait for; none without a daemon, or if nothing needs to run.
     pub expect: Option<Expectation>,
 }
 
@@ -125,6 +140,9 @@ impl Plan {
 
 /// Plans the run. `target` is the watcher as it should be in the end: `desired` laid over what is there.
 pub fn plan(desired: &Desired, target: &WatcherOptions, seen: &Observed) -> Result<Plan, String> {
+    if !desired.present {
+        return Ok(plan_absent(desired, target, seen));
+    }
     let mut plan = Plan::default();
     if target.cmd().trim().is_empty() {
         return Err(no_command(desired, seen));
@@ -135,7 +153,7 @@ pub fn plan(desired: &Desired, target: &WatcherOptions, seen: &Observed) -> Resu
                 .into(),
         );
     }
-    let file_keys = plan_file(&mut plan, desired, target, seen)?;
+    let file_keys = file::plan(&mut plan, desired, target, seen)?;
     let mut daemon_keys = Vec::new();
     if let Some(daemon) = &seen.daemon {
         match &daemon.watcher {
@@ -148,21 +166,69 @@ pub fn plan(desired: &Desired, target: &WatcherOptions, seen: &Observed) -> Resu
                 if let (Some(wanted), None) = (untold, &seen.file) {
                     return Err(not_told(&wanted.key));
                 }
+                let start = match desired.running {
+                    Running::Yes => true,
+                    Running::No => false,
+                    Running::Any => target.autostart(),
+                };
                 plan.commands
-                    .push(DaemonAction::Add(Box::new(addition(target, seen, true))));
+                    .push(DaemonAction::Add(Box::new(Addition::of_target(
+                        target, seen, start,
+                    ))));
                 daemon_keys.push("watcher".to_string());
             }
             Some(live) => {
-                daemon_keys = plan_live(&mut plan, desired, target, seen, live)?;
+                daemon_keys = live::plan(&mut plan, desired, target, seen, live)?;
             }
         }
-        plan.expect = Some(Expectation {
-            running: u64::from(target.numprocesses()),
-            must_run: target.respawn() && !target.on_demand(),
-        });
+        plan.expect = expectation(desired, target);
     }
     tell(&mut plan, desired, target, seen, &file_keys, &daemon_keys);
     Ok(plan)
+}
+
+fn expectation(desired: &Desired, target: &WatcherOptions) -> Option<Expectation> {
+    match desired.running {
+        Running::Yes => Some(Expectation {
+            running: u64::from(target.numprocesses()),
+            must_run: target.respawn() && !target.on_demand(),
+        }),
+        Running::No => Some(Expectation {
+            running: 0,
+            must_run: true,
+        }),
+        Running::Any => None,
+    }
+}
+
+/// The watcher is to go, from both sides.
+fn plan_absent(desired: &Desired, target: &WatcherOptions, seen: &Observed) -> Plan {
+    let mut plan = Plan::default();
+    let mut file_keys = Vec::new();
+    let mut daemon_keys = Vec::new();
+    if let Some(file) = &seen.file {
+        if file.watcher.is_some() {
+            plan.edits.push(FileEdit::RemoveSection);
+            file_keys.push("watcher".to_string());
+        }
+        if desired.with_env && file.own_env.is_some() {
+            plan.edits.push(FileEdit::RemoveEnv);
+            file_keys.push("env".to_string());
+        }
+    }
+    if let Some(live) = seen.daemon.as_ref().and_then(|side| side.watcher.as_ref()) {
+        let known = seen.file.as_ref().and_then(|file| file.watcher.as_ref());
+        let before = live.as_options(known.unwrap_or(target));
+        plan.commands
+            .push(DaemonAction::Remove(Box::new(Addition::of_options(
+                &before,
+                None,
+                live.is_running(),
+            ))));
+        daemon_keys.push("watcher".to_string());
+    }
+    tell(&mut plan, desired, target, seen, &file_keys, &daemon_keys);
+    plan
 }
 
 /// Says that there is nothing to run, and what to do.
@@ -181,152 +247,6 @@ pub fn no_command(desired: &Desired, seen: &Observed) -> String {
     }
 }
 
-/// The keys of the file that change; `watcher` alone for a new section.
-fn plan_file(
-    plan: &mut Plan,
-    desired: &Desired,
-    target: &WatcherOptions,
-    seen: &Observed,
-) -> Result<Vec<String>, String> {
-    let Some(file) = &seen.file else {
-        return Ok(Vec::new());
-    };
-    let Some(current) = &file.watcher else {
-        if !desired.wants("cmd") {
-            return Err(no_command(desired, seen));
-        }
-        plan.edits
-            .push(FileEdit::AddSection(desired.options.clone()));
-        return Ok(vec!["watcher".to_string()]);
-    };
-    let mut keys = Vec::new();
-    for wanted in &desired.options {
-        if !same(
-            &wanted.key,
-            current.get(&wanted.key),
-            target.get(&wanted.key),
-        ) {
-            plan.edits.push(FileEdit::Set {
-                key: wanted.key.clone(),
-                text: wanted.text.clone(),
-            });
-            keys.push(wanted.key.clone());
-        }
-    }
-    Ok(keys)
-}
-
-/// The options of a running watcher that change.
-fn plan_live(
-    plan: &mut Plan,
-    desired: &Desired,
-    target: &WatcherOptions,
-    seen: &Observed,
-    live: &LiveWatcher,
-) -> Result<Vec<String>, String> {
-    let mut keys = Vec::new();
-    let mut new = Map::new();
-    let mut old = Map::new();
-    let mut replace = Vec::new();
-    for key in managed(desired, seen) {
-        if key == "numprocesses" || key == "autostart" {
-            continue;
-        }
-        let wanted = target.get(&key);
-        match live.get(&key) {
-            Some(current) if same(&key, Some(&current), wanted) => {}
-            Some(current) => {
-                if live.ignores_set.contains(&key) || MADE_WITH.contains(&key.as_str()) {
-                    replace.push(key.clone());
-                } else {
-                    new.insert(key.clone(), wire_value(&key, wanted));
-                    old.insert(key.clone(), current);
-                }
-                keys.push(key);
-            }
-            // The daemon does not tell this option: the file knows whether it was right.
-            None if plan.edits.iter().any(|edit| edits(edit, &key)) => {
-                replace.push(key.clone());
-                keys.push(key);
-            }
-            None if seen.file.is_none() => {
-                return Err(not_told(&key));
-            }
-            None => {}
-        }
-    }
-    warn_of_other_differences(plan, desired, seen, live);
-    let count = u64::from(target.numprocesses());
-    let counted = count != live.numprocesses() && manages_count(desired, seen);
-    if counted {
-        keys.push("numprocesses".to_string());
-    }
-    let running = live.is_running();
-    if !replace.is_empty() {
-        // What the daemon does not tell (limits, hooks) would be lost if the file did not tell it.
-        let Some(file) = &seen.file else {
-            return Err(format!(
-                "this daemon cannot change {} in place, and the watcher cannot be replaced without its file: give \
-                 --config",
-                replace.join(", ")
-            ));
-        };
-        let before = live.as_options(file.watcher.as_ref().unwrap_or(target));
-        let mut wanted = addition(target, seen, true);
-        if !manages_count(desired, seen) {
-            wanted
-                .options
-                .insert("numprocesses".into(), json!(live.numprocesses()));
-        }
-        plan.restarts = running;
-        plan.commands.push(DaemonAction::Replace {
-            new: Box::new(wanted),
-            old: Box::new(addition_of(&before, None, running)),
-            keys: replace,
-        });
-        return Ok(keys);
-    }
-    let current = live.numprocesses();
-    // Fewer workers first: a watcher of several cannot become a singleton, and none is replaced that goes anyway.
-    if counted && count < current && !live.is_singleton() {
-        plan.commands.push(DaemonAction::Decr(current - count));
-    }
-    if !new.is_empty() {
-        let staying = if counted { count.min(current) } else { current };
-        plan.restarts = running
-            && staying > 0
-            && !live.sends_hup()
-            && new
-                .keys()
-                .any(|key| options::spec(key).is_some_and(|spec| spec.on_set == OnSet::Reload));
-        plan.commands.push(DaemonAction::Set { new, old });
-    }
-    if counted && live.is_singleton() {
-        plan.commands.push(DaemonAction::Count {
-            new: count,
-            old: current,
-        });
-    } else if counted && count > current {
-        plan.commands.push(DaemonAction::Incr(count - current));
-    }
-    let final_count = if counted { count } else { live.numprocesses() };
-    let in_the_end = |key: &str| {
-        let wanted = target
-            .get(key)
-            .cloned()
-            .filter(|_| managed(desired, seen).iter().any(|managed| managed == key));
-        wanted.or_else(|| live.get(key))
-    };
-    // Workers that wait for a connection, or are not replaced when they are done, may rightly be gone.
-    let must_run = in_the_end("on_demand") != Some(Value::Bool(true))
-        && in_the_end("respawn") != Some(Value::Bool(false));
-    if !running && final_count > 0 && must_run {
-        plan.commands.push(DaemonAction::Start);
-        keys.push("status".to_string());
-    }
-    Ok(keys)
-}
-
 fn not_told(key: &str) -> String {
     format!(
         "the daemon does not tell the value of {key}, so whether it is right can only be read from the file: give \
@@ -334,43 +254,53 @@ fn not_told(key: &str) -> String {
     )
 }
 
-fn edits(edit: &FileEdit, key: &str) -> bool {
-    match edit {
-        FileEdit::Set { key: edited, .. } => edited == key,
-        FileEdit::AddSection(options) => options.iter().any(|wanted| wanted.key == key),
+/// The keys this run answers for, in a fixed order; a variable of the environment is `env.NAME`.
+pub fn managed(desired: &Desired, seen: &Observed) -> Vec<String> {
+    let variables = desired.env.iter().map(|(name, _)| name);
+    let mut keys: Vec<String> = desired
+        .options
+        .iter()
+        .map(|wanted| wanted.key.clone())
+        .chain(desired.unset.iter().cloned())
+        .chain(variables.map(|name| format!("env.{name}")))
+        .collect();
+    if let (true, Some(file)) = (names_nothing(desired), &seen.file) {
+        keys.extend(file.stated.iter().filter(|key| decides(key)).cloned());
     }
+    for name in &desired.reached_by {
+        let key = format!("env.{name}");
+        if !keys.contains(&key) {
+            keys.push(key);
+        }
+    }
+    keys
 }
 
-/// The keys this run answers for, in a fixed order.
-pub fn managed(desired: &Desired, seen: &Observed) -> Vec<String> {
-    if !desired.options.is_empty() {
-        return desired
-            .options
-            .iter()
-            .map(|wanted| wanted.key.clone())
-            .collect();
-    }
-    let Some(file) = &seen.file else {
-        return Vec::new();
-    };
-    file.stated
-        .iter()
-        .filter(|key| {
-            options::find(key).is_some_and(|(spec, part)| match part {
-                Key::Entry(_) => true,
-                Key::Whole => !matches!(
-                    spec.kind,
-                    Kind::Env | Kind::Stream | Kind::Hooks | Kind::Limits
-                ),
-            })
-        })
-        .cloned()
-        .collect()
+/// The key of a file's section is one that can be compared with a daemon's.
+fn decides(key: &str) -> bool {
+    options::find(key).is_some_and(|(spec, part)| match part {
+        Key::Entry(_) => true,
+        Key::Whole => !matches!(
+            spec.kind,
+            Kind::Env | Kind::Stream | Kind::Hooks | Kind::Limits
+        ),
+    })
+}
+
+/// Nothing is named, so the file decides over everything it states.
+fn names_nothing(desired: &Desired) -> bool {
+    desired.present
+        && !desired.implicit
+        && desired.options.is_empty()
+        && desired.unset.is_empty()
+        && desired.env.is_empty()
 }
 
 /// Whether the number of workers is this run's business: it is named, or nothing is and the file decides.
 fn manages_count(desired: &Desired, seen: &Observed) -> bool {
-    desired.wants("numprocesses") || (desired.options.is_empty() && seen.file.is_some())
+    desired.wants("numprocesses")
+        || desired.unset.iter().any(|key| key == "numprocesses")
+        || (names_nothing(desired) && seen.file.is_some())
 }
 
 fn warn_of_other_differences(
@@ -378,8 +308,12 @@ fn warn_of_other_differences(
     desired: &Desired,
     seen: &Observed,
     live: &LiveWatcher,
+    rereads: bool,
 ) {
     let Some(file) = &seen.file else { return };
+    if desired.implicit {
+        return;
+    }
     let Some(current) = &file.watcher else {
         plan.warnings.push(format!(
             "{} existed in the daemon only, not in {}",
@@ -393,9 +327,13 @@ fn warn_of_other_differences(
             continue;
         }
         let Some(value) = live.get(key) else { continue };
-        if !same(key, Some(&value), current.get(key)) {
+        if !same(key, Some(&value), option(current, key).as_ref()) {
+            let what_becomes = match rereads && key != "numprocesses" {
+                true => "the daemon reads the section again and takes that over as well",
+                false => "it was not asked for and is left alone",
+            };
             plan.warnings.push(format!(
-                "{key} is {} in the daemon and {} in {}; it was not asked for and is left alone",
+                "{key} is {} in the daemon and {} in {}; {what_becomes}",
                 show(Some(&value)),
                 show(current.get(key)),
                 file.path
@@ -404,60 +342,5 @@ fn warn_of_other_differences(
     }
 }
 
-/// What `add` must say for the watcher to be as `target`.
-fn addition(target: &WatcherOptions, seen: &Observed, start: bool) -> Addition {
-    addition_of(
-        target,
-        seen.file.as_ref().map(|file| &file.environment),
-        start,
-    )
-}
-
-fn addition_of(
-    target: &WatcherOptions,
-    environment: Option<&Map<String, Value>>,
-    start: bool,
-) -> Addition {
-    let defaults = WatcherOptions::ini_defaults(&target.name);
-    let mut sent = Map::new();
-    for (key, value) in target.values() {
-        let Some(spec) = options::spec(key) else {
-            continue;
-        };
-        // autostart is about the daemon's own start.
-        if matches!(key.as_str(), "cmd" | "args" | "autostart") {
-            continue;
-        }
-        match spec.kind {
-            Kind::Env => {
-                let env = environment.or(value.as_object());
-                if let Some(env) = env.filter(|env| !env.is_empty()) {
-                    sent.insert(key.clone(), Value::Object(env.clone()));
-                }
-            }
-            Kind::Limits => {
-                for (limit, number) in value.as_object().into_iter().flatten() {
-                    sent.insert(format!("rlimit_{limit}"), limit_value(number));
-                }
-            }
-            _ if value.is_null() || same(key, Some(value), defaults.get(key)) => {}
-            _ => {
-                sent.insert(key.clone(), value.clone());
-            }
-        }
-    }
-    Addition {
-        name: target.name.clone(),
-        cmd: target.cmd().to_string(),
-        args: match target.args() {
-            Value::String(text) if text.is_empty() => Value::Null,
-            other => other.clone(),
-        },
-        options: sent,
-        start,
-    }
-}
-
 #[cfg(test)]
-#[path = "plan_tests.rs"]
 mod tests;

@@ -1,39 +1,96 @@
-//! Before anything is changed: both sides are read, the target is worked out and known to be valid, and the plan is
+//! Before anything is changed: both sides are read, the targets are worked out and known to be valid, and the plan is
 //! made.
 
+use std::collections::{BTreeMap, BTreeSet};
 use std::time::Instant;
 
-use super::desired::{Desired, Request};
-use super::ensure::Settings;
-use super::files::{Edited, Files};
-use super::live::Live;
-use super::observed::{FileSide, Observed};
-use super::plan::{self, Plan};
-use super::{accounts, store, values};
+use serde_json::{Map, Value};
+
+use super::desired::{Desired, DesiredSection, DesiredState, SectionKind};
+use super::files::{Edited, Files, Home, Reading};
+use super::live::{Live, LiveError};
+use super::observed::{DaemonSide, Observed};
+use super::plan::{self, DaemonAction, FileEdit, Plan};
+use super::sections::{self, SectionLive, SectionPlan, SectionSeen};
+use super::settings::Settings;
+use super::targets::{self, align};
+use super::{expand, store};
 use crate::options::WatcherOptions;
 use crate::wire::Endpoint;
 use crate::wire::endpoint::DEFAULT_CONTROL;
 
-/// A run that has looked at everything and knows what to do.
-pub(super) struct Prepared {
+/// One watcher of a run.
+pub(super) struct WatcherRun {
     pub desired: Desired,
     pub target: WatcherOptions,
     pub seen: Observed,
     pub plan: Plan,
+}
+
+/// One other section of a run.
+pub(super) struct SectionRun {
+    pub desired: DesiredSection,
+    pub plan: SectionPlan,
+}
+
+/// A run that has looked at everything and knows what to do.
+pub(super) struct Prepared {
+    pub sections: Vec<SectionRun>,
+    pub watchers: Vec<WatcherRun>,
     pub edited: Vec<Edited>,
+    pub files: Option<Files>,
+    /// The files are edited, not only read.
+    pub persisted: bool,
     pub live: Option<Live>,
+    /// No daemon listens, and one is to be started.
+    pub starts_daemon: bool,
+    /// circ's daemon, on the managed file: it takes over single sections of it.
+    pub rereads: bool,
+    pub deadline: Instant,
     _locks: Vec<store::Lock>,
+}
+
+impl Prepared {
+    /// Nothing to do.
+    pub fn is_empty(&self) -> bool {
+        !self.starts_daemon
+            && self.watchers.iter().all(|run| run.plan.is_empty())
+            && self.sections.iter().all(|run| run.plan.is_empty())
+    }
+}
+
+/// Why a run cannot begin: the resource that is to blame, if one is, and the reason.
+#[derive(Debug)]
+pub(super) struct Refusal {
+    pub name: Option<String>,
+    pub reason: String,
+}
+
+impl Refusal {
+    pub fn of(name: &str, reason: impl ToString) -> Refusal {
+        Refusal {
+            name: Some(name.to_string()),
+            reason: reason.to_string(),
+        }
+    }
+}
+
+impl<E: std::fmt::Display> From<E> for Refusal {
+    fn from(error: E) -> Refusal {
+        Refusal {
+            name: None,
+            reason: error.to_string(),
+        }
+    }
 }
 
 /// Reads both sides and plans. Nothing is changed; what is wrong with the request is found here.
 pub(super) fn prepare(
-    request: &Request,
+    state: &DesiredState,
     settings: &Settings,
     deadline: Instant,
     warnings: &mut Vec<String>,
-) -> Result<Prepared, String> {
-    let text = |error: &dyn std::fmt::Display| error.to_string();
-    let desired = Desired::new(request).map_err(|e| text(&e))?;
+) -> Result<Prepared, Refusal> {
     if !settings.live && settings.config.is_none() {
         return Err(
             "neither a file nor a daemon to work on: give --config, or leave out --no-live".into(),
@@ -42,84 +99,68 @@ pub(super) fn prepare(
     if !settings.live && !settings.persist {
         return Err("--no-live and --no-persist together leave nothing to do".into());
     }
+    if settings.start_daemon && settings.config.is_none() {
+        return Err(
+            "--start-daemon needs the configuration file to start it on: give --config".into(),
+        );
+    }
     let mut locks = Vec::new();
     if let Some(path) = &settings.config
         && !settings.check
         && settings.persist
     {
         let path = settings.cwd.join(path);
-        locks.push(store::lock_file(&path, deadline).map_err(|e| text(&e))?);
+        locks.push(store::lock_file(&path, deadline)?);
     }
     let files = settings
         .config
         .as_ref()
         .map(|path| Files::load(path, settings.environ.clone(), settings.cwd.clone()))
-        .transpose()
-        .map_err(|e| text(&e))?;
-    let persisted = files.as_ref().filter(|_| settings.persist);
-    let mut seen = Observed {
-        file: persisted.map(|files| files.side(&desired.name)),
-        daemon: None,
-    };
-    let mut live = None;
-    if settings.live {
-        let endpoint = endpoint(settings, files.as_ref())?;
-        if !settings.check {
-            locks
-                .push(store::lock_endpoint(&endpoint.to_string(), deadline).map_err(|e| text(&e))?);
-        }
-        let mut connection = Live::connect(&endpoint, deadline).map_err(|error| {
-            if files.is_some() && settings.persist {
-                format!("{error}; to change the file alone, give --no-live")
-            } else {
-                error.to_string()
-            }
-        })?;
-        connection.ask_for(&plan::managed(&desired, &seen));
-        seen.daemon = Some(
-            connection
-                .observe_at_rest(&desired.name)
-                .map_err(|e| text(&e))?,
-        );
-        live = Some(connection);
-    }
+        .transpose()?;
+    let persisted = files.is_some() && settings.persist;
     if files.is_none() {
         warnings.push(
             "no --config: only the running daemon is managed, and it will not remember this after a restart"
                 .to_string(),
         );
     }
-    let target = match persisted {
-        Some(files) => target_of_file(&desired, files, &mut seen)?,
-        None => target_of_daemon(&desired, files.as_ref(), &seen)?,
-    };
-    align(&mut seen, &desired, &target);
-    let plan = plan::plan(&desired, &target, &seen)?;
-    let edited = match persisted {
-        Some(files) => {
-            let edited = files
-                .edited(&desired.name, &plan.edits)
-                .map_err(|e| text(&e))?;
-            // What is written must be a configuration, and hold what is wanted.
-            let after = files.after(&desired.name, &edited).map_err(|e| text(&e))?;
-            check_outcome(&desired, &target, &after.watcher)?;
-            edited
+    let mut live = None;
+    let mut starts_daemon = false;
+    if settings.live {
+        let endpoint = endpoint(settings, files.as_ref())?;
+        if !settings.check {
+            locks.push(store::lock_endpoint(&endpoint.to_string(), deadline)?);
         }
-        None => Vec::new(),
-    };
-    Ok(Prepared {
-        desired,
-        target,
-        seen,
-        plan,
-        edited,
+        match Live::connect(&endpoint, deadline) {
+            Ok(connection) => live = Some(connection),
+            Err(error) if settings.start_daemon && error.nobody_listens() => starts_daemon = true,
+            Err(error) if persisted => {
+                return Err(format!(
+                    "{error}; to change the file alone, give --no-live; to start a daemon on it, --start-daemon"
+                )
+                .into());
+            }
+            Err(error) => return Err(error.into()),
+        }
+    }
+    let mut prepared = Prepared {
+        sections: Vec::new(),
+        watchers: Vec::new(),
+        edited: Vec::new(),
+        files,
+        persisted,
         live,
+        starts_daemon,
+        rereads: false,
+        deadline,
         _locks: locks,
-    })
+    };
+    fill(&mut prepared, state, settings, warnings)?;
+    Ok(prepared)
 }
 
 /// `--endpoint`, else the configuration's, else the environment's, else the default.
-fn endpoint(settings: &Settings, files: Option<&Files>) -> Result<Endpoint, String> {
+pub(super) fn endpoint(settings: &Settings, files: Option<&Files>) -> Result<Endpoint, String> {
     let text = settings
         .endpoint
         .as_deref()
@@ -129,107 +170,285 @@ fn endpoint(settings: &Settings, files: Option<&Files>) -> Result<Endpoint, Stri
     text.parse::<Endpoint>().map_err(|error| error.to_string())
 }
 
-/// The watcher as the edited configuration would make it: so it is known to be valid before anything is written.
-fn target_of_file(
-    desired: &Desired,
-    files: &Files,
-    seen: &mut Observed,
-) -> Result<WatcherOptions, String> {
-    let Some(side) = &mut seen.file else {
-        return Err("the configuration was not read".into());
+/// Observes, works the targets out, and plans.
+fn fill(
+    prepared: &mut Prepared,
+    state: &DesiredState,
+    settings: &Settings,
+    warnings: &mut Vec<String>,
+) -> Result<(), Refusal> {
+    let names = match prepared.live.as_mut() {
+        Some(live) => live.names()?,
+        None => BTreeSet::new(),
     };
-    if side.watcher.is_none() && !desired.wants("cmd") {
-        return Err(plan::no_command(desired, seen));
+    let files = prepared.files.as_ref();
+    let persisted = files.filter(|_| prepared.persisted);
+    let wishes = expand::wishes(state, persisted, &names, settings, warnings)?;
+    let now = files.map(Files::now);
+    let mut observed: Vec<Observed> = Vec::new();
+    for desired in &wishes.watchers {
+        let mut seen = Observed {
+            file: persisted
+                .zip(now.as_ref())
+                .map(|(files, now)| files.side(now, &desired.name)),
+            daemon: None,
+        };
+        if let Some(live) = prepared.live.as_mut() {
+            live.ask_for(&plan::managed(desired, &seen));
+            let known = names.contains(&desired.name.to_lowercase());
+            seen.daemon = Some(
+                live.observe_at_rest(&desired.name, known)
+                    .map_err(|error| Refusal::of(&desired.name, error))?,
+            );
+        } else if prepared.starts_daemon {
+            seen.daemon = Some(DaemonSide {
+                endpoint: String::new(),
+                watcher: None,
+                rereads: false,
+            });
+        }
+        observed.push(seen);
     }
-    // Wrong types are told in terms of the request, not of lines in a file that is not written yet.
-    let base = side
-        .watcher
-        .clone()
-        .unwrap_or_else(|| WatcherOptions::ini_defaults(&desired.name));
-    if desired
-        .options
-        .iter()
-        .all(|wanted| !has_variable(&wanted.text))
-    {
-        desired
-            .applied_to(&base, str::to_string)
-            .map_err(|error| error.to_string())?;
+
+    let mut sections = Vec::new();
+    let live_sections = live_sections(prepared.live.as_mut(), &wishes.sections)?;
+    for (desired, live) in wishes.sections.into_iter().zip(live_sections) {
+        let section = desired.section();
+        let seen = SectionSeen {
+            path: persisted.map(|files| files.shown().display().to_string()),
+            file: persisted.and_then(|files| files.section(&section)),
+            live,
+        };
+        let plan = sections::plan(&desired, &seen).map_err(|e| Refusal::of(&section, e))?;
+        sections.push(SectionRun { desired, plan });
     }
-    let edited = files
-        .edited(&desired.name, &files.all_edits(desired))
-        .map_err(|error| error.to_string())?;
-    let outcome = files
-        .after(&desired.name, &edited)
-        .map_err(|error| error.to_string())?;
-    side.environment = outcome.environment;
-    Ok(outcome.watcher)
-}
+    prepared.sections = sections;
 
-fn has_variable(text: &str) -> bool {
-    text.contains("$(") || text.contains("((") || text.contains("${")
-}
-
-/// The watcher as the daemon has it (or, if it has none, as the file that is not to be edited has it), and what is
-/// wanted over it.
-fn target_of_daemon(
-    desired: &Desired,
-    files: Option<&Files>,
-    seen: &Observed,
-) -> Result<WatcherOptions, String> {
-    let live = seen.daemon.as_ref().and_then(|side| side.watcher.as_ref());
-    let defaults = WatcherOptions::ini_defaults(&desired.name);
-    let base = match (live, files.map(|files| files.side(&desired.name))) {
-        (Some(live), _) => live.as_options(&defaults),
-        (
-            None,
-            Some(FileSide {
-                watcher: Some(watcher),
-                ..
-            }),
-        ) => watcher,
-        (None, _) => defaults,
+    let targets = targets::of(
+        &wishes.watchers,
+        &prepared.sections,
+        persisted,
+        now.as_ref(),
+        &mut observed,
+    )?;
+    let mut watchers = Vec::new();
+    for ((desired, mut seen), target) in wishes.watchers.into_iter().zip(observed).zip(targets) {
+        align(&mut seen, &desired, &target);
+        let plan = planned(&desired, &target, &seen)?;
+        watchers.push(WatcherRun {
+            desired,
+            target,
+            seen,
+            plan,
+        });
+    }
+    prepared.watchers = watchers;
+    find_out_how_to_reload(prepared)?;
+    let edits = prepared.edits();
+    let edited = match prepared.files.as_ref().filter(|_| prepared.persisted) {
+        Some(files) => {
+            let edits: Vec<(Home<'_>, &[FileEdit])> = edits
+                .iter()
+                .map(|(home, edits)| (home.as_home(), edits.as_slice()))
+                .collect();
+            let edited = files.edited(&edits)?;
+            // What is written must be a configuration, and hold what is wanted.
+            if !edited.is_empty() {
+                let after = files.after(&edited)?;
+                for run in &prepared.watchers {
+                    targets::check_outcome(run, &after)
+                        .map_err(|e| Refusal::of(&run.desired.name, e))?;
+                }
+                check_sections(&prepared.sections, &after)?;
+                for (home, edits) in &edits {
+                    warnings.extend(shadowed(files, *home, edits));
+                }
+            }
+            edited
+        }
+        None => Vec::new(),
     };
-    desired
-        .applied_to(&base, str::to_string)
-        .map_err(|error| error.to_string())
+    prepared.edited = edited;
+    Ok(())
 }
 
-fn check_outcome(
+pub(super) fn planned(
     desired: &Desired,
     target: &WatcherOptions,
-    after: &WatcherOptions,
-) -> Result<(), String> {
-    for wanted in &desired.options {
-        if !values::same(&wanted.key, after.get(&wanted.key), target.get(&wanted.key)) {
-            return Err(format!(
-                "{} would still be {} after the edit: another section or file has the last word",
-                wanted.key,
-                values::show(after.get(&wanted.key))
-            ));
+    seen: &Observed,
+) -> Result<Plan, Refusal> {
+    plan::plan(desired, target, seen).map_err(|reason| Refusal::of(&desired.name, reason))
+}
+
+/// What some edits are about, by value.
+enum OwnHome {
+    Watcher(String),
+    Section(String),
+}
+
+impl OwnHome {
+    fn as_home(&self) -> Home<'_> {
+        match self {
+            OwnHome::Watcher(name) => Home::Watcher(name),
+            OwnHome::Section(section) => Home::Section(section),
         }
+    }
+}
+
+impl Prepared {
+    fn edits(&self) -> Vec<(OwnHome, Vec<FileEdit>)> {
+        let sections = self.sections.iter().map(|run| {
+            let home = OwnHome::Section(run.desired.section());
+            (home, run.plan.edits.clone())
+        });
+        let watchers = self.watchers.iter().map(|run| {
+            let home = OwnHome::Watcher(run.desired.name.clone());
+            (home, run.plan.edits.clone())
+        });
+        sections.chain(watchers).collect()
+    }
+}
+
+fn shadowed(files: &Files, home: Home<'_>, edits: &[FileEdit]) -> Vec<String> {
+    edits
+        .iter()
+        .filter_map(|edit| match edit {
+            FileEdit::Set { key, .. } => Some(key),
+            _ => None,
+        })
+        .flat_map(|key| files.shadowed(home, key))
+        .collect()
+}
+
+/// What the daemon tells of each section.
+fn live_sections(
+    live: Option<&mut Live>,
+    wanted: &[DesiredSection],
+) -> Result<Vec<SectionLive>, LiveError> {
+    let Some(live) = live else {
+        return Ok(vec![SectionLive::Unknown; wanted.len()]);
+    };
+    let asks = |kind: SectionKind| wanted.iter().any(|section| section.kind == kind);
+    let sockets = match asks(SectionKind::Socket) {
+        true => live.sockets()?,
+        false => BTreeMap::new(),
+    };
+    let circus: Map<String, Value> = match asks(SectionKind::Circus) {
+        true => live.global_options()?,
+        false => Map::new(),
+    };
+    Ok(wanted
+        .iter()
+        .map(|section| match section.kind {
+            SectionKind::Socket => match sockets.get(&section.name.to_lowercase()) {
+                Some(told) => SectionLive::Told(told.clone()),
+                None => SectionLive::Missing,
+            },
+            SectionKind::Circus => SectionLive::Told(circus.clone()),
+            SectionKind::Env | SectionKind::Plugin => SectionLive::Unknown,
+        })
+        .collect())
+}
+
+/// Sections, and options that `set` cannot change, come into the daemon by reading the file again. Whether this daemon
+/// can do that for single sections, and of this very file, is asked only when it matters.
+fn find_out_how_to_reload(prepared: &mut Prepared) -> Result<(), Refusal> {
+    let replaces = |run: &WatcherRun| {
+        let replace = |action: &DaemonAction| matches!(action, DaemonAction::Replace { .. });
+        run.plan.commands.iter().any(replace)
+    };
+    let reloads = prepared.sections.iter().any(|run| run.plan.reload);
+    let (Some(live), Some(files)) = (
+        prepared.live.as_mut(),
+        prepared.files.as_ref().filter(|_| prepared.persisted),
+    ) else {
+        return Ok(());
+    };
+    if !reloads && !prepared.watchers.iter().any(replaces) {
+        return Ok(());
+    }
+    let same_file = |other: &std::path::Path| {
+        let real = |path: &std::path::Path| std::fs::canonicalize(path).ok();
+        real(other).is_some_and(|other| real(&files.main()) == Some(other))
+    };
+    match live.identity()? {
+        Some(identity) if same_file(&identity.config) => {
+            prepared.rereads = true;
+            live.can_reread();
+            for run in prepared.watchers.iter_mut().filter(|run| replaces(run)) {
+                if let Some(side) = &mut run.seen.daemon {
+                    side.rereads = true;
+                }
+                run.plan = planned(&run.desired, &run.target, &run.seen)?;
+            }
+        }
+        Some(identity) if reloads => {
+            return Err(format!(
+                "the daemon at {} runs on {}, not on {}: it would not read the sections that are to change; name \
+                 that file with --config, or give --no-live",
+                live.endpoint(),
+                identity.config.display(),
+                files.shown().display()
+            )
+            .into());
+        }
+        Some(_) => {}
+        None if reloads => whole_reload_is_safe(live, files, &prepared.watchers)?,
+        None => {}
     }
     Ok(())
 }
 
-/// Where the daemon says the same in another way, its answer is put the way the target has it: an account's number for
-/// its name, a text with its variables not yet replaced.
-pub(super) fn align(seen: &mut Observed, desired: &Desired, target: &WatcherOptions) {
-    let stated: Vec<String> = plan::managed(desired, seen);
-    let Some(live) = seen.daemon.as_mut().and_then(|side| side.watcher.as_mut()) else {
-        return;
-    };
-    for key in stated.iter().map(String::as_str).chain(["uid", "gid"]) {
-        let (Some(current), Some(wanted)) = (live.get(key), target.get(key)) else {
-            continue;
-        };
-        let unexpanded = desired
-            .options
-            .iter()
-            .any(|option| option.key == key && current.as_str() == Some(option.text.as_str()));
-        if (unexpanded || accounts::same_option(key, Some(&current), Some(wanted)))
-            && live.options.contains_key(key)
-        {
-            live.options.insert(key.to_string(), wanted.clone());
+/// circusd reads its whole file again and drops what only it has: that is done only if nobody else loses by it.
+fn whole_reload_is_safe(
+    live: &mut Live,
+    files: &Files,
+    watchers: &[WatcherRun],
+) -> Result<(), Refusal> {
+    let config = files.config();
+    let foreign: Vec<String> = live
+        .names()?
+        .into_iter()
+        .filter(|name| {
+            !expand::is_internal(name)
+                && config.watcher(name).is_none()
+                && !watchers
+                    .iter()
+                    .any(|run| run.desired.name.to_lowercase() == *name)
+        })
+        .collect();
+    if foreign.is_empty() {
+        return Ok(());
+    }
+    Err(format!(
+        "the daemon at {} is a circusd, which can only read its whole file again, and then stops the watchers that are \
+         not in it ({}): add them to the file, or give --no-live",
+        live.endpoint(),
+        foreign.join(", ")
+    )
+    .into())
+}
+
+/// The edited configuration holds the wanted sections.
+fn check_sections(sections: &[SectionRun], after: &Reading<'_>) -> Result<(), Refusal> {
+    for SectionRun { desired, .. } in sections {
+        let section = desired.section();
+        for wanted in desired.options.iter().filter(|_| desired.present) {
+            let stands = after.config().raw(&section, &wanted.key);
+            // A default that is not stated is right as well; the plan compared it.
+            if stands
+                .is_some_and(|text| text != wanted.text && !sections::same_text(text, &wanted.text))
+            {
+                return Err(Refusal::of(
+                    &section,
+                    format!(
+                        "{} would still be {:?} after the edit: another file has the last word",
+                        wanted.key,
+                        stands.unwrap_or_default()
+                    ),
+                ));
+            }
         }
     }
+    Ok(())
 }

@@ -48,12 +48,14 @@ pub enum Target {
 pub struct ActionLine {
     /// File or daemon.
     pub target: Target,
-    /// `set`, `add`, `incr`, `decr`, `start`, `replace`.
+    /// `set`, `unset`, `add`, `remove`, `incr`, `decr`, `start`, `stop`, `restart`, `reload`, `rm`, `replace`.
     pub op: String,
     /// The option it is about, if it is about one.
     pub key: Option<String>,
     /// What became of it.
     pub status: ActionStatus,
+    /// The resource it is about, where the report is about several.
+    pub name: Option<String>,
 }
 
 impl ActionLine {
@@ -62,7 +64,11 @@ impl ActionLine {
             Target::File => "file",
             Target::Daemon => "daemon",
         };
-        json!({"target": target, "op": self.op, "key": self.key, "status": self.status.as_str()})
+        let mut json = json!({"target": target, "op": self.op, "key": self.key, "status": self.status.as_str()});
+        if let Some(name) = &self.name {
+            json["name"] = Value::from(name.as_str());
+        }
+        json
     }
 }
 
@@ -97,9 +103,11 @@ impl Diff {
     }
 }
 
-/// The result of one run over one resource.
+/// The result of one run over one resource, or over a whole desired state with one entry for each resource.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Report {
+    /// What it is about: `watcher`, `socket`, `plugin`, `circus`, `env`, or `state` for a whole desired state.
+    pub resource: &'static str,
     /// The watcher's name.
     pub name: String,
     /// True with `--check`: nothing was changed, `changes` says what would be.
@@ -126,12 +134,17 @@ pub struct Report {
     pub warnings: Vec<String>,
     /// Why it failed.
     pub error: Option<String>,
+    /// Copies that were kept of files before they were written (`--backup`).
+    pub backups: Vec<String>,
+    /// With `resource: state`: a report for each resource.
+    pub resources: Vec<Report>,
 }
 
 impl Report {
     /// An empty report: nothing done, nothing wrong.
     pub fn new(name: &str, check: bool) -> Report {
         Report {
+            resource: "watcher",
             name: name.to_string(),
             check,
             changed: false,
@@ -145,6 +158,8 @@ impl Report {
             actions: Vec::new(),
             warnings: Vec::new(),
             error: None,
+            backups: Vec::new(),
+            resources: Vec::new(),
         }
     }
 
@@ -164,9 +179,9 @@ impl Report {
 
     /// The report as the JSON object of the contract. Ansible takes it as it is.
     pub fn to_json(&self) -> Value {
-        json!({
+        let mut json = json!({
             "schema": SCHEMA,
-            "resource": "watcher",
+            "resource": self.resource,
             "name": self.name,
             "check": self.check,
             "changed": self.changed,
@@ -181,7 +196,14 @@ impl Report {
             "actions": self.actions.iter().map(ActionLine::to_json).collect::<Vec<_>>(),
             "warnings": self.warnings,
             "error": self.error,
-        })
+        });
+        if !self.backups.is_empty() {
+            json["backups"] = json!(self.backups);
+        }
+        if self.resource == "state" {
+            json["resources"] = self.resources.iter().map(Report::to_json).collect();
+        }
+        json
     }
 
     /// The same as a Salt state returns it: `result` is false if failed, null if it would change, else true.

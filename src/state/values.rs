@@ -2,7 +2,15 @@
 
 use serde_json::Value;
 
-use crate::options::{self, Key, Kind};
+use crate::options::{self, Key, Kind, WatcherOptions};
+
+/// The value of an option, of an entry of a mapping option, or of a variable of the environment (`env.NAME`).
+pub(super) fn option(options: &WatcherOptions, key: &str) -> Option<Value> {
+    match key.strip_prefix("env.") {
+        Some(name) => options.env()?.get(name).cloned(),
+        None => options.get(key).cloned(),
+    }
+}
 
 /// An unlimited limit is null on the wire.
 pub(super) fn limit_value(number: &Value) -> Value {
@@ -55,6 +63,8 @@ pub fn same(key: &str, a: Option<&Value>, b: Option<&Value>) -> bool {
         Some((spec, Key::Entry(_))) if matches!(spec.kind, Kind::Stream | Kind::Limits) => {
             plain(a) == plain(b)
         }
+        // Environment variables are text, whatever a caller's JSON made of them.
+        _ if key.starts_with("env.") => plain(a) == plain(b) && !a.is_null() && !b.is_null(),
         _ => false,
     }
 }

@@ -40,58 +40,117 @@ struct Look {
     pids: Vec<i64>,
 }
 
-/// Waits until exactly the expected number of workers run, and the same ones for `settle`.
-///
-/// With `at_rest` (nothing was changed by this run) a set of workers that are old enough needs no waiting.
+/// A watcher whose workers are waited for.
+pub struct Awaited {
+    /// Its name.
+    pub name: String,
+    /// How many must run.
+    pub expect: Expectation,
+    /// Nothing was changed by this run: workers that are old enough need no waiting.
+    pub at_rest: bool,
+}
+
+/// Waits until exactly the expected numbers of workers run, and the same ones for `settle`: all watchers at the same
+/// time. The results are in the order of the watchers.
 pub fn wait_running(
     live: &mut Live,
-    name: &str,
-    expect: Expectation,
+    watchers: &[Awaited],
     settle: Duration,
-    at_rest: bool,
-) -> Result<(), VerifyError> {
-    if !expect.must_run {
-        return Ok(());
-    }
-    let patience = PATIENCE + warm_up(live, name, expect.running)?;
-    let mut seen: BTreeSet<i64> = BTreeSet::new();
-    let mut stable: Option<(Vec<i64>, Instant)> = None;
-    let mut wrong_since = Instant::now();
+) -> Vec<Result<(), VerifyError>> {
+    let mut waits: Vec<Wait> = watchers.iter().map(Wait::new).collect();
     loop {
+        let mut waiting = false;
+        for wait in waits.iter_mut().filter(|wait| wait.result.is_none()) {
+            if let Err(error) = wait.step(live, settle) {
+                wait.result = Some(Err(error.into()));
+            }
+            waiting |= wait.result.is_none();
+        }
+        if !waiting {
+            break;
+        }
+        std::thread::sleep(LOOK);
+    }
+    waits
+        .into_iter()
+        .map(|wait| wait.result.unwrap_or(Ok(())))
+        .collect()
+}
+
+/// The wait for one watcher.
+struct Wait<'a> {
+    of: &'a Awaited,
+    patience: Option<Duration>,
+    /// All pids that were ever seen.
+    seen: BTreeSet<i64>,
+    stable: Option<(Vec<i64>, Instant)>,
+    wrong_since: Instant,
+    result: Option<Result<(), VerifyError>>,
+}
+
+impl Wait<'_> {
+    fn new(of: &Awaited) -> Wait<'_> {
+        Wait {
+            of,
+            patience: None,
+            seen: BTreeSet::new(),
+            stable: None,
+            wrong_since: Instant::now(),
+            result: (!of.expect.must_run).then_some(Ok(())),
+        }
+    }
+
+    /// One look.
+    fn step(&mut self, live: &mut Live, settle: Duration) -> Result<(), LiveError> {
+        let Awaited {
+            name,
+            expect,
+            at_rest,
+        } = self.of;
+        let patience = match self.patience {
+            Some(patience) => patience,
+            None => *self
+                .patience
+                .insert(PATIENCE + warm_up(live, name, expect.running)?),
+        };
         let look = look(live, name)?;
         let now = Instant::now();
         let right = look.pids.len() as u64 == expect.running
             && (expect.running == 0 || look.status == "active");
-        seen.extend(&look.pids);
+        self.seen.extend(&look.pids);
         if right {
-            match &stable {
+            match &self.stable {
                 Some((pids, since)) if *pids == look.pids => {
                     if now.duration_since(*since) >= settle {
+                        self.result = Some(Ok(()));
                         return Ok(());
                     }
                 }
                 _ => {
-                    if at_rest && (look.pids.is_empty() || old_enough(live, name, settle)?) {
+                    if look.pids.is_empty() && expect.running == 0
+                        || *at_rest && old_enough(live, name, settle)?
+                    {
+                        self.result = Some(Ok(()));
                         return Ok(());
                     }
-                    stable = Some((look.pids.clone(), now));
+                    self.stable = Some((look.pids.clone(), now));
                 }
             }
-            wrong_since = now;
+            self.wrong_since = now;
         } else {
-            stable = None;
+            self.stable = None;
         }
-        let gone = seen.len().saturating_sub(look.pids.len());
+        let gone = self.seen.len().saturating_sub(look.pids.len());
         let died = gone > expect.running as usize + DEATHS;
         let late = now >= live.deadline();
         let hopeless = look.status == "stopped" || look.trouble.is_some();
         let patience = if hopeless { HOPELESS } else { patience };
-        if late || died || (!right && now.duration_since(wrong_since) >= patience) {
-            return Err(VerifyError::NotRunning(not_running(
-                &look, expect, gone, late,
-            )));
+        if late || died || (!right && now.duration_since(self.wrong_since) >= patience) {
+            self.result = Some(Err(VerifyError::NotRunning(not_running(
+                &look, *expect, gone, late,
+            ))));
         }
-        std::thread::sleep(LOOK);
+        Ok(())
     }
 }
 

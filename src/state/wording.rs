@@ -2,10 +2,11 @@
 
 use serde_json::json;
 
-use super::desired::Desired;
+use super::desired::{Desired, Running};
 use super::observed::Observed;
 use super::plan::Plan;
-use super::values::{same, show};
+use super::secrets::{self, masked_change};
+use super::values::{option, same, show};
 use crate::options::WatcherOptions;
 
 /// Fills in `changes` and the texts, from the keys that change on each side.
@@ -38,6 +39,26 @@ pub(super) fn tell(
             _ => "",
         };
         match key.as_str() {
+            "watcher" if !desired.present => {
+                plan.changes
+                    .insert("watcher".into(), json!({"old": "present", "new": "absent"}));
+                let place = match (both_looked_at, on_file, on_daemon) {
+                    (true, true, false) => " (from the file; the daemon did not have it)",
+                    (true, false, true) => " (from the daemon; the file did not have it)",
+                    _ => "",
+                };
+                plan.lines.push(format!("removed{place}"));
+                if on_daemon {
+                    let running = live.map_or(0, |live| live.pids.len());
+                    plan.daemon_lines
+                        .push(format!("removed, {running} workers stopped"));
+                }
+            }
+            "env" => {
+                plan.changes
+                    .insert("env".into(), json!({"old": "present", "new": "absent"}));
+                plan.lines.push(format!("[env:{}] removed", desired.name));
+            }
             "watcher" => {
                 plan.changes
                     .insert("watcher".into(), json!({"old": "absent", "new": "present"}));
@@ -47,6 +68,11 @@ pub(super) fn tell(
                         wanted.key.clone(),
                         json!({"old": null, "new": target.get(&wanted.key)}),
                     );
+                }
+                for (name, _) in desired.env.iter().filter(|(_, text)| text.is_some()) {
+                    let key = format!("env.{name}");
+                    let change = json!({"old": null, "new": option(target, &key)});
+                    plan.changes.insert(key, change);
                 }
                 if on_daemon {
                     plan.daemon_lines.push(format!(
@@ -58,25 +84,39 @@ pub(super) fn tell(
             }
             "status" => {
                 let old = live.map(|live| live.status.clone()).unwrap_or_default();
+                let stops = desired.running == Running::No;
+                let (new, verb) = match stops {
+                    true => ("stopped", "stopped"),
+                    false => ("active", "started"),
+                };
                 plan.changes
-                    .insert("status".into(), json!({"old": old, "new": "active"}));
-                let line = format!("{old} -> started");
+                    .insert("status".into(), json!({"old": old, "new": new}));
+                let line = format!("{old} -> {verb}");
                 plan.lines.push(line.clone());
                 plan.daemon_lines.push(line);
             }
             _ => {
                 let daemon_old = live.and_then(|live| live.get(key));
-                let file_old = in_file.and_then(|options| options.get(key)).cloned();
-                let old = if on_daemon && daemon_old.is_some() {
+                let file_old = in_file.and_then(|options| option(options, key));
+                let old = if on_daemon && (daemon_old.is_some() || secrets::is_secret(key)) {
                     daemon_old.clone()
                 } else {
                     file_old.clone()
                 };
-                let new = target.get(key);
-                plan.changes
-                    .insert(key.clone(), json!({"old": old, "new": new}));
-                let mut line = format!("{key} {} -> {}", show(old.as_ref()), show(new));
-                if on_file
+                let new = option(target, key);
+                let change = json!({"old": old, "new": new});
+                let arrow = |change: &serde_json::Value| {
+                    let shown = masked_change(key, change);
+                    format!(
+                        "{key} {} -> {}",
+                        show(shown.get("old")),
+                        show(shown.get("new"))
+                    )
+                };
+                let mut line = arrow(&change);
+                plan.changes.insert(key.clone(), change);
+                if !secrets::is_secret(key)
+                    && on_file
                     && on_daemon
                     && daemon_old.is_some()
                     && !same(key, file_old.as_ref(), daemon_old.as_ref())
@@ -87,11 +127,8 @@ pub(super) fn tell(
                     ));
                 }
                 if on_daemon {
-                    plan.daemon_lines.push(format!(
-                        "{key} {} -> {}",
-                        show(daemon_old.as_ref()),
-                        show(new)
-                    ));
+                    plan.daemon_lines
+                        .push(arrow(&json!({"old": daemon_old, "new": new})));
                 }
                 plan.lines.push(format!("{line}{place}"));
             }

@@ -4,7 +4,7 @@ use proptest::prelude::*;
 use serde_json::{Map, Value, json};
 
 use super::*;
-use crate::state::desired::Request;
+use crate::state::desired::{OnChange, Request};
 use crate::state::observed::{DaemonSide, FileSide};
 
 fn desired(procs: Option<&str>, cmd: Option<&str>, set: &[&str]) -> Desired {
@@ -16,6 +16,7 @@ fn desired(procs: Option<&str>, cmd: Option<&str>, set: &[&str]) -> Desired {
         ..Request::default()
     })
     .unwrap()
+    .0
 }
 
 fn options(pairs: &[(&str, &str)]) -> WatcherOptions {
@@ -32,6 +33,7 @@ fn file(pairs: &[(&str, &str)]) -> FileSide {
         watcher: Some(options(pairs)),
         stated: pairs.iter().map(|(key, _)| key.to_string()).collect(),
         environment: Map::new(),
+        own_env: None,
     }
 }
 
@@ -70,6 +72,7 @@ fn daemon(watcher: Option<LiveWatcher>) -> Option<DaemonSide> {
     Some(DaemonSide {
         endpoint: "tcp://127.0.0.1:1".into(),
         watcher,
+        rereads: false,
     })
 }
 
@@ -86,7 +89,40 @@ fn target(desired: &Desired, seen: &Observed) -> WatcherOptions {
         ) => live.as_options(&defaults),
         _ => defaults,
     };
-    desired.applied_to(&base, str::to_string).unwrap()
+    let mut target = desired.applied_to(&base, str::to_string).unwrap();
+    for key in &desired.unset {
+        take_away(&mut target, key);
+    }
+    for (name, text) in &desired.env {
+        set_variable(&mut target, name, text.as_deref());
+    }
+    target
+}
+
+/// The option is at its default again.
+fn take_away(options: &mut WatcherOptions, key: &str) {
+    match options::find(key) {
+        Some((spec, Key::Entry(entry))) => {
+            let whole = options.get(spec.name).and_then(Value::as_object).cloned();
+            let mut whole = whole.unwrap_or_default();
+            whole.remove(entry);
+            options.put(spec.name, Value::Object(whole)).unwrap();
+        }
+        _ => {
+            let defaults = WatcherOptions::ini_defaults("web");
+            let default = defaults.get(key).cloned().unwrap_or_default();
+            options.put(key, default).unwrap();
+        }
+    }
+}
+
+fn set_variable(options: &mut WatcherOptions, name: &str, text: Option<&str>) {
+    let mut env = options.env().cloned().unwrap_or_default();
+    match text {
+        Some(text) => env.insert(name.to_string(), Value::from(text)),
+        None => env.remove(name),
+    };
+    options.put("env", Value::Object(env)).unwrap();
 }
 
 fn planned(desired: &Desired, seen: &Observed) -> Plan {
@@ -332,10 +368,37 @@ fn carried_out(seen: &Observed, plan: &Plan, target: &WatcherOptions, all: bool)
     let mut after = seen.clone();
     if let Some(file) = &mut after.file {
         for edit in &plan.edits {
+            match edit {
+                FileEdit::RemoveSection => {
+                    file.watcher = None;
+                    file.stated.clear();
+                    continue;
+                }
+                FileEdit::RemoveEnv => {
+                    file.own_env = None;
+                    continue;
+                }
+                _ => {}
+            }
             let watcher = file
                 .watcher
                 .get_or_insert_with(|| WatcherOptions::ini_defaults("web"));
             let pairs: Vec<(String, String)> = match edit {
+                FileEdit::RemoveSection | FileEdit::RemoveEnv => Vec::new(),
+                FileEdit::Unset { key } => {
+                    take_away(watcher, key);
+                    file.stated.retain(|stated| stated != key);
+                    Vec::new()
+                }
+                FileEdit::Env { name, text } => {
+                    set_variable(watcher, name, text.as_deref());
+                    let own = file.own_env.get_or_insert_default();
+                    own.retain(|known| known != name);
+                    if text.is_some() {
+                        own.push(name.clone());
+                    }
+                    Vec::new()
+                }
                 FileEdit::Set { key, text } => vec![(key.clone(), text.clone())],
                 FileEdit::AddSection(options) => options
                     .iter()
@@ -385,6 +448,16 @@ fn carried_out(seen: &Observed, plan: &Plan, target: &WatcherOptions, all: bool)
                 watcher.options = told(&options, all);
             }
             DaemonAction::Start => side.watcher.as_mut().unwrap().status = "active".into(),
+            DaemonAction::Stop => side.watcher.as_mut().unwrap().status = "stopped".into(),
+            DaemonAction::Restart => {}
+            DaemonAction::Remove(_) => side.watcher = None,
+            DaemonAction::Reread { .. } => {
+                let watcher = side.watcher.as_mut().unwrap();
+                let file = after.file.as_ref().unwrap().watcher.as_ref().unwrap();
+                let count = watcher.options["numprocesses"].clone();
+                watcher.options = told(file, all);
+                watcher.options.insert("numprocesses".into(), count);
+            }
             DaemonAction::Incr(_) | DaemonAction::Decr(_) | DaemonAction::Count { .. } => {
                 let watcher = side.watcher.as_mut().unwrap();
                 let now = watcher.numprocesses();
@@ -444,11 +517,44 @@ fn borrowed(pairs: &[(String, String)]) -> Vec<(&str, &str)> {
         .collect()
 }
 
+type WholeWish = (
+    bool,
+    Running,
+    OnChange,
+    bool,
+    Vec<&'static str>,
+    std::collections::BTreeMap<&'static str, Option<&'static str>>,
+);
+
+fn whole_wish() -> impl Strategy<Value = WholeWish> {
+    (
+        prop::bool::weighted(0.9),
+        prop::sample::select(vec![Running::Yes, Running::Yes, Running::No, Running::Any]),
+        prop::sample::select(vec![OnChange::Auto, OnChange::Never, OnChange::Always]),
+        any::<bool>(),
+        prop::collection::vec(
+            prop::sample::select(vec![
+                "max_age",
+                "rlimit_nofile",
+                "working_dir",
+                "numprocesses",
+            ]),
+            0..2,
+        ),
+        prop::collection::btree_map(
+            prop::sample::select(vec!["A", "B"]),
+            prop::option::of(prop::sample::select(vec!["", "x", "y z"])),
+            0..2,
+        ),
+    )
+}
+
 proptest! {
-    #![proptest_config(ProptestConfig::with_cases(2000))]
+    #![proptest_config(ProptestConfig::with_cases(4000))]
 
     #[test]
     fn a_plan_that_was_carried_out_leaves_nothing_to_plan(
+        (present, running, on_change, rereads, unset, env) in whole_wish(),
         wanted in prop::collection::vec(pair(), 0..6),
         with_cmd in any::<bool>(),
         in_file in prop::option::weighted(0.8, prop::option::weighted(0.8, section())),
@@ -466,8 +572,15 @@ proptest! {
             named.entry(key).or_insert(text);
         }
         request.set = named.iter().map(|(key, text)| format!("{key}={text}")).collect();
-        let desired = Desired::new(&request).unwrap();
-        let seen = Observed {
+        request.unset = unset.into_iter().filter(|key| !named.contains_key(*key)).map(str::to_string).collect();
+        request.env = env.iter().filter_map(|(name, text)| Some(format!("{name}={}", text.as_ref()?))).collect();
+        request.unset.extend(env.iter().filter(|(_, text)| text.is_none()).map(|(name, _)| format!("env.{name}")));
+        request.running = running;
+        request.on_change = on_change;
+        let mut desired = Desired::new(&request).unwrap().0;
+        desired.present = present;
+        desired.with_env = true;
+        let mut seen = Observed {
             file: in_file.map(|watcher| watcher.map_or_else(no_section, |pairs| file(&borrowed(&pairs)))),
             daemon: daemon(in_daemon.map(|pairs| {
                 let mut watcher = live(&borrowed(&pairs));
@@ -479,7 +592,13 @@ proptest! {
                 watcher
             })),
         };
+        if let Some(side) = &mut seen.daemon {
+            side.rereads = rereads && seen.file.is_some();
+        }
         let goal = target(&desired, &seen);
+        if let Some(file) = &mut seen.file {
+            file.environment = goal.env().cloned().unwrap_or_default();
+        }
         // A refusal changes nothing, so there is nothing to show.
         let Ok(first) = plan(&desired, &goal, &seen) else { return Ok(()) };
         let after = carried_out(&seen, &first, &goal, all);

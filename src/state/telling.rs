@@ -1,0 +1,514 @@
+//! What a run tells: a report for each resource while it goes on, and one over all of them in the end. Pure.
+
+use serde_json::{Map, Value, json};
+
+use super::apply::{Journal, Undone};
+use super::desired::{DesiredState, SectionKind};
+use super::files::Edited;
+use super::observed::{DaemonSide, FileSide, Observed};
+use super::plan::{self, Plan};
+use super::prepare::{Prepared, SectionRun, WatcherRun};
+use super::report::{Diff, Report};
+use super::secrets;
+use super::settings::Settings;
+use super::store;
+use super::values::option;
+
+/// The reports of a run's resources: sections first, then watchers.
+pub(super) struct Telling {
+    entries: Vec<Entry>,
+    check: bool,
+    masks: bool,
+    /// What failed without being about one resource.
+    error: Option<String>,
+}
+
+struct Entry {
+    report: Report,
+    /// One short text a change.
+    lines: Vec<String>,
+    daemon_lines: Vec<String>,
+    /// How many workers run when nothing is to be done.
+    running: Option<usize>,
+    /// It was not asked for by name.
+    implicit: bool,
+}
+
+impl Telling {
+    /// What a plan says before anything is done.
+    pub fn planned(prepared: &Prepared, settings: &Settings) -> Telling {
+        let masks = !settings.show_secrets;
+        let sections = prepared
+            .sections
+            .iter()
+            .map(|run| section_entry(run, settings.check));
+        let watchers = prepared
+            .watchers
+            .iter()
+            .map(|run| watcher_entry(run, settings.check, masks));
+        Telling {
+            entries: sections.chain(watchers).collect(),
+            check: settings.check,
+            masks,
+            error: None,
+        }
+    }
+
+    pub fn failed(&self) -> bool {
+        self.error.is_some() || self.entries.iter().any(|entry| entry.report.failed)
+    }
+
+    pub fn is_changed(&self, resource: usize) -> bool {
+        self.entries
+            .get(resource)
+            .is_some_and(|entry| entry.report.changed)
+    }
+
+    fn entry(&mut self, resource: usize) -> Option<&mut Entry> {
+        self.entries.get_mut(resource)
+    }
+
+    pub fn fail(&mut self, resource: usize, reason: String) {
+        if let Some(entry) = self.entry(resource)
+            && !entry.report.failed
+        {
+            entry.report.fail(reason);
+        }
+    }
+
+    /// Sent, and not done when the deadline passed.
+    pub fn unfinished(&mut self, resource: Option<usize>, reason: String) {
+        match resource {
+            Some(resource) => self.fail(resource, reason),
+            None => self.error = Some(reason),
+        }
+    }
+
+    /// The run was refused and taken back.
+    pub fn refused(&mut self, resource: Option<usize>, reason: String, undone: &Undone) {
+        let text = format!("{reason}{}", undone.to_text());
+        let whole = undone.failed.is_empty();
+        let culprit = resource
+            .and_then(|resource| self.entries.get(resource))
+            .map(|entry| entry.report.name.clone());
+        for (at, entry) in self.entries.iter_mut().enumerate() {
+            if Some(at) == resource || resource.is_none() {
+                entry.report.fail(text.clone());
+            } else if entry.report.changed {
+                let name = culprit.clone().unwrap_or_default();
+                entry
+                    .report
+                    .fail(format!("not done, because {name} failed"));
+            }
+            if whole {
+                entry.report.changed = false;
+                entry.report.changes = Map::new();
+                entry.report.restarted = false;
+                entry.report.after = entry.report.before.clone();
+            }
+        }
+        if resource.is_none() {
+            self.error = Some(text);
+        }
+    }
+
+    /// What the daemon answered to a reload of sections.
+    pub fn reloaded(&mut self, resources: &[usize], reply: &Map<String, Value>) {
+        let texts = |key: &str| -> Vec<String> {
+            let list = reply.get(key).and_then(Value::as_array);
+            list.into_iter()
+                .flatten()
+                .filter_map(Value::as_str)
+                .map(str::to_string)
+                .collect()
+        };
+        let restarted = !texts("reloaded").is_empty();
+        let waiting = texts("restart_needed");
+        for resource in resources {
+            if let Some(entry) = self.entry(*resource) {
+                entry.report.restarted |= restarted;
+                for key in &waiting {
+                    let key = key.strip_prefix("circus.").unwrap_or(key);
+                    let told = entry
+                        .report
+                        .warnings
+                        .iter()
+                        .any(|warning| warning.contains(&format!("[circus] {key} ")));
+                    if entry.report.resource == "circus" && !told {
+                        entry.report.warnings.push(format!(
+                            "[circus] {key} takes effect when the daemon is started anew"
+                        ));
+                    }
+                }
+            }
+        }
+    }
+
+    /// What is left after a reload or a `set` was planned anew.
+    pub fn planned_again(&mut self, resource: usize, plan: &Plan) {
+        if let Some(entry) = self.entry(resource) {
+            entry.report.restarted |= plan.restarts;
+            for warning in &plan.warnings {
+                if !entry.report.warnings.contains(warning) {
+                    entry.report.warnings.push(warning.clone());
+                }
+            }
+        }
+    }
+
+    /// What is there in the end.
+    pub fn after(&mut self, resource: usize, run: &WatcherRun, daemon: &DaemonSide) {
+        let masks = self.masks;
+        if let Some(entry) = self.entry(resource) {
+            entry.running = daemon.watcher.as_ref().map(|watcher| watcher.pids.len());
+            entry.report.after = sides(run, &in_the_end(run, Some(daemon.clone())), masks);
+        }
+    }
+
+    /// The report over all.
+    pub fn report(
+        self,
+        state: &DesiredState,
+        prepared: &Prepared,
+        settings: &Settings,
+        journal: &Journal,
+    ) -> Report {
+        let mut whole = Report::new(&state.origin, self.check);
+        whole.resource = "state";
+        let mut files = Vec::new();
+        if settings.diff {
+            files = file_diff(&prepared.edited, self.masks);
+        }
+        let mut daemon_text = String::new();
+        if prepared.starts_daemon {
+            whole.changed = self.error.is_none();
+            whole
+                .changes
+                .insert("daemon".into(), json!({"old": "stopped", "new": "running"}));
+            daemon_text.push_str("daemon: started\n");
+        }
+        for (at, mut entry) in self.entries.into_iter().enumerate() {
+            entry.report.actions = journal.lines_of(at);
+            entry.finish();
+            let Entry {
+                report,
+                daemon_lines,
+                implicit,
+                ..
+            } = entry;
+            for line in &daemon_lines {
+                daemon_text.push_str(&format!("daemon: {} {line}\n", report.name));
+            }
+            if implicit && !report.changed && !report.failed {
+                continue;
+            }
+            whole.resources.push(report);
+        }
+        whole.diff = files;
+        if settings.diff && !daemon_text.is_empty() {
+            whole.diff.push(Diff::Prepared(daemon_text));
+        }
+        whole.backups = journal
+            .backups
+            .iter()
+            .map(|path| path.display().to_string())
+            .collect();
+        sum_up(&mut whole, self.error);
+        whole
+    }
+}
+
+/// The report over all from those of the resources.
+fn sum_up(whole: &mut Report, error: Option<String>) {
+    for report in &whole.resources {
+        whole.changed |= report.changed;
+        whole.failed |= report.failed;
+        whole.restarted |= report.restarted;
+        if !report.changes.is_empty() {
+            whole
+                .changes
+                .insert(report.name.clone(), Value::Object(report.changes.clone()));
+        }
+        whole
+            .before
+            .insert(report.name.clone(), Value::Object(report.before.clone()));
+        whole
+            .after
+            .insert(report.name.clone(), Value::Object(report.after.clone()));
+        for line in &report.actions {
+            let mut line = line.clone();
+            line.name = Some(report.name.clone());
+            whole.actions.push(line);
+        }
+        let warnings = report.warnings.iter();
+        whole
+            .warnings
+            .extend(warnings.map(|warning| format!("{}: {warning}", report.name)));
+    }
+    let count = whole.resources.len();
+    let failed: Vec<&Report> = whole.resources.iter().filter(|r| r.failed).collect();
+    if let Some(error) = error {
+        whole.fail(error);
+    } else if !failed.is_empty() {
+        let texts: Vec<String> = failed.iter().map(|report| report.msg.clone()).collect();
+        let text = format!("{} of {count} failed: {}", failed.len(), texts.join("; "));
+        whole.fail(text);
+    } else if whole.changed {
+        let changed: Vec<&Report> = whole.resources.iter().filter(|r| r.changed).collect();
+        let mut texts: Vec<String> = changed.iter().map(|report| report.msg.clone()).collect();
+        if whole.changes.contains_key("daemon") {
+            let verb = if whole.check {
+                "would be started"
+            } else {
+                "started"
+            };
+            texts.insert(0, format!("the daemon {verb}"));
+        }
+        whole.msg = format!("{}: {}", whole.name, texts.join("; "));
+    } else {
+        whole.msg = format!("{}: {count} as desired", whole.name);
+    }
+}
+
+impl Entry {
+    /// The message, unless it failed.
+    fn finish(&mut self) {
+        if self.report.failed {
+            return;
+        }
+        let name = &self.report.name;
+        let mood = match (self.report.check, self.report.changed) {
+            (true, true) => "would change: ",
+            _ => "",
+        };
+        self.report.msg = if self.report.changed {
+            format!("{name}: {mood}{}", self.lines.join(", "))
+        } else {
+            match self.running {
+                Some(running) => format!("{name}: as desired, {running} running"),
+                None => format!("{name}: as desired"),
+            }
+        };
+    }
+}
+
+fn section_entry(run: &SectionRun, check: bool) -> Entry {
+    let mut report = Report::new(&run.desired.section(), check);
+    report.resource = match run.desired.kind {
+        SectionKind::Circus => "circus",
+        SectionKind::Env => "env",
+        SectionKind::Socket => "socket",
+        SectionKind::Plugin => "plugin",
+    };
+    report.changed = !run.plan.is_empty();
+    report.changes = masked_changes(&run.plan.changes);
+    report.warnings = run.plan.warnings.clone();
+    let prefix = format!("[{}] ", run.desired.section());
+    Entry {
+        report,
+        lines: run
+            .plan
+            .lines
+            .iter()
+            .map(|line| line.strip_prefix(&prefix).unwrap_or(line).to_string())
+            .collect(),
+        daemon_lines: run.plan.daemon_lines.clone(),
+        running: None,
+        implicit: false,
+    }
+}
+
+fn watcher_entry(run: &WatcherRun, check: bool, masks: bool) -> Entry {
+    let mut report = Report::new(&run.desired.name, check);
+    report.changed = !run.plan.is_empty();
+    report.changes = if masks {
+        masked_changes(&run.plan.changes)
+    } else {
+        run.plan.changes.clone()
+    };
+    report.warnings = run.plan.warnings.clone();
+    report.restarted = run.plan.restarts;
+    report.before = sides(run, &run.seen, masks);
+    report.after = if check {
+        report.before.clone()
+    } else {
+        sides(run, &in_the_end(run, None), masks)
+    };
+    let live = run
+        .seen
+        .daemon
+        .as_ref()
+        .and_then(|side| side.watcher.as_ref());
+    Entry {
+        report,
+        lines: run.plan.lines.clone(),
+        daemon_lines: run.plan.daemon_lines.clone(),
+        running: live.map(|live| live.pids.len()),
+        implicit: run.desired.implicit,
+    }
+}
+
+fn masked_changes(changes: &Map<String, Value>) -> Map<String, Value> {
+    changes
+        .iter()
+        .map(|(key, change)| (key.clone(), secrets::masked_change(key, change)))
+        .collect()
+}
+
+/// What is there after the run; the file as it was written.
+fn in_the_end(run: &WatcherRun, daemon: Option<DaemonSide>) -> Observed {
+    Observed {
+        file: run.seen.file.as_ref().map(|file| FileSide {
+            watcher: run.desired.present.then(|| run.target.clone()),
+            ..file.clone()
+        }),
+        daemon,
+    }
+}
+
+/// `{"file": {…}, "daemon": {…}}` of the managed options.
+fn sides(run: &WatcherRun, seen: &Observed, masks: bool) -> Map<String, Value> {
+    let keys = plan::managed(&run.desired, &run.seen);
+    let shown = |key: &str, value: Value| {
+        if masks {
+            secrets::masked(key, value)
+        } else {
+            value
+        }
+    };
+    let mut result = Map::new();
+    if let Some(file) = &seen.file {
+        let value = file.watcher.as_ref().map_or(Value::Null, |watcher| {
+            let pairs = keys.iter().map(|key| {
+                let value = option(watcher, key).unwrap_or(Value::Null);
+                (key.clone(), shown(key, value))
+            });
+            Value::Object(pairs.collect())
+        });
+        result.insert("file".into(), value);
+    }
+    if let Some(daemon) = &seen.daemon {
+        let value = daemon.watcher.as_ref().map_or(Value::Null, |watcher| {
+            let mut map: Map<String, Value> = keys
+                .iter()
+                .filter_map(|key| Some((key.clone(), shown(key, watcher.get(key)?))))
+                .collect();
+            map.insert("status".into(), Value::from(watcher.status.as_str()));
+            map.insert("running".into(), Value::from(watcher.pids.len()));
+            Value::Object(map)
+        });
+        result.insert("daemon".into(), value);
+    }
+    result
+}
+
+fn file_diff(edited: &[Edited], masks: bool) -> Vec<Diff> {
+    edited
+        .iter()
+        .map(|file| {
+            let path = file.path.display().to_string();
+            let (before, after) = if masks {
+                secrets::masked_texts(&path, &file.before, &file.after)
+            } else {
+                (store::text(&file.before), store::text(&file.after))
+            };
+            Diff::File {
+                path,
+                before,
+                after,
+            }
+        })
+        .collect()
+}
+
+/// A run that could not even be planned.
+pub(super) fn refused(
+    state: &DesiredState,
+    settings: &Settings,
+    name: Option<&str>,
+    reason: String,
+) -> Report {
+    let mut whole = Report::new(&state.origin, settings.check);
+    whole.resource = "state";
+    match name {
+        Some(name) => {
+            whole
+                .resources
+                .push(Report::failure(name, settings.check, reason));
+            sum_up(&mut whole, None);
+        }
+        None => whole.fail(reason),
+    }
+    whole
+}
+
+/// The report of a state of one watcher: its own, and what became of sections in it.
+pub(super) fn single(whole: Report, name: &str) -> Report {
+    let mut sections = Vec::new();
+    let mut own = None;
+    for report in whole.resources {
+        if report.resource == "watcher" && report.name == name {
+            own = Some(report);
+        } else {
+            sections.push(report);
+        }
+    }
+    let mut single = own.unwrap_or_else(|| Report::new(name, whole.check));
+    for section in sections {
+        for (key, change) in section.changes {
+            let key = match key.as_str() {
+                "section" => section.name.clone(),
+                key => format!("{}.{key}", section.name),
+            };
+            single.changes.insert(key, change);
+        }
+        let told = section
+            .msg
+            .strip_prefix(&format!("{}: ", section.name))
+            .map(|text| text.strip_prefix("would change: ").unwrap_or(text));
+        if section.failed && !single.failed {
+            single.fail(format!(
+                "[{}] {}",
+                section.name,
+                section.error.unwrap_or_default()
+            ));
+        } else if section.changed && !single.failed {
+            let text = format!("[{}] {}", section.name, told.unwrap_or_default());
+            single.msg = match (single.changed, single.check) {
+                (true, _) => format!("{}, {text}", single.msg),
+                (false, true) => format!("{name}: would change: {text}"),
+                (false, false) => format!("{name}: {text}"),
+            };
+            single.changed = true;
+        }
+        single.restarted |= section.restarted;
+        let mut actions = section.actions;
+        for action in &mut actions {
+            action.name = Some(section.name.clone());
+        }
+        actions.append(&mut single.actions);
+        single.actions = actions;
+        single.warnings.extend(section.warnings);
+    }
+    if whole.changes.contains_key("daemon") && !single.failed {
+        single
+            .changes
+            .insert("daemon".into(), whole.changes["daemon"].clone());
+        let verb = if whole.check {
+            "would be started"
+        } else {
+            "started"
+        };
+        single.msg = match single.changed {
+            true => format!("{}, the daemon {verb}", single.msg),
+            false => format!("{name}: the daemon {verb}"),
+        };
+        single.changed = true;
+    }
+    if whole.failed && !single.failed {
+        single.fail(whole.error.unwrap_or_default());
+    }
+    single.diff = whole.diff;
+    single.backups = whole.backups;
+    single
+}

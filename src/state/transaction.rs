@@ -1,0 +1,445 @@
+//! One run over a whole desired state, from reading to the report: all of it, or nothing.
+//!
+//! The file is written first, then the daemon is told: sections that it must read again, watchers that go, the others
+//! by priority. If it refuses anything, everything is taken back. In the end it is looked at, because an accepted
+//! command is no proof.
+
+use std::collections::BTreeSet;
+use std::time::Instant;
+
+use super::apply::{Journal, Undone};
+use super::desired::{Desired, DesiredState, Request};
+use super::live::LiveError;
+use super::observed::Observed;
+use super::plan::{self, DaemonAction, Plan};
+use super::prepare::{Prepared, Refusal, WatcherRun, prepare};
+use super::report::Report;
+use super::settings::Settings;
+use super::targets::align;
+use super::telling::{self, Telling};
+use super::{starting, verify};
+
+/// Does the whole run for one watcher. Whatever goes wrong is in the report.
+pub fn ensure(request: &Request, settings: &Settings) -> Report {
+    match Desired::new(request) {
+        Ok((desired, sections)) => {
+            let state = DesiredState {
+                origin: desired.name.clone(),
+                watchers: vec![desired],
+                sections,
+                prune: false,
+            };
+            ensure_one(&state, settings)
+        }
+        Err(error) => Report::failure(&request.name, settings.check, error.to_string()),
+    }
+}
+
+/// As [`apply`], for a state of one watcher: its report, with what became of sections in it.
+pub fn ensure_one(state: &DesiredState, settings: &Settings) -> Report {
+    let (whole, mut warnings) = run(state, settings);
+    let mut report = telling::single(whole, &state.origin);
+    warnings.append(&mut report.warnings);
+    report.warnings = warnings;
+    report
+}
+
+/// Does the whole run. Whatever goes wrong is in the report, which has one entry for each resource.
+pub fn apply(state: &DesiredState, settings: &Settings) -> Report {
+    let (mut report, mut warnings) = run(state, settings);
+    warnings.append(&mut report.warnings);
+    report.warnings = warnings;
+    report
+}
+
+/// The report, and the warnings that are about no resource.
+fn run(state: &DesiredState, settings: &Settings) -> (Report, Vec<String>) {
+    let deadline = Instant::now() + settings.timeout;
+    let mut warnings = Vec::new();
+    let report = match prepare(state, settings, deadline, &mut warnings) {
+        Ok(prepared) => Run::of(prepared, settings).carry_out(state),
+        Err(Refusal { name, reason }) => telling::refused(state, settings, name.as_deref(), reason),
+    };
+    (report, warnings)
+}
+
+/// A failure, and the watcher or section that it is about.
+struct Trouble {
+    resource: Option<usize>,
+    reason: String,
+    /// The daemon may still carry it out: nothing must be undone behind its back.
+    may_still_happen: bool,
+}
+
+struct Run<'a> {
+    prepared: Prepared,
+    settings: &'a Settings,
+    journal: Journal,
+    telling: Telling,
+}
+
+impl<'a> Run<'a> {
+    fn of(prepared: Prepared, settings: &'a Settings) -> Run<'a> {
+        let telling = Telling::planned(&prepared, settings);
+        Run {
+            prepared,
+            settings,
+            journal: Journal::default(),
+            telling,
+        }
+    }
+
+    fn carry_out(mut self, state: &DesiredState) -> Report {
+        self.plan_lines();
+        if self.settings.check {
+            self.plan_commands_from(0);
+        } else if !self.prepared.is_empty() {
+            self.execute();
+        }
+        if !self.telling.failed() {
+            self.settle();
+        }
+        let Run {
+            prepared,
+            settings,
+            journal,
+            telling,
+        } = self;
+        telling.report(state, &prepared, settings, &journal)
+    }
+
+    /// The number of a watcher among the resources; sections come first.
+    fn resource(&self, watcher: usize) -> usize {
+        self.prepared.sections.len() + watcher
+    }
+
+    fn plan_lines(&mut self) {
+        for (at, run) in self.prepared.sections.iter().enumerate() {
+            self.journal.plan_edits(at, &run.plan.edits);
+        }
+        for (at, run) in self.prepared.watchers.iter().enumerate() {
+            let resource = self.prepared.sections.len() + at;
+            self.journal.plan_edits(resource, &run.plan.edits);
+        }
+    }
+
+    /// Lines for what was not sent: of the sections if `first` is 0, and of the watchers from that one on in the order
+    /// of their turns.
+    fn plan_commands_from(&mut self, first: usize) {
+        if first == 0 {
+            for (at, run) in self.prepared.sections.iter().enumerate() {
+                if run.plan.reload {
+                    self.journal.plan_reload(at);
+                }
+            }
+        }
+        for at in self.turns().into_iter().skip(first) {
+            let resource = self.resource(at);
+            let commands = &self.prepared.watchers[at].plan.commands;
+            self.journal.plan_commands(resource, commands);
+        }
+    }
+
+    /// The watchers in the order in which they have their turns: those that go, then the others from the highest
+    /// priority to the lowest, as circus starts them.
+    fn turns(&self) -> Vec<usize> {
+        let mut turns: Vec<usize> = (0..self.prepared.watchers.len()).collect();
+        turns.sort_by_key(|at| {
+            let run = &self.prepared.watchers[*at];
+            (run.desired.present, -run.target.priority())
+        });
+        turns
+    }
+
+    /// Writes, commands, and undoes both if the daemon refuses.
+    fn execute(&mut self) {
+        if let Err(error) = self
+            .journal
+            .write(&self.prepared.edited, self.settings.backup)
+        {
+            let undone = self.journal.undo(None);
+            self.plan_commands_from(0);
+            return self.telling.refused(None, error.to_string(), &undone);
+        }
+        if let Err(trouble) = self.command() {
+            if trouble.may_still_happen {
+                let reason = format!("{}; nothing was undone", trouble.reason);
+                return self.telling.unfinished(trouble.resource, reason);
+            }
+            let mut undone = self.journal.undo(self.prepared.live.as_mut());
+            if self.prepared.starts_daemon {
+                self.stop_started(&mut undone);
+            }
+            self.telling
+                .refused(trouble.resource, trouble.reason, &undone);
+        }
+    }
+
+    /// A daemon that was started by this run does not outlive its failure.
+    fn stop_started(&mut self, undone: &mut Undone) {
+        let Some(live) = self.prepared.live.as_mut() else {
+            return;
+        };
+        match live.order("quit", Default::default()) {
+            Ok(_) => undone.done.push("the daemon stopped again".to_string()),
+            Err(error) => undone
+                .failed
+                .push(format!("the daemon stopped again: {error}")),
+        }
+    }
+
+    fn command(&mut self) -> Result<(), Trouble> {
+        if self.prepared.starts_daemon {
+            let live = starting::start(
+                self.settings,
+                self.prepared.files.as_ref(),
+                self.prepared.deadline,
+            )
+            .map_err(|reason| trouble(None, reason))?;
+            self.prepared.live = Some(live);
+            self.plan_again(None)?;
+        } else {
+            self.reload_sections(true)?;
+        }
+        for (turn, at) in self.turns().into_iter().enumerate() {
+            if let Err(trouble) = self.command_watcher(at) {
+                self.plan_commands_from(turn + 1);
+                return Err(trouble);
+            }
+        }
+        if !self.prepared.starts_daemon && self.prepared.rereads {
+            self.reload_sections(false)?;
+        }
+        Ok(())
+    }
+
+    /// The daemon reads the sections that are to be there (or, later, those that are to go) from its file again. A
+    /// circusd cannot do that for some of them: it does it once, for all.
+    fn reload_sections(&mut self, present: bool) -> Result<(), Trouble> {
+        let Prepared {
+            sections,
+            live,
+            rereads,
+            ..
+        } = &mut self.prepared;
+        let due: Vec<usize> = (0..sections.len())
+            .filter(|at| {
+                let run = &sections[*at];
+                run.plan.reload && (!*rereads || run.desired.present == present)
+            })
+            .collect();
+        let (false, Some(live)) = (due.is_empty(), live.as_mut()) else {
+            return Ok(());
+        };
+        let names: Vec<String> = due
+            .iter()
+            .map(|at| sections[*at].desired.section())
+            .collect();
+        let reply = self
+            .journal
+            .reload(live, &names, &due)
+            .map_err(|error| live_trouble(due.first().copied(), &error, String::new()))?;
+        self.telling.reloaded(&due, &reply);
+        self.plan_again(None)
+    }
+
+    /// The daemon is looked at anew, and what is left to do for a watcher (or all of them) is planned again.
+    fn plan_again(&mut self, only: Option<usize>) -> Result<(), Trouble> {
+        let first = self.prepared.sections.len();
+        let Some(live) = self.prepared.live.as_mut() else {
+            return Ok(());
+        };
+        for (at, run) in self.prepared.watchers.iter_mut().enumerate() {
+            if only.is_some_and(|only| only != at) {
+                continue;
+            }
+            let resource = Some(first + at);
+            let ignored = run
+                .seen
+                .daemon
+                .as_ref()
+                .and_then(|side| side.watcher.as_ref());
+            let ignored = ignored.map(|watcher| watcher.ignores_set.clone());
+            let mut daemon = live
+                .observe(&run.desired.name)
+                .map_err(|error| live_trouble(resource, &error, String::new()))?;
+            if let (Some(watcher), Some(ignored)) = (&mut daemon.watcher, ignored) {
+                watcher.ignores_set = ignored;
+            }
+            let restarts = run.plan.restarts;
+            let mut plan = plan_anew(run, daemon).map_err(|reason| trouble(resource, reason))?;
+            self.telling.planned_again(first + at, &plan);
+            plan.edits = std::mem::take(&mut run.plan.edits);
+            plan.restarts |= restarts;
+            run.plan = plan;
+        }
+        Ok(())
+    }
+
+    fn command_watcher(&mut self, at: usize) -> Result<(), Trouble> {
+        let resource = self.resource(at);
+        // Twice: what `set` did not take is planned in another way.
+        for _ in 0..2 {
+            let run = &self.prepared.watchers[at];
+            let Some(live) = self.prepared.live.as_mut() else {
+                return Ok(());
+            };
+            let result =
+                self.journal
+                    .command(live, resource, &run.desired.name, &run.plan.commands);
+            match result {
+                Ok(ignored) if ignored.is_empty() => return Ok(()),
+                Ok(ignored) => self.without(at, ignored)?,
+                Err(error) => {
+                    let hint = hint(&error, &run.plan).unwrap_or_default();
+                    return Err(live_trouble(Some(resource), &error, hint.to_string()));
+                }
+            }
+        }
+        Ok(())
+    }
+
+    /// Some options are taken by `set` and left as they were: these need a new watcher.
+    fn without(&mut self, at: usize, ignored: BTreeSet<String>) -> Result<(), Trouble> {
+        let run = &mut self.prepared.watchers[at];
+        if let Some(watcher) = run
+            .seen
+            .daemon
+            .as_mut()
+            .and_then(|side| side.watcher.as_mut())
+        {
+            watcher.ignores_set = ignored;
+        }
+        self.plan_again(Some(at))
+    }
+
+    /// Waits until the workers run and looks at what is there in the end.
+    fn settle(&mut self) {
+        let first = self.prepared.sections.len();
+        let check = self.settings.check;
+        let Some(live) = self.prepared.live.as_mut() else {
+            return;
+        };
+        let mut awaited = Vec::new();
+        let mut which = Vec::new();
+        for (at, run) in self.prepared.watchers.iter().enumerate() {
+            let idle = !self.telling.is_changed(first + at);
+            // With changes still to come there is nothing to wait for.
+            if check && !idle {
+                continue;
+            }
+            let Some(mut expect) = run.plan.expect else {
+                continue;
+            };
+            match live.observe(&run.desired.name) {
+                Ok(now) => {
+                    if let Some(watcher) = &now.watcher
+                        && expect.running > 0
+                    {
+                        // A count that is not managed is what the daemon has.
+                        expect.running = watcher.numprocesses();
+                        expect.must_run &= !watcher.may_rightly_be_gone();
+                    }
+                }
+                Err(error) => {
+                    self.telling.fail(first + at, error.to_string());
+                    continue;
+                }
+            }
+            awaited.push(verify::Awaited {
+                name: run.desired.name.clone(),
+                expect,
+                at_rest: idle,
+            });
+            which.push(first + at);
+        }
+        let results = verify::wait_running(live, &awaited, self.settings.settle);
+        for (resource, result) in which.into_iter().zip(results) {
+            if let Err(error) = result {
+                self.telling.fail(resource, error.to_string());
+            }
+        }
+        if !check {
+            self.still_wrong();
+        }
+    }
+
+    /// The end is compared with what was wanted.
+    fn still_wrong(&mut self) {
+        let first = self.prepared.sections.len();
+        let Some(live) = self.prepared.live.as_mut() else {
+            return;
+        };
+        for (at, run) in self.prepared.watchers.iter_mut().enumerate() {
+            let daemon = match live.observe(&run.desired.name) {
+                Ok(daemon) => daemon,
+                Err(error) => {
+                    self.telling.fail(first + at, error.to_string());
+                    continue;
+                }
+            };
+            self.telling.after(first + at, run, &daemon);
+            let left = plan_anew(run, daemon);
+            match left {
+                Ok(left) if left.commands.is_empty() => {}
+                Ok(left) => self.telling.fail(
+                    first + at,
+                    format!(
+                        "the daemon took the commands, but {} is still to be done; did somebody else change it \
+                         meanwhile?",
+                        left.lines.join(", ")
+                    ),
+                ),
+                Err(error) => self.telling.fail(first + at, error),
+            }
+        }
+    }
+}
+
+/// The plan for a daemon that was looked at again; the file is as it should be by now.
+fn plan_anew(run: &WatcherRun, daemon: super::observed::DaemonSide) -> Result<Plan, String> {
+    let mut seen = Observed {
+        file: run.seen.file.clone(),
+        daemon: Some(daemon),
+    };
+    align(&mut seen, &run.desired, &run.target);
+    let mut plan = plan::plan(&run.desired, &run.target, &seen)?;
+    plan.edits = Vec::new();
+    Ok(plan)
+}
+
+fn trouble(resource: Option<usize>, reason: String) -> Trouble {
+    Trouble {
+        resource,
+        reason,
+        may_still_happen: false,
+    }
+}
+
+fn live_trouble(resource: Option<usize>, error: &LiveError, hint: String) -> Trouble {
+    Trouble {
+        resource,
+        reason: format!("{error}{hint}"),
+        may_still_happen: error.may_still_happen(),
+    }
+}
+
+/// What to do when a daemon cannot be told an option at all while it runs (circusd: limits, sockets, priority …).
+fn hint(error: &LiveError, plan: &Plan) -> Option<&'static str> {
+    let LiveError::Refused {
+        command, reason, ..
+    } = error
+    else {
+        return None;
+    };
+    let limits = plan.commands.iter().any(|action| match action {
+        DaemonAction::Add(new) | DaemonAction::Replace { new, .. } => {
+            new.options.keys().any(|key| key.starts_with("rlimit_"))
+        }
+        _ => false,
+    });
+    let cannot = reason.contains("unknown key") || limits && reason.contains("has no len()");
+    (cannot && matches!(command.as_str(), "add" | "set")).then_some(
+        " (this daemon cannot be told that while it runs: give --no-live to change the file alone, then reload it)",
+    )
+}
