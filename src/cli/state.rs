@@ -2,7 +2,7 @@
 
 use std::collections::BTreeMap;
 use std::io::{IsTerminal, Write};
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 use std::time::Duration;
 
@@ -10,6 +10,7 @@ use clap::{Subcommand, ValueEnum};
 
 use super::output;
 use crate::state::desired::{Desired, DesiredState, OnChange, Request, Running};
+use crate::state::document::{self, Source};
 use crate::state::handlers::Order;
 use crate::state::report::Report;
 use crate::state::{self, Settings};
@@ -30,6 +31,16 @@ enum Verb {
     /// count changes by incr and decr, an option is set in place, a missing watcher is added and started. Then it
     /// waits until the workers really run. A second run changes nothing.
     Ensure(Ensure),
+    /// A whole desired state: many watchers, sockets, plugins and [circus] options in one transaction
+    ///
+    /// All of it, or nothing: everything is checked before the first write, and if the daemon refuses, file and daemon
+    /// go back to what they were. Without --config, a FILE that is a circus.ini or circus.toml is the configuration
+    /// file as well.
+    Apply(Apply),
+    /// As `apply --check`: does everything comply? Exit code 0 if so, 2 if not
+    ///
+    /// Without FILE, the configuration file is the desired state of the daemon.
+    Test(Test),
     /// A watcher is not there, neither in the file nor in the daemon
     Absent(Absent),
     /// The workers of a watcher are restarted, now: for handlers of a configuration-management tool
@@ -81,6 +92,32 @@ struct Ensure {
     /// What a changed option does to running workers
     #[arg(long, value_enum, default_value_t = RestartOnChange::Auto)]
     restart_on_change: RestartOnChange,
+    #[command(flatten)]
+    run: Run,
+}
+
+/// Arguments of `circ state apply`.
+#[derive(Debug, clap::Args)]
+struct Apply {
+    /// The desired state: a TOML, JSON or circus.ini file, a directory of such files, or - for standard input
+    #[arg(value_name = "FILE|DIR|-")]
+    desired: PathBuf,
+    /// Watchers, sockets and plugins that it does not name go, from file and daemon
+    #[arg(long)]
+    prune: bool,
+    #[command(flatten)]
+    run: Run,
+}
+
+/// Arguments of `circ state test`.
+#[derive(Debug, clap::Args)]
+struct Test {
+    /// The desired state: a TOML, JSON or circus.ini file, a directory of such files, or - for standard input
+    #[arg(value_name = "FILE|DIR|-", required_unless_present = "config")]
+    desired: Option<PathBuf>,
+    /// Watchers, sockets and plugins that it does not name count as drift
+    #[arg(long)]
+    prune: bool,
     #[command(flatten)]
     run: Run,
 }
@@ -242,6 +279,16 @@ fn seconds(text: &str) -> Result<Duration, String> {
 pub fn run(args: Args) -> ExitCode {
     match args.verb {
         Verb::Ensure(args) => ensure(args),
+        Verb::Apply(args) => apply(&args.desired, args.prune, &args.run, args.run.settings()),
+        Verb::Test(args) => {
+            let settings = Settings {
+                check: true,
+                ..args.run.settings()
+            };
+            let desired = args.desired.as_ref().or(args.run.config.as_ref());
+            let desired = desired.cloned().unwrap_or_default();
+            apply(&desired, args.prune, &args.run, settings)
+        }
         Verb::Absent(args) => absent(&args),
         Verb::Restarted(args) => handle(&args.name, &Order::Restart, &args.run),
         Verb::Reloaded(args) => handle(&args.name, &Order::Reload, &args.run),
@@ -274,6 +321,27 @@ fn ensure(args: Ensure) -> ExitCode {
     };
     let report = state::ensure(&request, &args.run.settings());
     args.run.finish(&report)
+}
+
+fn apply(desired: &Path, prune: bool, run: &Run, mut settings: Settings) -> ExitCode {
+    let source = Source::of_argument(desired);
+    if settings.config.is_none() && document::is_configuration(&source, &settings.cwd) {
+        settings.config = Some(desired.to_owned());
+    }
+    let report = match document::read(&source, &settings.cwd) {
+        Ok(mut state) => {
+            state.prune |= prune;
+            state::apply(&state, &settings)
+        }
+        Err(error) => {
+            let name = desired.display().to_string();
+            Report {
+                resource: "state",
+                ..Report::failure(&name, settings.check, error.to_string())
+            }
+        }
+    };
+    run.finish(&report)
 }
 
 fn absent(args: &Absent) -> ExitCode {

@@ -218,6 +218,18 @@ pub fn read(source: &Source, cwd: &Path) -> Result<DesiredState, DocumentError> 
     finish::finish(draft, origin)
 }
 
+/// The source is a file that a daemon could run as it stands: a circus.ini, or a circus.toml by that name's end.
+pub fn is_configuration(source: &Source, cwd: &Path) -> bool {
+    let Source::Path(path) = source else {
+        return false;
+    };
+    let path = cwd.join(path);
+    let named = path
+        .file_name()
+        .is_some_and(|name| name.to_string_lossy().ends_with("circus.toml"));
+    path.is_file() && (named || Format::of_name(&path) == Some(Format::Ini))
+}
+
 /// Reads a desired state from the bytes of one document, which must not name further files. Pure.
 ///
 /// # Errors

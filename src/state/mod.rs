@@ -43,4 +43,5 @@ pub mod verify;
 mod wording;
 
 pub use settings::Settings;
+pub use telling::DAEMON;
 pub use transaction::{apply, ensure};

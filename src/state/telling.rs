@@ -14,6 +14,9 @@ use super::settings::Settings;
 use super::store;
 use super::values::option;
 
+/// The key of the change that a daemon was started, beside the names of resources: no section can be called so.
+pub const DAEMON: &str = "[daemon]";
+
 /// The reports of a run's resources: sections first, then watchers.
 pub(super) struct Telling {
     entries: Vec<Entry>,
@@ -184,7 +187,7 @@ impl Telling {
             whole.changed = self.error.is_none();
             whole
                 .changes
-                .insert("daemon".into(), json!({"old": "stopped", "new": "running"}));
+                .insert(DAEMON.into(), json!({"old": "stopped", "new": "running"}));
             daemon_text.push_str("daemon: started\n");
         }
         for (at, mut entry) in self.entries.into_iter().enumerate() {
@@ -256,7 +259,7 @@ fn sum_up(whole: &mut Report, error: Option<String>) {
     } else if whole.changed {
         let changed: Vec<&Report> = whole.resources.iter().filter(|r| r.changed).collect();
         let mut texts: Vec<String> = changed.iter().map(|report| report.msg.clone()).collect();
-        if whole.changes.contains_key("daemon") {
+        if whole.changes.contains_key(DAEMON) {
             let verb = if whole.check {
                 "would be started"
             } else {
@@ -490,10 +493,10 @@ pub(super) fn single(whole: Report, name: &str) -> Report {
         single.actions = actions;
         single.warnings.extend(section.warnings);
     }
-    if whole.changes.contains_key("daemon") && !single.failed {
+    if whole.changes.contains_key(DAEMON) && !single.failed {
         single
             .changes
-            .insert("daemon".into(), whole.changes["daemon"].clone());
+            .insert("daemon".into(), whole.changes[DAEMON].clone());
         let verb = if whole.check {
             "would be started"
         } else {

@@ -27,7 +27,7 @@ pub fn ensure(request: &Request, settings: &Settings) -> Report {
                 origin: desired.name.clone(),
                 watchers: vec![desired],
                 sections,
-                prune: false,
+                ..DesiredState::default()
             };
             ensure_one(&state, settings)
         }
@@ -55,7 +55,7 @@ pub fn apply(state: &DesiredState, settings: &Settings) -> Report {
 /// The report, and the warnings that are about no resource.
 fn run(state: &DesiredState, settings: &Settings) -> (Report, Vec<String>) {
     let deadline = Instant::now() + settings.timeout;
-    let mut warnings = Vec::new();
+    let mut warnings = state.warnings.clone();
     let report = match prepare(state, settings, deadline, &mut warnings) {
         Ok(prepared) => Run::of(prepared, settings).carry_out(state),
         Err(Refusal { name, reason }) => telling::refused(state, settings, name.as_deref(), reason),

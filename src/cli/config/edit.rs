@@ -226,6 +226,7 @@ fn describe(opened: &Opened, outcome: &Outcome, run: &Run) -> Report {
             op: if change.new.is_some() { "set" } else { "unset" }.to_owned(),
             key: Some(change.key.clone()),
             status: ActionStatus::Planned,
+            name: None,
         })
         .collect();
     if run.diff {

@@ -170,8 +170,7 @@ fn watcher(
             State::Present | State::Absent => Running::Any,
         },
         on_change: draft.on_change.unwrap_or(OnChange::Auto),
-        with_env: false,
-        with_socket: false,
+        ..Desired::default()
     }
 }
 
