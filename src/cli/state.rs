@@ -37,8 +37,9 @@ enum Verb {
     /// go back to what they were. Without --config, a FILE that is a circus.ini or circus.toml is the configuration
     /// file as well.
     Apply(Apply),
-    /// As `apply --check`: does everything comply? Exit code 0 if so, 2 if not
+    /// Does everything comply with a desired state? Exit code 0 if so, 2 if not
     ///
+    /// The same as apply with --check: nothing is changed.
     /// Without FILE, the configuration file is the desired state of the daemon.
     Test(Test),
     /// A watcher is not there, neither in the file nor in the daemon

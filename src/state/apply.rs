@@ -208,8 +208,8 @@ impl Journal {
                     }
                     continue;
                 }
-                Sent::Watcher(name, DaemonAction::Reread { .. }) => {
-                    again.extend(reread_sections(&name));
+                Sent::Watcher(_, DaemonAction::Reread { sections, .. }) => {
+                    again.extend(sections);
                     if was_done {
                         self.mark(from..to, ActionStatus::Undone);
                     }
@@ -265,11 +265,6 @@ fn status_of<T>(result: &Result<T, LiveError>) -> ActionStatus {
     }
 }
 
-/// The sections that make a watcher.
-fn reread_sections(name: &str) -> Vec<String> {
-    vec![format!("watcher:{name}"), format!("env:{name}")]
-}
-
 /// `reloadconfig`, of these sections only if the daemon is able to.
 fn reload(live: &mut Live, sections: &[String]) -> Result<Map<String, Value>, LiveError> {
     let mut properties = Map::new();
@@ -304,7 +299,7 @@ fn lines_of(action: &DaemonAction) -> Vec<ActionLine> {
         DaemonAction::Restart => one("restart", None),
         DaemonAction::Add(_) => one("add", None),
         DaemonAction::Remove(_) => one("rm", None),
-        DaemonAction::Reread { keys } => keys
+        DaemonAction::Reread { keys, .. } => keys
             .iter()
             .map(|key| line(Target::Daemon, "reload", Some(key)))
             .collect(),
@@ -325,7 +320,7 @@ fn send(live: &mut Live, name: &str, action: &DaemonAction) -> Result<(), LiveEr
         DaemonAction::Stop => stop(live, name),
         DaemonAction::Restart => live.order("restart", exactly(name)).map(|_| ()),
         DaemonAction::Remove(_) => remove(live, name),
-        DaemonAction::Reread { .. } => reload(live, &reread_sections(name)).map(|_| ()),
+        DaemonAction::Reread { sections, .. } => reload(live, sections).map(|_| ()),
         DaemonAction::Add(addition) => {
             let added = add(live, addition);
             // Refused after it was added, by its start; one that was there before is somebody else's.

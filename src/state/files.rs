@@ -199,6 +199,7 @@ impl Files {
         let own_env = self.env_section(name);
         FileSide {
             path: self.shown.display().to_string(),
+            section: self.section_of(Home::Watcher(name)),
             environment: outcome
                 .as_ref()
                 .map(|outcome| outcome.environment.clone())

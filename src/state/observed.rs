@@ -22,6 +22,8 @@ pub struct FileSide {
     pub path: String,
     /// The watcher as the configuration makes it: variables replaced, defaults filled in. None if it has no section.
     pub watcher: Option<WatcherOptions>,
+    /// The name of its section, or of the one that it would get.
+    pub section: String,
     /// The keys that the watcher's section states, in their order.
     pub stated: Vec<String>,
     /// The variables that `[env]` and `[env:…]` give the watcher.

@@ -88,6 +88,8 @@ pub enum DaemonAction {
     Reread {
         /// The options it is about.
         keys: Vec<String>,
+        /// The sections that make the watcher.
+        sections: Vec<String>,
     },
     /// `rm`, then `add`: the same for a daemon that cannot do that.
     Replace {

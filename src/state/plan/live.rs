@@ -3,7 +3,7 @@
 use serde_json::{Map, Value, json};
 
 use super::super::desired::{Desired, OnChange, Running};
-use super::super::observed::{LiveWatcher, Observed};
+use super::super::observed::{FileSide, LiveWatcher, Observed};
 use super::super::values::{option, same, show, wire_value};
 use super::{
     Addition, DaemonAction, FileEdit, Plan, managed, manages_count, not_told,
@@ -73,7 +73,10 @@ pub(super) fn plan(
         };
         plan.restarts = running;
         if rereads {
-            plan.commands.push(DaemonAction::Reread { keys: replace });
+            plan.commands.push(DaemonAction::Reread {
+                keys: replace,
+                sections: sections(desired, file, plan),
+            });
         } else {
             let before = live.as_options(file.watcher.as_ref().unwrap_or(target));
             let mut wanted = Addition::of_target(target, seen, running || starts(desired));
@@ -139,6 +142,16 @@ pub(super) fn plan(
         plan.commands.push(DaemonAction::Restart);
     }
     Ok(keys)
+}
+
+/// The sections that make the watcher, as the file is going to have them.
+fn sections(desired: &Desired, file: &FileSide, plan: &Plan) -> Vec<String> {
+    let mut sections = vec![file.section.clone()];
+    let adds = |edit: &FileEdit| matches!(edit, FileEdit::Env { text: Some(_), .. });
+    if file.own_env.is_some() || plan.edits.iter().any(adds) {
+        sections.push(format!("env:{}", desired.name));
+    }
+    sections
 }
 
 /// A reload sends SIGHUP and replaces nobody, once these options are set.

@@ -30,6 +30,7 @@ fn options(pairs: &[(&str, &str)]) -> WatcherOptions {
 fn file(pairs: &[(&str, &str)]) -> FileSide {
     FileSide {
         path: "circus.ini".into(),
+        section: "watcher:web".into(),
         watcher: Some(options(pairs)),
         stated: pairs.iter().map(|(key, _)| key.to_string()).collect(),
         environment: Map::new(),
