@@ -2,6 +2,7 @@
 
 mod address;
 mod check;
+mod convert;
 mod edit;
 mod editing;
 mod get;
@@ -49,6 +50,12 @@ enum Verb {
     /// line hides, sockets that no watcher uses, and programs, directories and users that this machine does not have.
     #[command(after_help = CHECK_EXAMPLES)]
     Check(check::Args),
+    /// Write a configuration in another spelling
+    ///
+    /// Includes of a supervisord.conf are read. What cannot be carried over is told on standard error, with its file
+    /// and line, and stands in comments at the top of the result.
+    #[command(after_help = CONVERT_EXAMPLES)]
+    Convert(convert::Args),
 }
 
 const GET_EXAMPLES: &str = "Examples:
@@ -69,6 +76,9 @@ const CHECK_EXAMPLES: &str = "Examples:
   circ config check circus.ini
   circ config check --strict --json conf.d/*.ini";
 
+const CONVERT_EXAMPLES: &str = "Examples:
+  circ config convert /etc/supervisor/supervisord.conf > circus.ini";
+
 /// Runs a config command; the result is its exit code.
 pub fn run(args: Args) -> ExitCode {
     match args.verb {
@@ -76,5 +86,6 @@ pub fn run(args: Args) -> ExitCode {
         Verb::Set(args) => edit::set(args),
         Verb::Unset(args) => edit::unset(args),
         Verb::Check(args) => check::run(&args),
+        Verb::Convert(args) => convert::run(&args),
     }
 }

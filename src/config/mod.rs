@@ -22,6 +22,7 @@ pub mod pattern;
 pub mod pytext;
 mod repeats;
 pub mod shlex;
+pub mod supervisord;
 #[cfg(test)]
 mod tests;
 mod text;
