@@ -44,6 +44,7 @@ pub(super) mod shape;
 mod toml;
 mod tree;
 mod typed;
+pub(super) mod vocabulary;
 mod write;
 
 use std::fmt;

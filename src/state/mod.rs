@@ -30,6 +30,7 @@ pub mod observed;
 pub mod plan;
 mod prepare;
 pub mod report;
+pub mod schema;
 pub mod secrets;
 pub mod sections;
 pub mod settings;

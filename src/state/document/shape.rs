@@ -40,6 +40,9 @@ pub enum Shape {
     Scalar,
 }
 
+/// The words that are truth values.
+pub const TRUTHS: [&str; 8] = ["yes", "true", "on", "1", "no", "false", "off", "0"];
+
 impl Shape {
     /// The shape of an option of a watcher, or of an entry of a group (`rlimit_nofile`); `None` for keys that the table
     /// does not have, and for groups as a whole.
@@ -107,7 +110,8 @@ impl Shape {
         let refuse = || Err(format!("{} is not {}", node.shown(), self.expected()));
         match (&node.data, self) {
             (Data::Text(text), Shape::Octal) if !Variables::may_be_in(text) => {
-                let digits = text.strip_prefix("0o").unwrap_or(text);
+                let bare = pytext::strip(text);
+                let digits = bare.strip_prefix("0o").unwrap_or(bare);
                 let plain = (1..=5).contains(&digits.len())
                     && digits.chars().all(|c| ('0'..='7').contains(&c));
                 if plain { self.check(text) } else { refuse() }
@@ -299,7 +303,7 @@ fn whole(number: &Number) -> Option<i64> {
         None if number.is_u64() => None,
         None => number
             .as_f64()
-            .filter(|n| n.fract() == 0.0 && n.abs() < 9.0e18)
+            .filter(|n| n.fract() == 0.0 && n.abs() < 9.223372036854775e18)
             .map(|n| n as i64),
     }
 }

@@ -3,34 +3,15 @@
 use super::draft::{Draft, Include, Keys, PatternDraft, SectionDraft, State, Stated, WatcherDraft};
 use super::shape::Shape;
 use super::tree::{Data, Node};
+use super::vocabulary::{
+    ON_CHANGE, SECTION_STATES, TOP, WATCHER_EXTRAS, WATCHER_STATES, check_name_of_key, shape_of,
+    unknown,
+};
 use super::{DocumentError, DocumentProblem, Place, SCHEMA};
 use crate::config::keys::{CIRCUS_KEYS, SOCKET_KEYS};
 use crate::config::{DEFAULT_SECTION, pytext};
-use crate::options::{self, HOOKS, Key, Kind, RETIRED_OPTIONS, RLIMITS, WATCHER_OPTIONS};
+use crate::options::{self, Key, Kind};
 use crate::state::desired::{OnChange, SectionKind};
-
-/// The keys at the top of a document.
-pub const TOP: [&str; 9] = [
-    "$schema", "schema", "prune", "unset", "circus", "env", "watcher", "socket", "plugin",
-];
-/// The keys of a watcher that are not options of the daemon.
-pub const WATCHER_EXTRAS: [&str; 7] = [
-    "name",
-    "state",
-    "restart_on_change",
-    "unset",
-    "extra",
-    "with_env",
-    "with_socket",
-];
-/// What `state` of a watcher may say.
-pub const WATCHER_STATES: [&str; 4] = ["running", "stopped", "present", "absent"];
-/// What `state` of a socket or plugin may say.
-pub const SECTION_STATES: [&str; 2] = ["present", "absent"];
-/// What `restart_on_change` may say.
-pub const ON_CHANGE: [&str; 3] = ["auto", "never", "always"];
-/// How a watcher's key begins that the options table need not know.
-pub const OWN_KEYS: [&str; 2] = ["x_", "x-"];
 
 /// The draft of a tree; `name` is what errors call the document.
 pub fn draft(tree: &Node, name: &str) -> Result<Draft, DocumentError> {
@@ -250,7 +231,7 @@ impl Reader<'_> {
             let mut keys = Keys::new();
             match name.split_once('.') {
                 Some(("env", name)) => {
-                    if let Err(what) = check_variable(name) {
+                    if let Err(what) = check_name_of_key(name) {
                         self.problem(line, "unset", what);
                         continue;
                     }
@@ -340,7 +321,7 @@ impl Reader<'_> {
         }
         for (name, value) in pairs {
             let path = format!("{path}.{name}");
-            if let Err(what) = check_variable(name) {
+            if let Err(what) = check_name_of_key(name) {
                 self.problem(value.line, &path, what);
                 continue;
             }
@@ -392,7 +373,10 @@ impl Reader<'_> {
         path: &str,
     ) {
         let shape = match kind {
-            SectionKind::Plugin => Shape::of_plugin_key(key),
+            SectionKind::Plugin => match check_name_of_key(key) {
+                Ok(()) => Shape::of_plugin_key(key),
+                Err(what) => return self.problem(value.line, path, what),
+            },
             _ => match SOCKET_KEYS.iter().find(|spec| spec.name == key) {
                 Some(spec) => Shape::of_key(spec),
                 None => {
@@ -451,6 +435,7 @@ impl Reader<'_> {
     fn option(&mut self, keys: &mut Keys, key: &str, node: &Node, path: &str) {
         if let Some((spec, Key::Whole)) = options::find(key)
             && matches!(spec.kind, Kind::Limits | Kind::Hooks | Kind::Stream)
+            && spec.name == key
         {
             for (entry, value) in self.table(node, path) {
                 let path = format!("{path}.{entry}");
@@ -480,7 +465,7 @@ impl Reader<'_> {
                 data: Data::Null,
             };
             let (keys, key, fine) = match name.strip_prefix("env.") {
-                Some(variable) => (&mut watcher.env, variable, check_variable(variable)),
+                Some(variable) => (&mut watcher.env, variable, check_name_of_key(variable)),
                 None => (&mut watcher.options, name, self.may_be_unset(name)),
             };
             match fine {
@@ -505,7 +490,7 @@ impl Reader<'_> {
             let path = format!("{path}.{key}");
             let what = if options::find(key).is_some() || WATCHER_EXTRAS.contains(&key.as_str()) {
                 "this has a meaning of its own; state it beside `extra`, not in it".to_string()
-            } else if let Err(what) = check_variable(key) {
+            } else if let Err(what) = check_name_of_key(key) {
                 what
             } else {
                 self.state_key(keys, key, value, &Shape::Scalar, &path);
@@ -566,59 +551,5 @@ impl Reader<'_> {
             self.problem(node.line, path, what);
         }
         at
-    }
-}
-
-/// The shape of a watcher's key, or what is wrong with the key.
-fn shape_of(key: &str) -> Result<Shape, String> {
-    if OWN_KEYS.iter().any(|prefix| key.starts_with(prefix)) || key == "retry_in" {
-        return Ok(Shape::Scalar);
-    }
-    if RETIRED_OPTIONS.iter().any(|(name, _)| *name == key) {
-        return Ok(Shape::Truth);
-    }
-    match options::find(key) {
-        Some((spec, Key::Entry(limit)))
-            if spec.kind == Kind::Limits && !RLIMITS.contains(&limit) =>
-        {
-            Err(format!("no such limit; limits are {}", RLIMITS.join(", ")))
-        }
-        Some((spec, Key::Entry(hook))) if spec.kind == Kind::Hooks && !HOOKS.contains(&hook) => {
-            Err(format!("no such hook; hooks are {}", HOOKS.join(", ")))
-        }
-        Some((_, Key::Entry(""))) => Err("a name after the dot is expected".to_string()),
-        _ => Shape::of_option(key).ok_or_else(|| match options::spec(key) {
-            Some(_) => format!("{key} is a group of settings; name one of them"),
-            None => {
-                let names = WATCHER_OPTIONS.iter().map(|spec| spec.name);
-                let mut what = unknown("option", key, names.chain(WATCHER_EXTRAS));
-                what.push_str(" (a key of your own begins with x_, or stands in `extra`)");
-                what
-            }
-        }),
-    }
-}
-
-/// What to say of a key that nobody knows.
-fn unknown(what: &str, key: &str, known: impl Iterator<Item = &'static str>) -> String {
-    match options::nearest_of(key, known) {
-        Some(nearest) => format!("unknown {what}; did you mean {nearest}?"),
-        None => format!("unknown {what}"),
-    }
-}
-
-/// A name that the environment, and a circus.ini, can carry.
-pub fn check_variable(name: &str) -> Result<(), String> {
-    let bad = |c: char| c.is_control() || matches!(c, '=' | ':');
-    if name.is_empty() {
-        Err("the name of a variable is empty".to_string())
-    } else if name != name.trim() || name.contains(bad) || name.starts_with(['#', ';', '[']) {
-        Err(
-            "this cannot be the name of a variable: no '=', ':' or control characters, no white space at its ends, \
-             no '#', ';' or '[' at its start"
-                .to_string(),
-        )
-    } else {
-        Ok(())
     }
 }

@@ -4,7 +4,7 @@ use serde_json::{Map, Number, Value};
 use toml_edit::{Array, DocumentMut, Item, Key, Table};
 
 use super::shape::Shape;
-use super::typed::OWN_KEYS;
+use super::vocabulary::OWN_KEYS;
 use super::{DocumentError, DocumentProblem, Format, Place, SCHEMA};
 use crate::config::Document;
 use crate::config::keys::{CIRCUS_KEYS, SOCKET_KEYS};
