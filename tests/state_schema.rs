@@ -382,3 +382,75 @@ fn every_option_is_in_the_schema_with_its_words_and_default() {
     assert_eq!(schema["properties"]["graceful_timeout"]["default"], 30.0);
     assert_eq!(schema["properties"]["respawn"]["default"], true);
 }
+
+#[test]
+fn the_command_prints_the_schemas() {
+    for (resource, want) in [
+        ("state", schema::state()),
+        ("watcher", schema::watcher()),
+        ("report", schema::report()),
+    ] {
+        let output = Command::new(env!("CARGO_BIN_EXE_circ"))
+            .args(["state", "schema", "--resource", resource])
+            .output()
+            .expect("circ runs");
+        assert!(output.status.success());
+        let printed: Value = serde_json::from_slice(&output.stdout).expect("JSON");
+        assert_eq!(printed, want);
+    }
+}
+
+#[test]
+fn reports_fit_their_schema() {
+    let dir = tempfile::tempdir().expect("a directory");
+    let ini = dir.path().join("circus.ini");
+    let text = "[watcher:web]\ncmd = sleep 9\nnumprocesses = 2\n[socket:s]\nport = 0\n";
+    std::fs::write(&ini, text).expect("written");
+    let desired = dir.path().join("desired.toml");
+    let wanted = "[watcher.web]\nnumprocesses = 3\nenv.TOKEN = \"x\"\n[watcher.gone]\nstate = \"absent\"\n\
+        [socket.s]\nport = 1\n[circus]\nwarmup_delay = 1\n[env]\nA = 1\n";
+    std::fs::write(&desired, wanted).expect("written");
+    let bad = dir.path().join("bad.toml");
+    std::fs::write(&bad, "[watcher.web]\nnope = 1\n").expect("written");
+    let run = |args: &[&str]| -> Value {
+        let output = Command::new(env!("CARGO_BIN_EXE_circ"))
+            .arg("state")
+            .args(args)
+            .args(["--no-live", "--json", "--diff", "--config"])
+            .arg(&ini)
+            .output()
+            .expect("circ runs");
+        serde_json::from_slice(&output.stdout)
+            .unwrap_or_else(|error| panic!("{args:?}: {error} in {output:?}"))
+    };
+    let desired = desired.to_string_lossy();
+    let reports = [
+        run(&["ensure", "web", "--procs", "4", "--check"]),
+        run(&["ensure", "web", "--procs", "-4"]),
+        run(&["ensure", "new", "--procs", "4"]),
+        run(&["apply", &desired, "--check"]),
+        run(&["apply", &desired, "--backup"]),
+        run(&["apply", &desired]),
+        run(&["apply", &bad.to_string_lossy()]),
+        run(&["test", &desired]),
+        run(&["absent", "web"]),
+        run(&["absent", "web"]),
+    ];
+    for (report, verdict) in reports.iter().zip(verdicts(&schema::report(), &reports)) {
+        assert_eq!(verdict, None, "{report:#}");
+    }
+    // The schema is no more than it should be: each of its keys is missed.
+    let mut broken = Vec::new();
+    for key in schema::report()["required"].as_array().expect("a list") {
+        let mut report = reports[0].clone();
+        if let (Value::Object(report), Some(key)) = (&mut report, key.as_str()) {
+            assert!(report.shift_remove(key).is_some(), "{key}");
+        }
+        broken.push(report);
+    }
+    assert!(
+        verdicts(&schema::report(), &broken)
+            .iter()
+            .all(Option::is_some)
+    );
+}

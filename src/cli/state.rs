@@ -8,6 +8,8 @@ use std::time::Duration;
 
 use clap::{Subcommand, ValueEnum};
 
+mod schema;
+
 use super::output;
 use crate::state::desired::{Desired, DesiredState, OnChange, Request, Running};
 use crate::state::document::{self, Source};
@@ -44,6 +46,11 @@ enum Verb {
     Test(Test),
     /// A watcher is not there, neither in the file nor in the daemon
     Absent(Absent),
+    /// The JSON Schema of the desired-state document, of one watcher in it, or of the report
+    ///
+    /// Editors check and complete a document by it: keep it in a file and name that in the document's "$schema" key,
+    /// or in the first line of a TOML file as #:schema FILE.
+    Schema(schema::Args),
     /// The workers of a watcher are restarted, now: for handlers of a configuration-management tool
     ///
     /// This is a change every time. With --check nothing is sent.
@@ -291,6 +298,7 @@ pub fn run(args: Args) -> ExitCode {
             apply(&desired, args.prune, &args.run, settings)
         }
         Verb::Absent(args) => absent(&args),
+        Verb::Schema(args) => schema::run(&args),
         Verb::Restarted(args) => handle(&args.name, &Order::Restart, &args.run),
         Verb::Reloaded(args) => handle(&args.name, &Order::Reload, &args.run),
         Verb::Signalled(args) => {
