@@ -1,5 +1,6 @@
 //! `circ daemon` and its older name `circusd`.
 
+use crate::cli::agent::Inside;
 use crate::daemon::start::{self, Options};
 use clap::Parser;
 use std::ffi::OsString;
@@ -29,13 +30,18 @@ pub struct Args {
 
 /// Runs the daemon until it stops; the result is its exit code.
 pub fn run(args: Args) -> ExitCode {
-    ExitCode::from(start::run(&Options {
+    start(Options {
         config: args.config,
         background: args.daemon,
         pidfile: args.pidfile,
         log_level: args.log_level,
         log_output: args.log_output,
-    }))
+    })
+}
+
+fn start(options: Options) -> ExitCode {
+    let agent = Inside::new(&options.config);
+    ExitCode::from(start::run(&options, Box::new(agent)))
 }
 
 /// Run some watchers.
@@ -90,11 +96,11 @@ pub fn run_as_circusd(args: Vec<OsString>) -> ExitCode {
             file.display()
         );
     }
-    ExitCode::from(start::run(&Options {
+    start(Options {
         config,
         background: args.daemon,
         pidfile: args.pidfile,
         log_level: args.log_level,
         log_output: args.log_output,
-    }))
+    })
 }

@@ -12,6 +12,7 @@ use std::process::ExitCode;
 
 use clap::{ArgMatches, Args, Command, FromArgMatches};
 
+pub mod agent;
 pub mod circusctl;
 mod completions;
 pub mod config;
@@ -76,6 +77,10 @@ fn command() -> Command {
             "Bring a watcher to a desired state, in file and daemon",
         ))
         .subcommand(about(
+            agent::Args::augment_args(Command::new("agent")),
+            "Bring the machine to a desired state and hold it there",
+        ))
+        .subcommand(about(
             config::Args::augment_args(Command::new("config")),
             "Look at a configuration file, edit and check it",
         ))
@@ -93,7 +98,7 @@ fn command() -> Command {
 /// The commands in groups, with their one line each: clap itself knows no groups of subcommands.
 const GROUPS: &[(&str, &[&str])] = &[
     ("Run", &["daemon"]),
-    ("Desired state", &["state"]),
+    ("Desired state", &["state", "agent"]),
     ("Configuration files", &["config"]),
     (
         "Look",
@@ -168,7 +173,7 @@ fn dispatch(matches: &ArgMatches) -> Result<ExitCode, clap::Error> {
         // clap requires a subcommand, so this is not reached.
         return Ok(ExitCode::from(EXIT_USAGE));
     };
-    if let ("daemon" | "state" | "config" | "completions", Some(option)) =
+    if let ("daemon" | "state" | "agent" | "config" | "completions", Some(option)) =
         (name, before.first_given())
     {
         return Err(command().error(
@@ -178,6 +183,7 @@ fn dispatch(matches: &ArgMatches) -> Result<ExitCode, clap::Error> {
     }
     Ok(match name {
         "daemon" => daemon::run(daemon::Args::from_arg_matches(matches)?),
+        "agent" => agent::run(agent::Args::from_arg_matches(matches)?),
         "state" => state::run(state::Args::from_arg_matches(matches)?),
         "config" => config::run(config::Args::from_arg_matches(matches)?),
         "completions" => completions::run(matches, command()),

@@ -26,7 +26,9 @@ impl KeySpec {
     pub fn kind(&self) -> Kind {
         match self.form {
             "truth value" => Kind::Bool,
-            "whole number" | "0 to 65535" | "decimal digits" => Kind::Int,
+            "whole number" | "whole number from 0 up" | "0 to 65535" | "decimal digits" => {
+                Kind::Int
+            }
             form if form.starts_with("seconds") => Kind::Seconds,
             _ => Kind::Text,
         }
@@ -87,6 +89,14 @@ pub static CIRCUS_KEYS: &[KeySpec] = &[
     kept("debug_gc", "truth value", "False", "Trace Python's garbage collector"),
     kept("loggerconfig", "file", "", "A configuration of Python's logging"),
     kept("fqdn_prefix", "text", "", "Prefix of the daemon's fully qualified name"),
+    key("agent_desired", "file", "", "A desired state, a file or a directory: an agent inside the daemon brings it about and holds it; see circ-agent(1). circ's own, as all agent_ keys"),
+    key("agent_interval", "seconds", "60", "From the end of a run of the agent to the next one, if nothing happens"),
+    key("agent_splay", "seconds", "10", "At most this much is added to each interval by chance"),
+    key("agent_mode", "enforce or audit", "enforce", "audit: drift is reported and nothing is changed"),
+    key("agent_prune", "truth value", "False", "Watchers, sockets and plugins that the desired state does not name are removed"),
+    key("agent_report_dir", "file", "", "The directory where the agent keeps its last reports, and remembers a pause"),
+    key("agent_reports", "whole number from 0 up", "20", "How many reports the agent keeps"),
+    key("agent_window", "file", "", "The agent's maintenance windows; while one asks for it, nothing is changed"),
 ];
 
 /// The keys of `[socket:NAME]`.
@@ -190,6 +200,14 @@ mod tests {
         ("debug_gc", "yes"),
         ("loggerconfig", "/z"),
         ("fqdn_prefix", "p"),
+        ("agent_desired", "/d"),
+        ("agent_interval", "1"),
+        ("agent_splay", "1"),
+        ("agent_mode", "audit"),
+        ("agent_prune", "yes"),
+        ("agent_report_dir", "/r"),
+        ("agent_reports", "1"),
+        ("agent_window", "/w"),
         ("host", "::1"),
         ("port", "1"),
         ("path", "/s"),

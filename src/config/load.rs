@@ -291,7 +291,7 @@ impl Loader {
         self.converted(section, key, default, pytext::int, "a whole number")
     }
 
-    fn seconds(&mut self, section: &str, key: &str, default: f64) -> f64 {
+    pub(super) fn seconds(&mut self, section: &str, key: &str, default: f64) -> f64 {
         let convert = |text: &str| pytext::float(text).filter(|n| n.is_finite() && *n >= 0.0);
         self.converted(
             section,
@@ -350,6 +350,7 @@ impl Loader {
             logoutput: filled(self, "logoutput"),
             loggerconfig: filled(self, "loggerconfig"),
             fqdn_prefix: filled(self, "fqdn_prefix"),
+            agent: self.agent(),
         }
     }
 

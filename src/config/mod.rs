@@ -8,6 +8,7 @@
 //! * [`Variables`] replaces `$(circus.…)` and its older spellings; [`worker_argv`] makes the
 //!   argument list of a worker with them.
 
+mod agent;
 mod command;
 mod document;
 mod effective;
@@ -30,6 +31,7 @@ mod toml;
 mod virtualenv;
 mod watchers;
 
+pub use agent::AgentOptions;
 pub use command::{WorkerCommand, names_socket, worker_argv};
 pub use document::{DEFAULT_SECTION, Document, Entries, Entry, Format, NAME_KEY};
 pub use effective::{Effective, Stated};

@@ -4,6 +4,7 @@ use std::path::PathBuf;
 
 use indexmap::IndexMap;
 
+use super::agent::AgentOptions;
 use super::merged::Merged;
 use crate::options::WatcherOptions;
 
@@ -130,6 +131,8 @@ pub struct CircusOptions {
     pub loggerconfig: Option<String>,
     /// A prefix of the daemon's fully qualified name.
     pub fqdn_prefix: Option<String>,
+    /// The agent inside the daemon.
+    pub agent: AgentOptions,
 }
 
 /// A `[socket:NAME]` section, converted as `circus.sockets.CircusSocket.load_from_config` does.

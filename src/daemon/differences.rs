@@ -446,6 +446,8 @@ fn by_key(circus: &CircusOptions) -> Vec<(&'static str, Value)> {
         logoutput,
         loggerconfig,
         fqdn_prefix,
+        // the agent inside the daemon hears of its own options by itself
+        agent: _,
     } = circus;
     vec![
         ("check_delay", json!(check_delay)),

@@ -235,6 +235,7 @@ impl Shell {
             }
         }
         self.config = config;
+        self.companion.reloaded(&self.config);
         Ok(Gathered {
             commands: plan.commands,
             retired,

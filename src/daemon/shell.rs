@@ -1,6 +1,7 @@
 //! The daemon while it runs: one loop that takes what the kernel and the clients say, feeds the core, and carries out
 //! its effects. Nothing in here waits for a disk, a client or a worker; `/proc` is read by a thread of its own.
 
+use super::companion::Companion;
 use super::last_words::{LastExit, Words};
 use super::launch::{LaunchError, Launcher, Start};
 use super::log::Levels;
@@ -83,6 +84,7 @@ pub struct Shell {
     /// Those of them that the command line has the say over.
     pub(super) settled: Vec<&'static str>,
     pub(super) levels: Levels,
+    pub(super) companion: Box<dyn Companion>,
     /// The main file, absolute.
     pub(super) config_path: PathBuf,
     pub(super) environ: BTreeMap<String, String>,
@@ -136,8 +138,14 @@ impl Shell {
         let mut quit = listen(SignalKind::quit())?;
         let mut hup = listen(SignalKind::hangup())?;
         let mut child = listen(SignalKind::child())?;
+        self.companion.ready(&self.config);
         self.start_all();
+        let mut ending = false;
         while !self.done {
+            if !ending && self.core.closing() {
+                ending = true;
+                self.companion.ending();
+            }
             self.spawn_more();
             let deadline = self.core.deadline();
             let deadline = deadline.map(|time| self.clock + Duration::from_micros(time.0));

@@ -1,5 +1,6 @@
 //! From a configuration file to a running daemon, and what can go wrong on the way.
 
+use super::companion::Companion;
 use super::endpoint::Listener;
 use super::launch::Launcher;
 use super::log::{self, Output};
@@ -40,7 +41,8 @@ pub struct Options {
 }
 
 /// Runs the daemon until it is told to end; returns the exit code. Errors of the start go to standard error.
-pub fn run(options: &Options) -> u8 {
+/// `companion` lives beside it, in its process.
+pub fn run(options: &Options, companion: Box<dyn Companion>) -> u8 {
     let mut ready = None;
     // the configuration is checked before going to the background: its errors belong on the terminal
     let outcome = prepare(options).and_then(|prepared| {
@@ -50,7 +52,7 @@ pub fn run(options: &Options) -> u8 {
                 detach::Detached::Daemon(report) => ready = Some(report),
             }
         }
-        serve(options, prepared, &mut ready).map(|()| 0)
+        serve(options, prepared, &mut ready, companion).map(|()| 0)
     });
     match outcome {
         Ok(code) => code,
@@ -93,6 +95,7 @@ fn serve(
     options: &Options,
     prepared: Prepared,
     ready: &mut Option<detach::Ready>,
+    companion: Box<dyn Companion>,
 ) -> Result<(), String> {
     let config = &prepared.config;
     let circus = &config.circus;
@@ -123,7 +126,7 @@ fn serve(
         .map_err(|why| format!("cannot start the event loop: {why}"))?;
     runtime.block_on(async {
         let settled = settled(options);
-        let (mut shell, calls) = assemble(prepared, levels, settled)?;
+        let (mut shell, calls) = assemble(prepared, levels, settled, companion)?;
         if let Some(report) = ready.take() {
             report.succeed();
         }
@@ -131,6 +134,7 @@ fn serve(
             .run(calls)
             .await
             .map_err(|why| format!("cannot listen to signals: {why}"))?;
+        shell.companion.leave();
         tracing::info!("stopped");
         Ok(())
     })
@@ -152,6 +156,7 @@ fn assemble(
     prepared: Prepared,
     levels: log::Levels,
     settled: Vec<&'static str>,
+    companion: Box<dyn Companion>,
 ) -> Result<(Shell, mpsc::Receiver<super::router::Call>), String> {
     let Prepared {
         config,
@@ -218,6 +223,7 @@ fn assemble(
         asking: None,
         clock: Instant::now(),
         born: wall_clock(),
+        companion,
         levels,
         settled,
         done: false,

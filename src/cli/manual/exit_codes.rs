@@ -13,6 +13,7 @@ pub fn blocks() -> Vec<Block> {
         ("Commands that talk to a daemon", of_control()),
         ("`circ daemon`", of_daemon()),
         ("`circ state`", of_state()),
+        ("`circ agent`", of_agent()),
         ("`circ config`", of_config()),
     ] {
         blocks.push(heading(title));
@@ -152,6 +153,32 @@ pub fn of_config() -> Vec<Block> {
             ),
             usage(&format!("`{EXIT_USAGE}`")),
         ]),
+    ]
+}
+
+/// Of the agent and the commands that direct it.
+pub fn of_agent() -> Vec<Block> {
+    vec![
+        heading("Exit status"),
+        terms([
+            (
+                "`0`",
+                "The agent ended as it was told; a command to it was obeyed, and the run it asked for did not fail.",
+            ),
+            (
+                format!("`{EXIT_UNREACHABLE}`").as_str(),
+                "The agent could not start (there is another one on the daemon), or its last run did not end in time; no \
+                 agent could be reached, or the run that was asked for failed.",
+            ),
+            (
+                format!("`{EXIT_REFUSED}`").as_str(),
+                "The agent refused a command: it is paused, in a maintenance window, or of another user.",
+            ),
+            usage(&format!("`{EXIT_USAGE}`")),
+        ]),
+        text(
+            "With `--once` the exit codes are those of `circ state`, with `--mode audit` in place of `--check`.",
+        ),
     ]
 }
 

@@ -76,6 +76,8 @@ impl Shape {
                 Shape::Whole(i64::from(i32::MIN), i64::from(i32::MAX))
             }
             "whole number" => Shape::Whole(i64::MIN, i64::MAX),
+            "whole number from 0 up" => Shape::Whole(0, i64::MAX),
+            "enforce or audit" => Shape::OneOf(vec!["enforce", "audit"]),
             "0 to 65535" => Shape::Whole(0, 65535),
             "decimal digits" => Shape::Whole(0, i64::from(u32::MAX)),
             "octal digits" => Shape::Octal,
@@ -331,6 +333,8 @@ mod tests {
             "truth value",
             "host",
             "whole number",
+            "whole number from 0 up",
+            "enforce or audit",
             "text",
             "host name or address",
             "0 to 65535",
