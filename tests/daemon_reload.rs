@@ -344,3 +344,61 @@ fn what_cannot_be_taken_over() {
     assert_eq!(told["status"], "error", "{told}");
     assert_eq!(daemon.pids("web"), web);
 }
+
+/// What was stopped by hand stays so, whatever is read again and however; what had given up gets another chance.
+#[test]
+fn a_stop_by_hand_stands() {
+    let site = TempSite::new();
+    let (one, two) = (site.port(), site.port());
+    let stubborn = site.write("stubborn.sh", "trap '' TERM\nsleep 1000 &\nwait\nwait\n");
+    let body = |port: u16, more: &str, cmd: &str| {
+        format!(
+            "[socket:s]\nhost = 127.0.0.1\nport = {port}\n\
+             [watcher:web]\ncmd = sleep 1000$(circus.sockets.s)\nuse_sockets = True\n{more}\
+             [watcher:slow]\ncmd = sh {} $(circus.sockets.s)\nuse_sockets = True\ngraceful_timeout = 0.5\nstop_children = True\n{more}\
+             [watcher:broken]\ncmd = {cmd}\nmax_retry = 1\n[watcher:forbidden]\ncmd = {cmd}\nmax_retry = 1\n\
+             [watcher:other]\ncmd = sleep 1000$(circus.sockets.s)\nuse_sockets = True\n",
+            stubborn.display()
+        )
+    };
+    site.ini(&body(one, "", "/no/such/program"));
+    let daemon = site.start(Program::Circ);
+    daemon.wait_pids("web", 1);
+    daemon.wait_pids("slow", 1);
+    let other = daemon.wait_pids("other", 1);
+    for name in ["broken", "forbidden"] {
+        daemon.wait_for("it to give up", || {
+            (status(&daemon, name) == "stopped").then_some(())
+        });
+    }
+    daemon.ok("stop", json!({"name": "forbidden", "waiting": true}));
+    daemon.ok("stop", json!({"name": "web", "waiting": true}));
+    // This one is still stopping while its socket and its options change.
+    daemon.ok("stop", json!({"name": "slow"}));
+    site.ini(&body(two, "env_file = x\n", "/no/such/program"));
+    let told = daemon.ok("reloadconfig", json!({"waiting": true}));
+    assert_eq!(told["restart_needed"], json!([]));
+    let other = daemon.wait_for("the other's new worker", || {
+        Some(daemon.pids("other")).filter(|now| now.len() == 1 && *now != other)
+    });
+    let all_stopped = |daemon: &Daemon| {
+        for name in ["web", "slow", "forbidden"] {
+            assert_eq!(status(daemon, name), "stopped", "{name}");
+            assert_eq!(daemon.pids(name), [0; 0], "{name}");
+        }
+    };
+    all_stopped(&daemon);
+    site.ini(&body(one, "env_file = y\n", "sleep 1000"));
+    let told = only(&daemon, &["socket:s", "watcher:web", "watcher:forbidden"]);
+    assert_eq!(told["reloaded"], json!(["other"]));
+    assert_ne!(daemon.wait_pids("other", 1), other);
+    all_stopped(&daemon);
+    assert_eq!(status(&daemon, "broken"), "stopped");
+    daemon.signal(nix::sys::signal::Signal::SIGHUP);
+    daemon.wait_pids("broken", 1);
+    all_stopped(&daemon);
+    for name in ["web", "slow", "forbidden"] {
+        daemon.ok("start", json!({"name": name, "waiting": true}));
+        daemon.wait_pids(name, 1);
+    }
+}

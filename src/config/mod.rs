@@ -44,3 +44,4 @@ pub use model::{
 };
 pub use repeats::Shadowed;
 pub use text::ini_text;
+pub use virtualenv::enter_virtualenv;

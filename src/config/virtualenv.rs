@@ -5,6 +5,7 @@
 use std::path::{Path, PathBuf};
 
 use super::load::Environ;
+use crate::options::{OptionError, Value, WatcherOptions};
 
 /// Puts a virtualenv into `env`. `version` is like `3.11`.
 ///
@@ -36,6 +37,29 @@ pub(super) fn enter(
     }
     env.insert("PYTHONPATH".to_owned(), path.join(":"));
     Ok(())
+}
+
+/// Enters the virtualenv of a watcher that does not come from a file, if its options name one: changes its `env`.
+///
+/// # Errors
+/// The virtualenv is not there, or the watcher has no `copy_env`, without which Circus has none either.
+pub fn enter_virtualenv(options: &mut WatcherOptions, cwd: &Path) -> Result<(), OptionError> {
+    let root = options.virtualenv().to_owned();
+    if root.is_empty() {
+        return Ok(());
+    }
+    let fail = |reason: String| OptionError::new("virtualenv", reason);
+    if !options.copy_env() {
+        return Err(fail("needs copy_env = True as well".to_owned()));
+    }
+    let given = options.env().into_iter().flatten();
+    let mut env: Environ = given
+        .map(|(name, value)| (name.clone(), value.as_str().unwrap_or_default().to_owned()))
+        .collect();
+    let version = options.get("virtualenv_py_ver").and_then(Value::as_str);
+    enter(&root, version, cwd, &mut env).map_err(fail)?;
+    let env = env.into_iter().map(|(name, value)| (name, value.into()));
+    options.put("env", Value::Object(env.collect()))
 }
 
 fn site_packages(root: &str, version: Option<&str>, cwd: &Path) -> Result<PathBuf, String> {

@@ -5,6 +5,7 @@ use super::reload::Reload;
 use super::router::{Call, Client, Content};
 use super::shell::{Shape, Shell, Then, Waiting, send, wall_clock};
 use super::spawn;
+use crate::config::enter_virtualenv;
 use crate::options::{Map, Value};
 use crate::stats;
 use crate::supervisor::{self, Input, Pid, View};
@@ -108,7 +109,7 @@ impl Shell {
                 return;
             }
             Command::Set { name, options } if names_account(&options) => {
-                match self.view(&name).map(|_| ()) {
+                match self.view(&name).and_then(|_| self.check_stdin(&options)) {
                     // a directory server may be asked: that is not for this thread
                     Ok(()) => {
                         self.lookups.ask(Question::Set {
@@ -222,8 +223,9 @@ impl Shell {
                 start,
             } => {
                 self.check_owner(&options)?;
+                self.check_stdin(&options)?;
                 let cwd = self.cwd.to_string_lossy();
-                let options = crate::options::WatcherOptions::from_add(
+                let mut options = crate::options::WatcherOptions::from_add(
                     &name,
                     &cmd,
                     &args,
@@ -232,6 +234,8 @@ impl Shell {
                     &cwd,
                 )
                 .map_err(|error| Trouble::command(error.to_string()))?;
+                enter_virtualenv(&mut options, &self.cwd)
+                    .map_err(|error| Trouble::command(error.to_string()))?;
                 let options = Box::new(options);
                 return Ok((Order::Add { options, start }, Shape::Bare, Then::Nothing));
             }
@@ -249,6 +253,7 @@ impl Shell {
             }
             Command::Set { name, options } => {
                 self.view(&name)?;
+                self.check_stdin(&options)?;
                 Order::Set {
                     name,
                     changes: options.into_iter().collect(),
@@ -325,6 +330,19 @@ impl Shell {
                 } else {
                     Err(Trouble::message("uid does not match endpoint_owner"))
                 }
+            }
+            _ => Ok(()),
+        }
+    }
+
+    /// A socket at descriptor 0 has to be there: workers could not be started without.
+    fn check_stdin(&self, options: &Map<String, Value>) -> Result<(), Trouble> {
+        match options.get("stdin_socket").and_then(Value::as_str) {
+            Some(name) if !name.is_empty() && !self.sockets.contains_key(&name.to_lowercase()) => {
+                let name = brief(name);
+                Err(Trouble::command(format!(
+                    "stdin_socket: there is no socket {name:?}; add a [socket:{name}] section and reload it first"
+                )))
             }
             _ => Ok(()),
         }

@@ -330,7 +330,7 @@ impl Situation<'_> {
             let command = Command::Replace(Box::new(next.clone()));
             plan.commands.push(command);
         }
-        if replaces && view.status() != Status::Stopped {
+        if replaces && serves(&view) {
             plan.reloaded.push(next.name.clone());
             plan.entries.push(entry);
         } else if matches!(self.extent, Extent::Afresh) {
@@ -357,7 +357,7 @@ impl Situation<'_> {
             keys: Vec::new(),
             because: Vec::new(),
         });
-        if because.is_empty() || view.status() == Status::Stopped {
+        if because.is_empty() || !serves(view) {
             plan.entries.push(entry);
             return;
         }
@@ -380,6 +380,11 @@ impl Situation<'_> {
             .cloned()
             .collect()
     }
+}
+
+/// Whether a watcher's workers shall run: then they may have to be replaced.
+fn serves(view: &View<'_>) -> bool {
+    matches!(view.status(), Status::Active | Status::Starting)
 }
 
 /// What runs, with those values of the file that have changed there.

@@ -111,6 +111,8 @@ pub(super) struct Watcher {
     pub trouble: Option<String>,
     /// Workers of older options still run, because the last reload failed; why.
     pub outdated: Option<String>,
+    /// It has stopped by itself (failed starts, or no respawn), and nobody has stopped it since.
+    pub gave_up: bool,
     /// The workers that are started before this moment are listened to.
     pub curious_until: Time,
     /// It has lost its name.
@@ -133,6 +135,7 @@ impl Watcher {
             tries: 0,
             trouble: None,
             outdated: None,
+            gave_up: false,
             curious_until: Time(0),
             removed: false,
             due: Time::NEVER,

@@ -77,6 +77,7 @@ impl Watcher {
             }
             None => {}
         }
+        self.gave_up = true;
         self.queue.push_front(Job::internal(Work::Stop));
     }
 
@@ -137,6 +138,9 @@ impl Watcher {
                 job.phase = Phase::Starting;
             }
             Work::Stop => {
+                if !job.waiters.is_empty() {
+                    self.gave_up = false;
+                }
                 if !stopped {
                     self.begin_stopping(cx);
                 }
@@ -187,6 +191,10 @@ impl Watcher {
                 self.options = *options;
                 if reload && !stopped {
                     self.begin_reload(cx, &mut job, true, false, false);
+                } else if reload && self.gave_up && self.options.autostart() && !cx.closing {
+                    // what kept it from running may be repaired; what somebody has stopped stays stopped
+                    self.begin_starting(cx);
+                    job.phase = Phase::Starting;
                 } else {
                     self.resize(cx);
                     job.phase = Phase::Settling;
@@ -379,6 +387,7 @@ impl Watcher {
 
     pub(super) fn begin_starting(&mut self, cx: &mut Context<'_>) {
         self.status = Status::Starting;
+        self.gave_up = false;
         self.tries = 0;
         self.trouble = None;
         self.outdated = None;

@@ -142,6 +142,15 @@ const NOTES: &[(&str, &str)] = &[
          `code` and `signal` are null, and `reason` says why.",
     ),
     (
+        "set",
+        "All or nothing. `env`, `hooks`, `stdout_stream` and `stderr_stream` are replaced as a whole; a hook, a limit or \
+         a key of a stream can be set alone (`hooks.before_start`, `rlimit_nofile`, `stdout_stream.filename`). What the \
+         options page marks as needing new workers reloads the watcher; if the new workers do not stay, the old ones \
+         do, and the answer is an error. The environment of the workers is made when a watcher is: a change of \
+         `copy_env`, `copy_path`, `virtualenv` or `virtualenv_py_ver` is kept, and does not change it; set `env`, or \
+         change the file and use `reloadconfig`. A user, a group or a limit cannot be unset, only changed.",
+    ),
+    (
         "identity",
         "circusd does not know this command (errno 2): a client can tell the two apart by it.",
     ),
