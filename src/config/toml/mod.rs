@@ -27,6 +27,7 @@ mod edit;
 mod literal;
 mod place;
 mod read;
+mod rewrite;
 mod value;
 
 use std::fmt;
@@ -119,5 +120,7 @@ impl fmt::Display for TomlDocument {
     }
 }
 
+#[cfg(test)]
+mod random_tests;
 #[cfg(test)]
 mod tests;

@@ -3,7 +3,7 @@
 use std::ops::Range;
 
 use super::TomlDocument;
-use super::read::{Layout, Spot, TableSpot, Within, escaped, shown_key, shown_path};
+use super::read::{Layout, TableSpot, Within, escaped, shown_key, shown_path};
 use super::value::holds_options;
 
 /// A place where keys of a section can be added.
@@ -57,17 +57,19 @@ impl TomlDocument {
 
     /// Where keys of this section can be added, the innermost tables first.
     pub(super) fn homes(&self, layout: &Layout) -> Vec<Home> {
+        let anchors = anchors(layout);
         let mut homes: Vec<Home> = Vec::new();
         for table in &layout.tables {
             let kind = match &table.braces {
                 Some(_) => HomeKind::Braces(table.span.clone()),
                 None => {
                     let lines = Within::Lines(table.path.len());
-                    let last = last_of(layout, |spot| {
-                        spot.within == lines && spot.path.starts_with(&table.path)
-                    });
-                    let after = last.map_or(table.span.end, |spot| spot.value.end);
-                    let like = last.map_or(table.span.start, |spot| spot.key.start);
+                    let here = |anchor: &&Anchor| {
+                        *anchor.within == lines && anchor.path.starts_with(&table.path)
+                    };
+                    let last = anchors.iter().filter(here).max_by_key(|anchor| anchor.end);
+                    let after = last.map_or(table.span.end, |anchor| anchor.end);
+                    let like = last.map_or(table.span.start, |anchor| anchor.start);
                     HomeKind::Line(self.line_end(after), self.indent_at(like))
                 }
             };
@@ -76,33 +78,31 @@ impl TomlDocument {
                 kind,
             });
         }
-        // Keys that name their tables themselves, as in `watcher.web.cmd = "x"`.
-        for spot in layout.spots.values() {
-            let (depth, braces) = match &spot.within {
-                Within::Lines(depth) => (*depth, None),
-                Within::Braces(depth, span) => (*depth, Some(span.clone())),
-            };
-            let path = &spot.path[..depth];
-            if homes.iter().any(|home| home.path == path) {
-                continue;
-            }
-            let kind = match braces {
-                Some(span) => HomeKind::Braces(span),
-                None => {
-                    let last = last_of(layout, |other| {
-                        other.within == spot.within && other.path.starts_with(path)
-                    });
-                    let last = last.unwrap_or(spot);
-                    HomeKind::Line(
-                        self.line_end(last.value.end),
-                        self.indent_at(last.key.start),
-                    )
+        // Keys that name their tables themselves, as in `watcher.web.cmd = "x"`; the last of them first. Where none
+        // is the section's own, those of the tables around it.
+        let around = self.layouts.values().flat_map(|other| self::anchors(other));
+        let around: Vec<Anchor> = around
+            .filter(|anchor| {
+                layout
+                    .path
+                    .starts_with(&anchor.path[..anchor.within.depth()])
+            })
+            .collect();
+        for anchor in anchors.iter().rev().chain(around.iter().rev()) {
+            let (depth, kind) = match anchor.within {
+                Within::Lines(depth) => {
+                    let at = self.line_end(anchor.end);
+                    (*depth, HomeKind::Line(at, self.indent_at(anchor.start)))
                 }
+                Within::Braces(depth, span) => (*depth, HomeKind::Braces(span.clone())),
             };
-            homes.push(Home {
-                path: path.to_vec(),
-                kind,
-            });
+            let path = &anchor.path[..depth];
+            if homes.iter().all(|home| home.path != path) {
+                homes.push(Home {
+                    path: path.to_vec(),
+                    kind,
+                });
+            }
         }
         homes.sort_by_key(|home| std::cmp::Reverse(home.path.len()));
         homes
@@ -200,10 +200,34 @@ impl TomlDocument {
     }
 }
 
-/// The last of the spots that fit.
-fn last_of(layout: &Layout, fits: impl Fn(&Spot) -> bool) -> Option<&Spot> {
-    let spots = layout.spots.values().filter(|spot| fits(spot));
-    spots.max_by_key(|spot| spot.value.end)
+/// A key of a section, be its value a table in braces or not.
+struct Anchor<'a> {
+    path: &'a [String],
+    start: usize,
+    end: usize,
+    within: &'a Within,
+}
+
+/// The keys of a section in the order of the file.
+fn anchors(layout: &Layout) -> Vec<Anchor<'_>> {
+    let spots = layout.spots.values().map(|spot| Anchor {
+        path: &spot.path,
+        start: spot.key.start,
+        end: spot.value.end,
+        within: &spot.within,
+    });
+    let tables = layout.tables.iter().filter_map(|table| {
+        let (key, within) = table.braces.as_ref()?;
+        Some(Anchor {
+            path: &table.path,
+            start: key.start,
+            end: table.span.end,
+            within,
+        })
+    });
+    let mut all: Vec<Anchor> = spots.chain(tables).collect();
+    all.sort_by_key(|anchor| anchor.start);
+    all
 }
 
 /// Where the parts of a section end.

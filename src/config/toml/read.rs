@@ -59,6 +59,15 @@ pub(super) enum Within {
     Braces(usize, Range<usize>),
 }
 
+impl Within {
+    /// How many tables from the top a key there need not name.
+    pub fn depth(&self) -> usize {
+        match self {
+            Self::Lines(depth) | Self::Braces(depth, _) => *depth,
+        }
+    }
+}
+
 /// Where the lines of a text begin.
 pub(super) struct Lines(Vec<usize>);
 
