@@ -10,6 +10,7 @@
 
 mod agent;
 mod command;
+pub mod convert;
 mod document;
 mod effective;
 mod error;

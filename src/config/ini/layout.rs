@@ -72,7 +72,7 @@ impl IniDocument {
     }
 
     /// The line break that most lines have.
-    pub(super) fn usual_eol(&self) -> &'static str {
+    pub(in super::super) fn usual_eol(&self) -> &'static str {
         let count = |eol: &str| self.lines.iter().filter(|line| line.eol == eol).count();
         ["\n", "\r\n", "\r"]
             .into_iter()

@@ -2,6 +2,7 @@
 
 use toml_edit::{Array, Value};
 
+use super::super::document::DEFAULT_SECTION;
 use super::super::shlex;
 use super::value::{Wants, wants};
 use crate::options::to_bool;
@@ -9,6 +10,8 @@ use crate::options::to_bool;
 /// The text that a value reads back as once it is written. All spellings of a truth value become one.
 pub(in super::super) fn canonical(section: &str, key: &str, text: &str) -> String {
     match (wants(section, key), to_bool(text)) {
+        // What DEFAULT says may be the value of anything.
+        _ if section == DEFAULT_SECTION => text.to_owned(),
         (Wants::Truth, Ok(true)) => "True".to_owned(),
         (Wants::Truth, Ok(false)) => "False".to_owned(),
         _ => text.to_owned(),
@@ -24,7 +27,11 @@ pub(in super::super) fn literals(
 ) -> Vec<String> {
     let mut ways = Vec::new();
     match wants(section, key) {
-        Wants::Truth => ways.extend(to_bool(text).ok().map(|truth| truth.to_string())),
+        Wants::Truth => match canonical(section, key, text).as_str() {
+            "True" => ways.push("true".to_owned()),
+            "False" => ways.push("false".to_owned()),
+            _ => {}
+        },
         Wants::Number | Wants::NumberOrName if is_plain_number(text) => ways.push(text.to_owned()),
         // Who wrote a list wants a list.
         Wants::Words if before.is_some_and(|before| before.starts_with('[')) => {

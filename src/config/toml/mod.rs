@@ -25,6 +25,7 @@
 
 mod edit;
 mod literal;
+mod parts;
 mod place;
 mod read;
 mod rewrite;
@@ -36,7 +37,10 @@ use indexmap::IndexMap;
 
 use super::document::{Entries, not_utf8};
 use super::error::{ConfigError, Problem, ProblemKind};
+pub(super) use literal::{canonical, literals};
 use read::{Layout, Lines};
+pub(super) use read::{escaped, shown_key, shown_path};
+pub(super) use value::holds_options;
 
 /// A circus.toml file: its bytes and its meaning.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -121,6 +125,6 @@ impl fmt::Display for TomlDocument {
 }
 
 #[cfg(test)]
-mod random_tests;
+pub(super) mod random_tests;
 #[cfg(test)]
 mod tests;

@@ -22,14 +22,14 @@ pub(super) enum HomeKind {
 
 impl TomlDocument {
     /// The line break that most lines have.
-    pub(super) fn usual_eol(&self) -> &'static str {
+    pub(in super::super) fn usual_eol(&self) -> &'static str {
         let all = self.text.matches('\n').count();
         let crlf = self.text.matches("\r\n").count();
         if crlf * 2 > all { "\r\n" } else { "\n" }
     }
 
     /// The byte after the line (with its break) that holds the byte `at`.
-    pub(super) fn line_end(&self, at: usize) -> usize {
+    pub(in super::super) fn line_end(&self, at: usize) -> usize {
         let rest = self.text.get(at..).unwrap_or_default();
         rest.find('\n')
             .map_or(self.text.len(), |length| at + length + 1)
@@ -57,7 +57,7 @@ impl TomlDocument {
 
     /// Where keys of this section can be added, the innermost tables first.
     pub(super) fn homes(&self, layout: &Layout) -> Vec<Home> {
-        let anchors = anchors(layout);
+        let own = anchors(layout);
         let mut homes: Vec<Home> = Vec::new();
         for table in &layout.tables {
             let kind = match &table.braces {
@@ -67,7 +67,7 @@ impl TomlDocument {
                     let here = |anchor: &&Anchor| {
                         *anchor.within == lines && anchor.path.starts_with(&table.path)
                     };
-                    let last = anchors.iter().filter(here).max_by_key(|anchor| anchor.end);
+                    let last = own.iter().filter(here).max_by_key(|anchor| anchor.end);
                     let after = last.map_or(table.span.end, |anchor| anchor.end);
                     let like = last.map_or(table.span.start, |anchor| anchor.start);
                     HomeKind::Line(self.line_end(after), self.indent_at(like))
@@ -80,7 +80,7 @@ impl TomlDocument {
         }
         // Keys that name their tables themselves, as in `watcher.web.cmd = "x"`; the last of them first. Where none
         // is the section's own, those of the tables around it.
-        let around = self.layouts.values().flat_map(|other| self::anchors(other));
+        let around = self.layouts.values().flat_map(anchors);
         let around: Vec<Anchor> = around
             .filter(|anchor| {
                 layout
@@ -88,7 +88,7 @@ impl TomlDocument {
                     .starts_with(&anchor.path[..anchor.within.depth()])
             })
             .collect();
-        for anchor in anchors.iter().rev().chain(around.iter().rev()) {
+        for anchor in own.iter().rev().chain(around.iter().rev()) {
             let (depth, kind) = match anchor.within {
                 Within::Lines(depth) => {
                     let at = self.line_end(anchor.end);

@@ -490,7 +490,7 @@ fn nested(section: &str, prefix: &str, name: &str) -> Result<String, String> {
 }
 
 /// A name as a pattern that fits nothing else.
-pub(super) fn escaped(name: &str) -> String {
+pub(in super::super) fn escaped(name: &str) -> String {
     let mut out = String::with_capacity(name.len());
     for c in name.chars() {
         if matches!(c, '*' | '?' | '[') {
@@ -503,12 +503,12 @@ pub(super) fn escaped(name: &str) -> String {
 }
 
 /// A key as it is written: in quotes if it needs them.
-pub(super) fn shown_key(key: &str) -> String {
+pub(in super::super) fn shown_key(key: &str) -> String {
     Key::new(key).display_repr().into_owned()
 }
 
 /// A path of tables as it is written.
-pub(super) fn shown_path(path: &[String]) -> String {
+pub(in super::super) fn shown_path(path: &[String]) -> String {
     let parts: Vec<String> = path.iter().map(|part| shown_key(part)).collect();
     parts.join(".")
 }
