@@ -113,14 +113,14 @@ fn one(
         before,
         after,
     };
-    let mut stored = store(&[change], options)?;
+    let mut stored = write(&[change], options)?;
     stored.pop().ok_or_else(|| StoreError::changed(path))
 }
 
 /// Makes all these changes or none: all new versions are ready before the first one takes its name, and if one cannot
 /// (something happened in between), those that have are put back. Each file is whole at every moment; between the
 /// first name and the last there is no moment for all of them.
-pub fn store(changes: &[Change], options: &Options) -> Result<Vec<Stored>, StoreError> {
+pub fn write(changes: &[Change], options: &Options) -> Result<Vec<Stored>, StoreError> {
     let mut staged = Vec::new();
     for change in changes {
         staged.push(Staged::new(change, options)?);
@@ -157,7 +157,7 @@ fn put_back(changes: &[Change], stored: &[Stored], cause: StoreError) -> StoreEr
             before: change.after,
             after: change.before,
         };
-        match store(&[back], &Options::default()) {
+        match write(&[back], &Options::default()) {
             Ok(_) => {
                 if let Some(backup) = &done.backup {
                     let _ = fs::remove_file(backup);

@@ -165,7 +165,8 @@ fn work(
         return Ok(report);
     }
     match write(&outcome.files) {
-        Ok(()) => {
+        Ok(warnings) => {
+            report.warnings.extend(warnings);
             for action in &mut report.actions {
                 action.status = ActionStatus::Done;
             }
@@ -178,23 +179,19 @@ fn work(
     Ok(report)
 }
 
-/// Writes all files, or none of them.
-fn write(files: &[Edited]) -> Result<(), String> {
-    for (at, file) in files.iter().enumerate() {
-        if let Err(error) = store::replace(&file.path, &file.before, &file.after) {
-            let mut text = error.to_string();
-            for done in &files[..at] {
-                if let Err(error) = store::replace(&done.path, &done.after, &done.before) {
-                    text.push_str(&format!(
-                        "; and {} stays changed: {error}",
-                        done.shown.display()
-                    ));
-                }
-            }
-            return Err(text);
-        }
-    }
-    Ok(())
+/// Writes all files, or none of them; returns what the caller should tell.
+fn write(files: &[Edited]) -> Result<Vec<String>, String> {
+    let changes: Vec<store::Change> = files
+        .iter()
+        .map(|file| store::Change {
+            path: &file.path,
+            before: Some(&file.before),
+            after: Some(&file.after),
+        })
+        .collect();
+    let stored = store::write(&changes, &store::Options::default());
+    let stored = stored.map_err(|error| error.to_string())?;
+    Ok(stored.into_iter().flat_map(|file| file.warnings).collect())
 }
 
 /// What a person and a program are told.

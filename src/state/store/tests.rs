@@ -256,7 +256,7 @@ fn several_files_change_together_or_not_at_all() {
     let start = [("a.ini", "a"), ("b.ini", "b"), ("c.ini", "c")];
 
     // Found before the first one is written.
-    let error = store(&[good.as_slice(), &[wrong]].concat(), &options).unwrap_err();
+    let error = write(&[good.as_slice(), &[wrong]].concat(), &options).unwrap_err();
     assert!(matches!(error, StoreError::Changed { .. }), "{error}");
     expect(site.path(), &start);
 
@@ -275,7 +275,7 @@ fn several_files_change_together_or_not_at_all() {
     expect(site.path(), &start);
 
     // What cannot go back is said.
-    let stored = store(&good[..1], &Options::default()).unwrap();
+    let stored = write(&good[..1], &Options::default()).unwrap();
     fs::write(&a, "theirs").unwrap();
     let error = put_back(&good[..1], &stored, StoreError::changed(&c)).to_string();
     assert!(error.contains("could not be undone"), "{error}");
@@ -285,7 +285,7 @@ fn several_files_change_together_or_not_at_all() {
     );
 
     fs::write(&a, "a").unwrap();
-    store(&good, &Options::default()).unwrap();
+    write(&good, &Options::default()).unwrap();
     expect(
         site.path(),
         &[("a.ini", "A"), ("c.ini", "c"), ("d.ini", "D")],
