@@ -10,16 +10,15 @@ use super::files::Edited;
 use super::live::{Live, LiveError, named};
 use super::plan::{Addition, DaemonAction, FileEdit};
 use super::report::{ActionLine, ActionStatus, Target};
-use super::store;
+use super::store::{self, Change, StoreError, Stored};
 
 /// What was done so far, so that it can be told and taken back. A resource is a watcher or a section of the run, by its
 /// number there.
 #[derive(Debug, Default)]
 pub struct Journal {
     lines: Vec<(usize, ActionLine)>,
-    written: Vec<Edited>,
-    /// Copies that were kept of files before they were written.
-    pub backups: Vec<PathBuf>,
+    /// The files that were written, and what became of each.
+    written: Vec<(Edited, Stored)>,
     /// The daemon's actions that were tried, in order.
     tried: Vec<Tried>,
 }
@@ -118,17 +117,38 @@ impl Journal {
         }
     }
 
-    /// Writes the edited files; with `backup` the old bytes are kept beside them.
-    pub fn write(&mut self, edited: &[Edited], _backup: bool) -> Result<(), store::StoreError> {
-        for file in edited {
-            if let Err(error) = store::replace(&file.path, &file.before, &file.after) {
-                self.mark_file(ActionStatus::Failed);
-                return Err(error);
-            }
-            self.written.push(file.clone());
-        }
-        self.mark_file(ActionStatus::Done);
+    /// Writes the edited files, all or none; with `backup` the old versions are kept beside them.
+    pub fn write(&mut self, edited: &[Edited], backup: bool) -> Result<(), StoreError> {
+        let changes: Vec<Change> = edited
+            .iter()
+            .map(|file| Change {
+                path: &file.path,
+                before: Some(&file.before),
+                after: Some(&file.after),
+            })
+            .collect();
+        let stored = store::write(&changes, &store::Options { backup });
+        self.mark_file(match &stored {
+            Ok(_) => ActionStatus::Done,
+            Err(_) => ActionStatus::Failed,
+        });
+        self.written = edited.iter().cloned().zip(stored?).collect();
         Ok(())
+    }
+
+    /// The old versions that were kept.
+    pub fn backups(&self) -> Vec<PathBuf> {
+        let kept = self.written.iter();
+        kept.filter_map(|(_, stored)| stored.backup.clone())
+            .collect()
+    }
+
+    /// What the caller should be told of the files.
+    pub fn warnings(&self) -> Vec<String> {
+        let stored = self.written.iter().map(|(_, stored)| stored);
+        stored
+            .flat_map(|stored| stored.warnings.iter().cloned())
+            .collect()
     }
 
     /// Lets the daemon read these sections of its file again; all of them if it cannot tell them apart (circusd).
@@ -231,10 +251,17 @@ impl Journal {
                 Err((text, error)) => undone.failed.push(format!("{text}: {error}")),
             }
         }
-        for file in std::mem::take(&mut self.written).into_iter().rev() {
+        for (file, stored) in std::mem::take(&mut self.written).into_iter().rev() {
             let path = file.path.display();
-            match store::replace(&file.path, &file.after, &file.before) {
-                Ok(()) => undone.done.push(format!("{path} was put back")),
+            let options = store::Options::default();
+            match store::replace(&file.path, &file.after, &file.before, &options) {
+                Ok(_) => {
+                    undone.done.push(format!("{path} was put back"));
+                    // A copy of what is there again; one that stays is no harm.
+                    if let Some(backup) = stored.backup {
+                        let _ = std::fs::remove_file(backup);
+                    }
+                }
                 Err(error) => undone.failed.push(error.to_string()),
             }
         }

@@ -179,6 +179,26 @@ impl Files {
         &self.shown
     }
 
+    /// All files that make up the configuration, the main one first.
+    pub fn paths(&self) -> impl Iterator<Item = &Path> {
+        self.parts.iter().map(|part| part.path.as_path())
+    }
+
+    /// The first of these files, written since, that the configuration takes in by an `include` pattern.
+    pub fn takes_in<'a>(&self, written: &'a [PathBuf]) -> Option<&'a PathBuf> {
+        let first = written.first()?;
+        let Ok(now) = Config::load(&self.shown, &self.environ, &self.cwd) else {
+            // It was one without them.
+            return Some(first);
+        };
+        let known: Vec<PathBuf> = now
+            .files
+            .iter()
+            .filter_map(|path| std::fs::canonicalize(self.cwd.join(path)).ok())
+            .collect();
+        written.iter().find(|path| known.contains(path))
+    }
+
     /// The configuration as it is, to be asked about watchers.
     pub fn now(&self) -> Reading<'_> {
         Reading {

@@ -47,7 +47,7 @@ pub(super) struct Prepared {
     /// circ's daemon, on the managed file: it takes over single sections of it.
     pub rereads: bool,
     pub deadline: Instant,
-    _locks: Vec<store::Lock>,
+    _locks: store::Locks,
 }
 
 impl Prepared {
@@ -104,13 +104,13 @@ pub(super) fn prepare(
             "--start-daemon needs the configuration file to start it on: give --config".into(),
         );
     }
-    let mut locks = Vec::new();
+    let mut locks = store::Locks::default();
     if let Some(path) = &settings.config
         && !settings.check
         && settings.persist
     {
         let path = settings.cwd.join(path);
-        locks.push(store::lock_file(&path, deadline)?);
+        locks.file(&path, deadline)?;
     }
     let files = settings
         .config
@@ -118,6 +118,12 @@ pub(super) fn prepare(
         .map(|path| Files::load(path, settings.environ.clone(), settings.cwd.clone()))
         .transpose()?;
     let persisted = files.is_some() && settings.persist;
+    if let Some(files) = files.as_ref().filter(|_| persisted && !settings.check) {
+        // What they include may lie elsewhere. A file that changed since it was read is found when it is written.
+        for path in files.paths() {
+            locks.file(path, deadline)?;
+        }
+    }
     if files.is_none() {
         warnings.push(
             "no --config: only the running daemon is managed, and it will not remember this after a restart"
@@ -129,7 +135,7 @@ pub(super) fn prepare(
     if settings.live {
         let endpoint = endpoint(settings, files.as_ref())?;
         if !settings.check {
-            locks.push(store::lock_endpoint(&endpoint.to_string(), deadline)?);
+            locks.endpoint(&endpoint.to_string(), deadline)?;
         }
         match Live::connect(&endpoint, deadline) {
             Ok(connection) => live = Some(connection),

@@ -211,8 +211,9 @@ impl Telling {
         if settings.diff && !daemon_text.is_empty() {
             whole.diff.push(Diff::Prepared(daemon_text));
         }
+        whole.warnings.extend(journal.warnings());
         whole.backups = journal
-            .backups
+            .backups()
             .iter()
             .map(|path| path.display().to_string())
             .collect();

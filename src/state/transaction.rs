@@ -161,6 +161,11 @@ impl<'a> Run<'a> {
             self.plan_commands_from(0);
             return self.telling.refused(None, error.to_string(), &undone);
         }
+        if let Some(reason) = self.backup_is_read() {
+            let undone = self.journal.undo(None);
+            self.plan_commands_from(0);
+            return self.telling.refused(None, reason, &undone);
+        }
         if let Err(trouble) = self.command() {
             if trouble.may_still_happen {
                 let reason = format!("{}; nothing was undone", trouble.reason);
@@ -173,6 +178,17 @@ impl<'a> Run<'a> {
             self.telling
                 .refused(trouble.resource, trouble.reason, &undone);
         }
+    }
+
+    /// An `include` pattern such as `conf.d/*` would make the old version part of the new configuration.
+    fn backup_is_read(&self) -> Option<String> {
+        let backups = self.journal.backups();
+        let read = self.prepared.files.as_ref()?.takes_in(&backups)?;
+        Some(format!(
+            "the backup {} would be read as part of the configuration, because an include pattern matches it: give no \
+             --backup, or include *.ini only",
+            read.display()
+        ))
     }
 
     /// A daemon that was started by this run does not outlive its failure.

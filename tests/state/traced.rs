@@ -56,6 +56,8 @@ fn waiting(program: &Command) -> Command {
     command
 }
 
+// It is waited for: below, with all the others it may have.
+#[allow(clippy::zombie_processes)]
 fn trace(command: &mut Command, kill_at: Option<usize>) -> Traced {
     let mut child = command
         .spawn()

@@ -17,12 +17,15 @@ const ACCESS_LIST: &[u8] = b"system.posix_acl_access";
 /// Longer lists and values than these do not exist on Linux (`XATTR_LIST_MAX`, `XATTR_SIZE_MAX`).
 const MOST: usize = 65536;
 
+/// Names and values.
+type Extended = Vec<(CString, Vec<u8>)>;
+
 /// A file's attributes, as they were when it was looked at.
 pub(super) struct Attributes {
     mode: u32,
     uid: u32,
     gid: u32,
-    extended: Vec<(CString, Vec<u8>)>,
+    extended: Extended,
 }
 
 impl Attributes {
@@ -122,7 +125,7 @@ fn belongs(name: &[u8]) -> bool {
 }
 
 /// The extended attributes that belong to a file; with the error comes the name of the one that could not be read.
-fn extended(file: &File) -> Result<Vec<(CString, Vec<u8>)>, (CString, Errno)> {
+fn extended(file: &File) -> Result<Extended, (CString, Errno)> {
     let mut list = vec![0; MOST];
     let length = match flistxattr(file, &mut list) {
         Ok(length) => length,
