@@ -161,12 +161,12 @@ pub fn plan(desired: &Desired, target: &WatcherOptions, seen: &Observed) -> Resu
         match &daemon.watcher {
             None => {
                 // A later run could not tell whether these are right.
-                let untold = desired
-                    .options
-                    .iter()
-                    .find(|wanted| options::spec(&wanted.key).is_some_and(|spec| !spec.listed));
-                if let (Some(wanted), None) = (untold, &seen.file) {
-                    return Err(not_told(&wanted.key));
+                let named = desired.options.iter().map(|wanted| &wanted.key);
+                let untold = named
+                    .chain(&desired.unset)
+                    .find(|key| options::spec(key).is_some_and(|spec| !spec.listed));
+                if let (Some(key), None) = (untold, &seen.file) {
+                    return Err(not_told(key));
                 }
                 let start = match desired.running {
                     Running::Yes => true,
