@@ -164,6 +164,12 @@ fn hold(args: Run) -> u8 {
     let Some(desired) = args.desired.clone() else {
         return super::EXIT_USAGE;
     };
+    if desired.as_os_str() == "-" {
+        output::error(
+            "--desired: a file or a directory is expected: standard input can be read only once",
+        );
+        return super::EXIT_USAGE;
+    }
     let (once, detailed, zero) = (args.once, args.detailed_exitcode, args.check_exit_zero);
     let logging = log::parse_level(&args.log_level)
         .ok_or_else(|| format!("log level {:?} is not known", args.log_level))

@@ -1,5 +1,6 @@
 //! Users and groups by name and by number: a daemon that was told `set uid nobody` answers `65534`, and means the same.
 
+use std::io::Read;
 use std::process::{Command, Stdio};
 
 use serde_json::Value;
@@ -46,13 +47,24 @@ fn getent(database: &str, name: &str) -> String {
     if name.starts_with('-') {
         return String::new();
     }
-    Command::new("getent")
+    let started = Command::new("getent")
         .args([database, name])
         .stdin(Stdio::null())
+        .stdout(Stdio::piped())
         .stderr(Stdio::null())
-        .output()
-        .map(|output| String::from_utf8_lossy(&output.stdout).into_owned())
-        .unwrap_or_default()
+        .spawn();
+    let Ok(mut child) = started else {
+        return String::new();
+    };
+    let mut answer = Vec::new();
+    if let Some(output) = child.stdout.as_mut()
+        && output.read_to_end(&mut answer).is_err()
+    {
+        answer.clear();
+    }
+    // Inside the daemon, which waits for every child, it may be gone already; its answer is what counts.
+    let _ = child.wait();
+    String::from_utf8_lossy(&answer).into_owned()
 }
 
 #[cfg(test)]

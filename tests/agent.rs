@@ -1,0 +1,791 @@
+//! `circ agent` as a person runs it: the real program, on circ's daemon and on the real circusd.
+
+mod support;
+
+#[path = "agent/agent.rs"]
+mod agent;
+
+use std::fs;
+use std::os::unix::fs::PermissionsExt;
+use std::os::unix::net::UnixDatagram;
+use std::os::unix::process::CommandExt;
+use std::process::Stdio;
+use std::time::Instant;
+
+use nix::sys::signal::Signal;
+use serde_json::{Value, json};
+
+use agent::{Agent, at_rest, circ, direct, run};
+use support::{Daemon, Program, TempSite, is_alive, wait_for};
+
+/// Each test against each daemon.
+macro_rules! for_each_daemon {
+    ($($name:ident),* $(,)?) => {
+        mod on_circusd {
+            $(#[test] fn $name() { super::$name(super::Program::Circusd); })*
+        }
+        mod on_circ {
+            $(#[test] fn $name() { super::$name(super::Program::Circ); })*
+        }
+    };
+}
+
+for_each_daemon!(
+    a_decr_is_undone,
+    a_changed_desired_state_is_applied,
+    audit_reports_and_changes_nothing,
+    a_daemon_that_was_away_is_caught_up_with,
+    it_does_not_stop_the_watcher_it_runs_in,
+);
+
+const BODY: &str = "\
+check_delay = 0.5
+[watcher:web]
+cmd = sleep 1000
+numprocesses = 2
+[watcher:other]
+cmd = sleep 2000
+";
+
+const STATE: &str = "\
+[watcher.web]
+cmd = \"sleep 1000\"
+numprocesses = 2
+[watcher.other]
+cmd = \"sleep 2000\"
+";
+
+fn site() -> TempSite {
+    let site = TempSite::new();
+    site.ini(BODY);
+    site.write("state.toml", STATE);
+    site
+}
+
+fn started(program: Program, test: impl FnOnce(&TempSite, &Daemon)) {
+    let site = site();
+    let daemon = site.start(program);
+    daemon.wait_pids("web", 2);
+    daemon.wait_pids("other", 1);
+    test(&site, &daemon);
+}
+
+/// Written beside its place and moved there, as careful tools do it.
+fn replace(site: &TempSite, name: &str, text: &str) {
+    let beside = site.write(&format!(".{name}.new"), text);
+    fs::rename(beside, site.path(name)).expect("the file is replaced");
+}
+
+fn decr(daemon: &Daemon, watcher: &str) {
+    daemon.ok("decr", json!({"name": watcher, "waiting": true}));
+}
+
+fn a_decr_is_undone(program: Program) {
+    started(program, |site, daemon| {
+        let agent = Agent::start(site, &[]);
+        let first = agent.first();
+        assert_eq!(
+            (&first["trigger"], &first["changed"], &first["failed"]),
+            (&json!("start"), &json!(false), &json!(false))
+        );
+        assert_eq!(first["schema"], "circ.agent/1");
+        assert_eq!(first["report"]["schema"], "circ.state/1");
+        at_rest(site, &agent);
+        let seen = agent.lines().len();
+        let before = daemon.pids("web");
+        let since = Instant::now();
+        decr(daemon, "web");
+        daemon.wait_for("another worker", || {
+            let pids = daemon.wait_pids("web", 2);
+            pids.iter().any(|pid| !before.contains(pid)).then_some(())
+        });
+        println!(
+            "a decr on {program:?} was undone after {:?}",
+            since.elapsed()
+        );
+        let (_, line) = agent.line_after(seen, "the repair", |line| line["changed"] == true);
+        assert_eq!(line["trigger"], "event");
+        assert_eq!(line["mode"], "enforce");
+        let cause = line["cause"].as_str().unwrap_or_default();
+        assert!(cause.starts_with("watcher.web."), "{line}");
+        // The repair is looked at once more, and that is all.
+        let status = at_rest(site, &agent);
+        let after = agent.lines().split_off(seen);
+        let repairs = after.iter().filter(|line| line["changed"] == true).count();
+        let looks = after.len() - repairs;
+        assert_eq!(repairs, 1, "{after:?}");
+        // circusd tells of a decr's end only afterwards.
+        assert!(looks <= 2, "{after:?}");
+        assert_eq!(status["drift"], 1);
+        assert_eq!(status["daemon"], "connected");
+        assert!(agent.stop().success());
+    });
+}
+
+fn a_changed_desired_state_is_applied(program: Program) {
+    started(program, |site, daemon| {
+        let agent = Agent::start(site, &[]);
+        at_rest(site, &agent);
+        let seen = agent.lines().len();
+        replace(site, "state.toml", &STATE.replace("= 2\n", "= 3\n"));
+        daemon.wait_pids("web", 3);
+        let (_, line) = agent.line_after(seen, "the change", |line| line["changed"] == true);
+        assert_eq!(line["trigger"], "file");
+        let ini = fs::read_to_string(site.path("circus.ini")).unwrap();
+        assert!(ini.contains("numprocesses = 3"), "{ini}");
+        // What cannot be read is told, and the last good state stays in force.
+        at_rest(site, &agent);
+        let seen = agent.lines().len();
+        replace(site, "state.toml", "[watcher.web]\nnumprocesses = ");
+        let (seen, line) = agent.line_after(seen, "the complaint", |line| line["failed"] == true);
+        let told = line["desired_error"].as_str().unwrap_or_default();
+        assert!(told.contains("state.toml:2"), "{line}");
+        assert_eq!(line["report"]["failed"], false);
+        decr(daemon, "web");
+        daemon.wait_pids("web", 3);
+        agent.line_after(seen, "a repair", |line| line["changed"] == true);
+        // A file that is written bit by bit is not taken before it is whole.
+        at_rest(site, &agent);
+        let seen = agent.lines().len();
+        let mut text = String::new();
+        for part in STATE.replace("= 2\n", "= 1\n").split_inclusive(['=', '"']) {
+            text.push_str(part);
+            site.write("state.toml", &text);
+        }
+        daemon.wait_pids("web", 1);
+        let (_, line) = agent.line_after(seen, "the change", |line| line["changed"] == true);
+        assert_eq!(
+            (&line["trigger"], &line["failed"]),
+            (&json!("file"), &json!(false))
+        );
+        assert_eq!(line.get("desired_error"), None, "{line}");
+    });
+}
+
+fn audit_reports_and_changes_nothing(program: Program) {
+    started(program, |site, daemon| {
+        let before = fs::read_to_string(site.path("circus.ini")).unwrap();
+        site.write("state.toml", STATE.replace("= 2\n", "= 4\n"));
+        let agent = Agent::start(site, &["--mode", "audit"]);
+        let first = agent.first();
+        assert_eq!(
+            (&first["mode"], &first["changed"], &first["report"]["check"]),
+            (&json!("audit"), &json!(true), &json!(true))
+        );
+        at_rest(site, &agent);
+        let seen = agent.lines().len();
+        decr(daemon, "web");
+        agent.line_after(seen, "the drift", |line| line["changed"] == true);
+        at_rest(site, &agent);
+        assert_eq!(daemon.pids("web").len(), 1);
+        let after = fs::read_to_string(site.path("circus.ini")).unwrap();
+        assert_eq!(before, after);
+    });
+}
+
+fn a_daemon_that_was_away_is_caught_up_with(program: Program) {
+    let site = site();
+    let agent = Agent::start(&site, &[]);
+    let first = agent.first();
+    assert_eq!(first["failed"], true);
+    let told = first["msg"].as_str().unwrap_or_default();
+    assert!(told.contains("nobody listens"), "{first}");
+    site.ini(&BODY.replace("= 2\n", "= 1\n"));
+    let daemon = site.start(program);
+    daemon.wait_pids("web", 2);
+    agent.line_after(1, "a run without failure", |line| line["failed"] == false);
+    at_rest(&site, &agent);
+    // Not dropped: that would end everything in this directory, the agent too.
+    daemon.signal(Signal::SIGTERM);
+    daemon.wait_exit();
+    agent.wait_for("an agent that misses its daemon", || {
+        let status = direct(&site, &["status"]);
+        (status["daemon"] != "connected").then_some(())
+    });
+    let seen = agent.lines().len();
+    site.ini(&BODY.replace("= 2\n", "= 1\n"));
+    let second = site.start(program);
+    second.wait_pids("web", 2);
+    agent.line_after(seen, "a run without failure", |line| {
+        line["failed"] == false
+    });
+    at_rest(&site, &agent);
+    let status = direct(&site, &["status"]);
+    assert_eq!(status["failures"], 0);
+}
+
+fn it_does_not_stop_the_watcher_it_runs_in(program: Program) {
+    let site = site();
+    let binary = env!("CARGO_BIN_EXE_circ");
+    site.ini(&format!(
+        "{BODY}[watcher:agent]\ncmd = {binary} agent --desired {} --config {} --prune --interval 1h --settle 0.2\n\
+         working_dir = {}\n[watcher:stray]\ncmd = sleep 3000\n",
+        site.path("state.toml").display(),
+        site.path("circus.ini").display(),
+        site.dir().display(),
+    ));
+    let daemon = site.start(program);
+    let own = daemon.wait_for("the agent at work", || {
+        let status = run(
+            &site,
+            &["agent", "status", "--config", "circus.ini", "--json"],
+        );
+        let status: Value = serde_json::from_str(&status.1).ok()?;
+        (status["last"]["failed"] == false).then(|| status["pid"].as_i64())
+    });
+    daemon.wait_for("the stray watcher's end", || {
+        let listed = daemon.ok("list", json!({}));
+        (!listed["watchers"].to_string().contains("stray")).then_some(())
+    });
+    assert_eq!(
+        daemon
+            .pids("agent")
+            .iter()
+            .map(|pid| i64::from(*pid))
+            .collect::<Vec<_>>(),
+        own.into_iter().collect::<Vec<_>>(),
+        "the agent still runs"
+    );
+    let ini = fs::read_to_string(site.path("circus.ini")).unwrap();
+    assert!(
+        ini.contains("[watcher:agent]") && !ini.contains("stray"),
+        "{ini}"
+    );
+    decr(&daemon, "web");
+    daemon.wait_pids("web", 2);
+    // The daemon can be ended with the agent in it.
+    assert!(daemon.stop().success());
+}
+
+#[test]
+fn it_pauses_resumes_and_runs_when_told() {
+    started(Program::Circ, |site, daemon| {
+        let agent = Agent::start(site, &["--report-dir", "reports"]);
+        at_rest(site, &agent);
+        let answer = direct(site, &["run-now"]);
+        assert_eq!(answer["line"]["trigger"], "run-now");
+        assert_eq!(answer["line"]["report"]["failed"], false);
+        let answer = direct(site, &["pause", "--for", "30m"]);
+        let until: jiff::Timestamp = answer["paused_until"].as_str().unwrap().parse().unwrap();
+        let left = until.duration_since(jiff::Timestamp::now()).as_secs();
+        assert!((1_000..=1_800).contains(&left), "{left}");
+        let seen = agent.lines().len();
+        decr(daemon, "web");
+        let (code, _, told) = run(site, &["agent", "run-now", "--config", "circus.ini"]);
+        assert_eq!(code, 3, "{told}");
+        assert!(told.contains("paused until"), "{told}");
+        // A pause outlives the agent.
+        assert!(agent.stop().success());
+        let agent = Agent::start(site, &["--report-dir", "reports"]);
+        let status = agent.wait_for("the next agent", || agent::status(site));
+        assert_eq!(status["paused"], true, "{status}");
+        assert_eq!(daemon.pids("web").len(), 1);
+        assert!(agent.lines().is_empty() && seen > 0);
+        assert_eq!(direct(site, &["resume"])["was_paused"], true);
+        daemon.wait_pids("web", 2);
+        assert_eq!(agent.first()["trigger"], "start");
+        assert_eq!(direct(site, &["resume"])["was_paused"], false);
+        // As a person reads it.
+        let (code, text, _) = run(site, &["agent", "status", "--config", "circus.ini"]);
+        assert_eq!(code, 0);
+        for part in ["connected", "enforce", "last run", "state.toml"] {
+            assert!(text.contains(part), "{part}: {text}");
+        }
+        // An end without `resume` at its time.
+        direct(site, &["pause", "--for", "500ms"]);
+        let seen = agent.lines().len();
+        agent.line_after(seen, "the run after a pause", |line| {
+            line["trigger"] == "resume"
+        });
+    });
+}
+
+#[test]
+fn a_second_agent_is_refused() {
+    started(Program::Circ, |site, _| {
+        let agent = Agent::start(site, &[]);
+        agent.first();
+        let elsewhere = site.endpoint.replace("127.0.0.1", "localhost");
+        for args in [
+            vec!["--config", "circus.ini"],
+            vec!["--endpoint", &elsewhere],
+            vec!["--config", "circus.ini", "--once"],
+        ] {
+            let mut all = vec!["agent", "--desired", "state.toml"];
+            all.extend(args);
+            let (code, out, told) = run(site, &all);
+            assert_eq!((code, out.as_str()), (1, ""), "{told}");
+            for part in [
+                format!("pid {}", agent.pid()),
+                "since 20".into(),
+                site.path("state.toml").display().to_string(),
+            ] {
+                assert!(told.contains(&part), "{part}: {told}");
+            }
+        }
+        assert!(agent.stop().success());
+        let (code, _, told) = run(site, &["agent", "status", "--config", "circus.ini"]);
+        assert_eq!(code, 1);
+        assert!(told.contains("no agent for tcp://"), "{told}");
+        let agent = Agent::start(site, &[]);
+        agent.first();
+        // One that was killed leaves nothing in the way either.
+        agent.signal(Signal::SIGKILL);
+        let pid = agent.pid();
+        drop(agent);
+        wait_for("the killed agent's end", || (!is_alive(pid)).then_some(()));
+        Agent::start(site, &[]).first();
+    });
+}
+
+#[test]
+fn a_maintenance_window_holds_it_back() {
+    started(Program::Circ, |site, daemon| {
+        let agent = Agent::start(site, &["--window", "window"]);
+        at_rest(site, &agent);
+        site.write("window", "");
+        agent.wait_for("the window", || {
+            (direct(site, &["status"])["window_hold"] == "audit").then_some(())
+        });
+        let seen = agent.lines().len();
+        decr(daemon, "web");
+        let (_, line) = agent.line_after(seen, "the drift", |line| line["changed"] == true);
+        assert_eq!(
+            (&line["mode"], &line["window"]),
+            (&json!("audit"), &json!(true))
+        );
+        at_rest(site, &agent);
+        assert_eq!(daemon.pids("web").len(), 1);
+        replace(site, "window", "always off # the builders are in\n");
+        agent.wait_for("the other window", || {
+            (direct(site, &["status"])["window_hold"] == "off").then_some(())
+        });
+        let (code, _, told) = run(site, &["agent", "run-now", "--config", "circus.ini"]);
+        assert_eq!(code, 3);
+        assert!(told.contains("maintenance window"), "{told}");
+        // What makes no sense holds back as well, and is told.
+        replace(site, "window", "sometimes\n");
+        let status = agent.wait_for("the complaint", || {
+            let status = direct(site, &["status"]);
+            (!status["window"]["error"].is_null()).then_some(status)
+        });
+        assert_eq!(status["window_hold"], "audit");
+        assert_eq!(daemon.pids("web").len(), 1);
+        let seen = agent.lines().len();
+        fs::remove_file(site.path("window")).unwrap();
+        daemon.wait_pids("web", 2);
+        let (_, line) = agent.line_after(seen, "the repair", |line| {
+            line["changed"] == true && line["mode"] == "enforce"
+        });
+        assert_eq!(line["trigger"], "window");
+    });
+}
+
+#[test]
+fn failures_are_repeated_at_growing_distances_and_hold_up_nobody_else() {
+    started(Program::Circ, |site, daemon| {
+        let broken =
+            format!("{STATE}[watcher.broken]\ncmd = \"sh -c 'echo no luck >&2; exit 3'\"\n");
+        site.write("state.toml", &broken);
+        let agent = Agent::start(site, &["--timeout", "20"]);
+        let (_, _) = agent.line_after(0, "a third failure", |line| {
+            line["failed"] == true && line["run"].as_u64() >= Some(4)
+        });
+        let failed: Vec<Value> = agent.lines();
+        let at =
+            |line: &Value| -> jiff::Timestamp { line["time"].as_str().unwrap().parse().unwrap() };
+        let pauses: Vec<f64> = failed
+            .windows(2)
+            .filter(|pair| pair[1]["trigger"] == "retry")
+            .map(|pair| {
+                let began = at(&pair[1]).duration_since(at(&pair[0])).as_secs_f64();
+                began - pair[0]["duration"].as_f64().unwrap()
+            })
+            .collect();
+        assert!(pauses.len() >= 2, "{pauses:?}");
+        for (step, pause) in pauses.iter().enumerate() {
+            let least = 0.75 * f64::from(1 << step) - 0.01;
+            assert!(*pause >= least, "{step}: {pauses:?}");
+        }
+        let status = direct(site, &["status"]);
+        assert!(status["failures"].as_u64() >= Some(3), "{status}");
+        decr(daemon, "web");
+        daemon.wait_pids("web", 2);
+        // Mended, it is at peace again.
+        replace(
+            site,
+            "state.toml",
+            &broken.replace("sh -c 'echo no luck >&2; exit 3'", "sleep 4000"),
+        );
+        daemon.wait_pids("broken", 1);
+        let status = at_rest(site, &agent);
+        assert_eq!(status["failures"], 0);
+    });
+}
+
+#[test]
+fn a_fight_is_seen_and_left() {
+    started(Program::Circ, |site, daemon| {
+        let agent = Agent::start(site, &[]);
+        at_rest(site, &agent);
+        let mut seen = agent.lines().len();
+        let mut line = Value::Null;
+        // The other side: whatever was repaired is undone.
+        for _ in 0..5 {
+            decr(daemon, "web");
+            let repaired = agent.line_after(seen, "a repair", |line| line["changed"] == true);
+            (seen, line) = (repaired.0 + 1, repaired.1);
+        }
+        assert_eq!(line["fights"][0]["name"], "web");
+        assert_eq!(line["fights"][0]["repairs"], 5);
+        let status = direct(site, &["status"]);
+        assert_eq!(status["fights"], 1);
+        assert_eq!(status["left_alone"][0]["name"], "web");
+        assert!(agent.log().contains("somebody fights over web"));
+        // Left alone; the others are not.
+        decr(daemon, "web");
+        daemon.ok("stop", json!({"name": "other", "waiting": true}));
+        daemon.wait_pids("other", 1);
+        at_rest_but_for_the_fight(site, &agent);
+        assert_eq!(daemon.pids("web").len(), 1);
+        // Whoever asks for a run means it.
+        assert_eq!(direct(site, &["run-now"])["line"]["changed"], true);
+        daemon.wait_pids("web", 2);
+    });
+}
+
+fn at_rest_but_for_the_fight(site: &TempSite, agent: &Agent) {
+    agent.wait_for("an agent at rest", || {
+        let status = direct(site, &["status"]);
+        let left = agent.lines().pop()?["left_alone"].clone();
+        (status["running"] == false && left == json!(["web"])).then_some(())
+    });
+}
+
+#[test]
+fn once_has_the_exit_codes_of_circ_state() {
+    started(Program::Circ, |site, daemon| {
+        let once = |args: &[&str]| {
+            let mut all = vec![
+                "agent",
+                "--desired",
+                "state.toml",
+                "--config",
+                "circus.ini",
+                "--once",
+                "--settle",
+                "0.2",
+            ];
+            all.extend(args);
+            let (code, out, err) = run(site, &all);
+            let line: Value =
+                serde_json::from_str(&out).unwrap_or_else(|e| panic!("{e}: {out}{err}"));
+            assert_eq!(line["trigger"], "start");
+            (code, line)
+        };
+        assert_eq!(once(&[]).0, 0);
+        assert_eq!(once(&["--detailed-exitcode"]).0, 0);
+        decr(daemon, "web");
+        assert_eq!(once(&["--mode", "audit"]).0, 2);
+        assert_eq!(once(&["--mode", "audit", "--check-exit-zero"]).0, 0);
+        assert_eq!(once(&["--detailed-exitcode"]).0, 2);
+        decr(daemon, "web");
+        let (code, line) = once(&[]);
+        assert_eq!((code, &line["changed"]), (0, &json!(true)));
+        site.write("state.toml", "nonsense");
+        let (code, line) = once(&[]);
+        assert_eq!((code, &line["failed"]), (1, &json!(true)));
+        fs::remove_file(site.path("state.toml")).unwrap();
+        let (code, line) = once(&[]);
+        assert_eq!(code, 1);
+        assert!(
+            line["msg"]
+                .as_str()
+                .unwrap_or_default()
+                .contains("state.toml"),
+            "{line}"
+        );
+        // An empty directory, as one that is not mounted, removes nothing.
+        fs::create_dir(site.path("state.d")).unwrap();
+        let (code, out, _) = run(
+            site,
+            &[
+                "agent",
+                "--desired",
+                "state.d",
+                "--config",
+                "circus.ini",
+                "--once",
+                "--prune",
+            ],
+        );
+        assert_eq!(code, 1, "{out}");
+        assert_eq!(daemon.pids("web").len(), 2);
+        for bad in [
+            &["agent", "--once"][..],
+            &["agent", "--desired", "-", "--once"],
+            &["agent", "--desired", "x", "--interval", "soon"],
+            &["agent", "pause", "--for", "0"],
+            &["agent", "--desired", "x", "pause"],
+        ] {
+            let (code, _, told) = run(site, bad);
+            assert_eq!(code, 64, "{bad:?}: {told}");
+        }
+    });
+}
+
+#[test]
+fn the_last_reports_are_kept_and_secrets_are_not() {
+    started(Program::Circ, |site, _| {
+        let secret = "xyzzy-plugh";
+        let state = format!("{STATE}[watcher.other.env]\nTOKEN = \"{secret}\"\n");
+        site.write("state.toml", &state);
+        let agent = Agent::start(
+            site,
+            &["--report-dir", "reports", "--reports", "3", "--diff"],
+        );
+        agent.first();
+        for _ in 0..4 {
+            direct(site, &["run-now"]);
+        }
+        at_rest(site, &agent);
+        let mut names: Vec<String> = fs::read_dir(site.path("reports"))
+            .unwrap()
+            .map(|entry| entry.unwrap().file_name().into_string().unwrap())
+            .collect();
+        names.sort();
+        assert_eq!(names.len(), 4, "{names:?}");
+        assert_eq!(names[3], "last.json");
+        let read = |name: &String| -> Value {
+            let text = fs::read_to_string(site.path("reports").join(name)).unwrap();
+            serde_json::from_str(&text).unwrap()
+        };
+        let last = agent.lines().pop().unwrap();
+        assert_eq!(read(&names[3]), last);
+        assert_eq!(read(&names[2]), last);
+        let status = direct(site, &["status"]).to_string();
+        let all: String = agent.lines().iter().map(Value::to_string).collect();
+        assert!(all.contains("TOKEN") || all.contains("env"), "{all}");
+        for text in [all, agent.log(), status] {
+            assert!(!text.contains(secret), "{text}");
+        }
+    });
+}
+
+#[test]
+fn signals_and_the_service_manager() {
+    started(Program::Circ, |site, daemon| {
+        let listener = UnixDatagram::bind(site.path("notify")).unwrap();
+        listener
+            .set_read_timeout(Some(support::deadline()))
+            .unwrap();
+        let told = || {
+            let mut buffer = [0; 1000];
+            let length = listener.recv(&mut buffer).expect("a notification");
+            String::from_utf8_lossy(&buffer[..length]).into_owned()
+        };
+        let agent = Agent::start_with(site, &[], |command| {
+            command.env("NOTIFY_SOCKET", site.path("notify"));
+        });
+        assert_eq!(told(), "READY=1");
+        let status = told();
+        assert!(status.starts_with("STATUS=run 1 (start): "), "{status}");
+        at_rest(site, &agent);
+        let seen = agent.lines().len();
+        agent.signal(Signal::SIGHUP);
+        agent.line_after(seen, "the run", |line| line["trigger"] == "run-now");
+        // The run under way is finished first.
+        replace(site, "state.toml", &STATE.replace("= 2\n", "= 5\n"));
+        agent.wait_for("a run under way", || {
+            (direct(site, &["status"])["running"] == true || daemon.pids("web").len() == 5)
+                .then_some(())
+        });
+        agent.signal(Signal::SIGINT);
+        let mut agent = agent;
+        assert_eq!(agent.wait_exit().code(), Some(0));
+        assert_eq!(daemon.pids("web").len(), 5);
+        let last = agent.lines().pop().unwrap();
+        assert_eq!(last["failed"], false, "{last}");
+        assert!(std::iter::from_fn(|| Some(told())).any(|text| text == "STOPPING=1"));
+    });
+}
+
+#[test]
+fn a_socket_file_and_who_may_use_it() {
+    started(Program::Circ, |site, _| {
+        let agent = Agent::start(site, &["--listen", "unix:agent.sock"]);
+        agent.first();
+        let mode = fs::metadata(site.path("agent.sock"))
+            .unwrap()
+            .permissions()
+            .mode();
+        assert_eq!(mode & 0o777, 0o600);
+        let (code, out, _) = run(site, &["agent", "status", "--socket", "unix:agent.sock"]);
+        assert_eq!(code, 0, "{out}");
+        if nix::unistd::geteuid().is_root() {
+            fs::set_permissions(site.dir(), fs::Permissions::from_mode(0o755)).unwrap();
+            let nobody = |verb: &str| {
+                let mut command = circ(site, &["agent", verb, "--endpoint", &site.endpoint]);
+                command.uid(65_534).gid(65_534).stderr(Stdio::piped());
+                // A checkout that only root can enter cannot be tested from outside.
+                command.output().ok().map(|output| {
+                    (
+                        output.status.code(),
+                        String::from_utf8_lossy(&output.stderr).into_owned(),
+                    )
+                })
+            };
+            match nobody("status") {
+                None => support::skip("another user cannot run this build of circ"),
+                Some((code, told)) => {
+                    assert_eq!(code, Some(0), "{told}");
+                    for verb in ["pause", "resume", "run-now"] {
+                        let (code, told) = nobody(verb).unwrap();
+                        assert_eq!(code, Some(3), "{verb}: {told}");
+                        assert!(told.contains("only the agent's own user"), "{told}");
+                    }
+                }
+            }
+        } else {
+            support::skip("only root can be another user");
+        }
+        assert!(agent.stop().success());
+        assert!(!site.path("agent.sock").exists());
+    });
+}
+
+#[test]
+fn a_hand_in_the_configuration_is_seen() {
+    started(Program::Circ, |site, _| {
+        let agent = Agent::start(site, &[]);
+        at_rest(site, &agent);
+        let seen = agent.lines().len();
+        let ini = fs::read_to_string(site.path("circus.ini")).unwrap();
+        replace(
+            site,
+            "circus.ini",
+            &ini.replace("numprocesses = 2", "numprocesses = 7"),
+        );
+        let (_, line) = agent.line_after(seen, "the repair", |line| line["changed"] == true);
+        assert_eq!(line["trigger"], "config");
+        assert_eq!(fs::read_to_string(site.path("circus.ini")).unwrap(), ini);
+    });
+}
+
+#[test]
+fn nobody_need_read_its_lines() {
+    started(Program::Circ, |site, daemon| {
+        // A pipe whose reader has gone away, and one that is never read.
+        for closed in [true, false] {
+            let (reader, writer) = std::io::pipe().unwrap();
+            let kept = (!closed).then_some(reader);
+            let agent = Agent::start_with(site, &[], |command| {
+                command.stdout(writer);
+            });
+            agent.wait_for("an agent", || {
+                let (code, ..) = run(site, &["agent", "status", "--config", "circus.ini"]);
+                (code == 0).then_some(())
+            });
+            for _ in 0..40 {
+                direct(site, &["run-now"]);
+            }
+            decr(daemon, "web");
+            daemon.wait_pids("web", 2);
+            assert!(agent.stop().success());
+            drop(kept);
+        }
+    });
+}
+
+#[test]
+fn it_lives_inside_the_daemon() {
+    let site = site();
+    let body = format!("agent_desired = state.toml\nagent_report_dir = reports\n{BODY}");
+    site.ini(&body.replace("= 2\n", "= 1\n"));
+    let daemon = site.start(Program::Circ);
+    daemon.wait_pids("web", 2);
+    let status = || direct(&site, &["status"]);
+    let state = daemon.wait_for("the first run's end", || {
+        let status = status();
+        (status["last"]["failed"] == false && status["running"] == false).then_some(status)
+    });
+    assert_eq!(state["home"], "inside the daemon");
+    assert_eq!(state["pid"], daemon.pid());
+    decr(&daemon, "web");
+    daemon.wait_pids("web", 2);
+    let (code, _, told) = run(
+        &site,
+        &["agent", "--desired", "state.toml", "--config", "circus.ini"],
+    );
+    assert_eq!(code, 1);
+    assert!(told.contains("inside the daemon"), "{told}");
+    // Its options change with the configuration, and with it alone.
+    daemon.wait_for("rest", || (status()["running"] == false).then_some(()));
+    let ini = fs::read_to_string(site.path("circus.ini")).unwrap();
+    site.write(
+        "circus.ini",
+        ini.replace("agent_desired", "agent_mode = audit\nagent_desired"),
+    );
+    daemon.ok("reloadconfig", json!({"waiting": true}));
+    daemon.wait_for("an agent that only looks", || {
+        let answer = run(
+            &site,
+            &["agent", "status", "--config", "circus.ini", "--json"],
+        );
+        let status: Value = serde_json::from_str(&answer.1).ok()?;
+        (status["mode"] == "audit" && status["running"] == false && !status["last"].is_null())
+            .then_some(())
+    });
+    decr(&daemon, "web");
+    daemon.wait_for("the drift in a report", || {
+        let last = fs::read_to_string(site.path("reports/last.json")).ok()?;
+        let last: Value = serde_json::from_str(&last).ok()?;
+        (last["changed"] == true && last["mode"] == "audit").then_some(())
+    });
+    assert_eq!(daemon.pids("web").len(), 1);
+    site.write(
+        "circus.ini",
+        ini.replace("agent_desired", "; agent_desired"),
+    );
+    daemon.ok("reloadconfig", json!({"waiting": true}));
+    daemon.wait_for("no agent", || {
+        let (code, ..) = run(&site, &["agent", "status", "--config", "circus.ini"]);
+        (code == 1).then_some(())
+    });
+    site.write("circus.ini", ini);
+    daemon.ok("reloadconfig", json!({"waiting": true}));
+    daemon.wait_pids("web", 2);
+    // It does not start again what the daemon stops at its end.
+    assert!(daemon.stop().success());
+}
+
+#[test]
+fn an_agent_inside_that_cannot_work_is_no_harm_to_the_daemon() {
+    let site = site();
+    site.ini(&format!(
+        "agent_desired = /no/such/state.toml\nagent_report_dir = /proc/no/reports\n{BODY}"
+    ));
+    let daemon = site.start(Program::Circ);
+    daemon.wait_pids("web", 2);
+    daemon.wait_for("the complaint", || {
+        daemon
+            .log()
+            .contains("cannot keep reports in /proc/no/reports")
+            .then_some(())
+    });
+    assert!(daemon.stop().success());
+}
+
+#[test]
+fn a_daemon_that_quits_is_not_held_up() {
+    started(Program::Circ, |site, daemon| {
+        let agent = Agent::start(site, &[]);
+        at_rest(site, &agent);
+        daemon.ok("quit", json!({}));
+        assert!(daemon.wait_exit().success());
+        agent.wait_for("an agent that misses its daemon", || {
+            (direct(site, &["status"])["daemon"] != "connected").then_some(())
+        });
+        assert!(agent.stop().success());
+    });
+}
