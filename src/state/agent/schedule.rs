@@ -20,6 +20,9 @@ pub use terms::{
 
 mod terms;
 
+/// The shortest interval: a daemon has other things to do than to answer.
+const SHORTEST: u64 = 1_000;
+
 /// A watcher that is, or was, fought over.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Fight {
@@ -82,7 +85,8 @@ pub struct Schedule {
 
 impl Schedule {
     /// A core at rest; `seed` decides what is left to chance.
-    pub fn new(rules: Rules, seed: u64) -> Schedule {
+    pub fn new(mut rules: Rules, seed: u64) -> Schedule {
+        rules.interval = rules.interval.max(SHORTEST);
         Schedule {
             rules,
             random: Random::new(seed),
