@@ -544,3 +544,233 @@ fn check_tells_every_error() {
         assert!(run.stdout.contains(wanted), "{wanted} in {}", run.stdout);
     }
 }
+
+#[test]
+fn render_is_the_whole_configuration_in_one_file() {
+    let site = site();
+    let text = ok(&site, "render", &["circus.ini", "--origin"]);
+    for part in [
+        "[watcher:web]\n# from circus.ini:6\ngraceful_timeout = 7\n# from circus.ini:9\ncmd = sleep hello\n",
+        "# from conf.d/more.ini:2\nmax_age = 5\n",
+        "[watcher:cron]\n",
+        "args =\n    a\n    b\n",
+    ] {
+        assert!(text.contains(part), "{part} in {text}");
+    }
+    assert!(text.starts_with("[watcher:web]\n"), "{text}");
+    // Rendered again it says the same.
+    let plain = ok(&site, "render", &["circus.ini"]);
+    site.write("one.ini", &plain);
+    assert_eq!(ok(&site, "render", &["one.ini"]), plain);
+    // What would be, with edits that are not written.
+    let before = fingerprint(&site.path("circus.ini"));
+    let edited = ok(
+        &site,
+        "render",
+        &[
+            "circus.ini",
+            "--no-expand",
+            "--set",
+            "watcher.web.numprocesses=4",
+            "--set",
+            "cron.hooks.before_start=m.f",
+            "--set",
+            "socket:new.port=0",
+            "--create",
+        ],
+    );
+    for part in [
+        "numprocesses = 4\n",
+        "hooks.before_start = m.f\n",
+        "[socket:new]\nport = 0\n",
+        "cmd = sleep $(circus.env.GREETING)\n",
+    ] {
+        assert!(edited.contains(part), "{part} in {edited}");
+    }
+    assert_eq!(before, fingerprint(&site.path("circus.ini")));
+    fails(
+        &site,
+        "render",
+        &["circus.ini", "--set", "web.numprocesses=x"],
+        "'x'",
+    );
+    fails(
+        &site,
+        "render",
+        &["circus.ini", "--set", "numprocesses"],
+        "SECTION.KEY=VALUE",
+    );
+    let json = circ(
+        &site,
+        "render",
+        &["circus.ini", "--format", "json", "--defaults"],
+        "",
+    )
+    .json();
+    assert_eq!(json["watcher"]["web"]["numprocesses"], 2);
+    assert_eq!(json["watcher"]["web"]["max_retry"], 5);
+    assert_eq!(json["env"]["web"]["TOKEN"], "s3cret");
+}
+
+#[test]
+fn fmt_changes_the_layout_only() {
+    let site = TempSite::ipc();
+    let untidy =
+        "[watcher:a]\ncmd=sleep 1   \n\n\n# of b\n[watcher:b]\n\ncmd : x ; why\n[env:b]\nT=s3cret";
+    let tidy =
+        "[watcher:a]\ncmd = sleep 1\n\n# of b\n[watcher:b]\ncmd = x ; why\n\n[env:b]\nT = s3cret\n";
+    site.write("a.ini", untidy);
+    site.write("b.ini", tidy);
+    site.write("c.toml", "[watcher.a]\ncmd='x'\n\n\n\nnumprocesses=2");
+    let before = fingerprint(&site.path("a.ini"));
+    let run = circ(&site, "fmt", &["a.ini", "b.ini", "--check", "--diff"], "");
+    assert_eq!(run.code, 2, "{}{}", run.stdout, run.stderr);
+    assert!(
+        run.stdout
+            .contains("drift  a.ini: would be laid out anew\n"),
+        "{}",
+        run.stdout
+    );
+    assert!(
+        run.stdout.contains("ok  b.ini: as it should be\n"),
+        "{}",
+        run.stdout
+    );
+    assert!(
+        run.stdout.contains("-cmd : x ; why\n") && !run.stdout.contains("s3cret"),
+        "{}",
+        run.stdout
+    );
+    assert_eq!(before, fingerprint(&site.path("a.ini")));
+    let unchanged = fingerprint(&site.path("b.ini"));
+    ok(&site, "fmt", &["a.ini", "b.ini", "c.toml"]);
+    assert_eq!(
+        fs::read_to_string(site.path("a.ini")).expect("the file"),
+        tidy
+    );
+    assert_eq!(unchanged, fingerprint(&site.path("b.ini")));
+    assert_eq!(
+        fs::read_to_string(site.path("c.toml")).expect("the file"),
+        "[watcher.a]\ncmd = 'x'\n\nnumprocesses = 2\n"
+    );
+    ok(&site, "fmt", &["a.ini", "b.ini", "c.toml", "--check"]);
+    assert_eq!(circ(&site, "fmt", &["-"], untidy).stdout, tidy);
+    site.write("bad.ini", "[watcher:a]\nnonsense\n");
+    let run = circ(&site, "fmt", &["bad.ini", "a.ini", "--check"], "");
+    assert_eq!(run.code, 1);
+    assert!(run.stdout.contains("bad.ini:2: "), "{}", run.stdout);
+}
+
+#[test]
+fn a_toml_file_is_edited_in_its_own_types() {
+    let site = TempSite::ipc();
+    let text = "# top\n[watcher.web]  # the site\ncmd = \"sleep 9\"\nnumprocesses = 2 # two\ncopy_env = true\n";
+    let path = site.write("circus.toml", text);
+    let get = |key: &str| ok(&site, "get", &["circus.toml", "web", key]);
+    assert_eq!(
+        (get("numprocesses"), get("copy_env")),
+        ("2\n".into(), "True\n".into())
+    );
+    let before = fingerprint(&path);
+    assert!(ok(&site, "set", &["circus.toml", "web", "copy_env", "true"]).starts_with("ok  "));
+    assert_eq!(before, fingerprint(&path));
+    ok(
+        &site,
+        "set",
+        &["circus.toml", "web", "numprocesses", "4", "copy_env", "no"],
+    );
+    ok(
+        &site,
+        "set",
+        &["circus.toml", "socket:s", "port", "0", "--create"],
+    );
+    let edited = fs::read_to_string(&path).expect("the file");
+    assert_eq!(
+        edited,
+        text.replace("= 2", "= 4")
+            .replace("copy_env = true", "copy_env = false")
+            + "\n[socket.s]\nport = 0\n"
+    );
+    ok(&site, "unset", &["circus.toml", "s"]);
+    fails(
+        &site,
+        "set",
+        &["circus.toml", "web", "numprocesses", "four"],
+        "circus.toml:4",
+    );
+    let rendered = ok(&site, "render", &["circus.toml"]);
+    assert!(
+        rendered.contains("[watcher:web]\ncmd = sleep 9\nnumprocesses = 4\n"),
+        "{rendered}"
+    );
+    let rendered = ok(&site, "render", &["circus.toml", "--format", "toml"]);
+    assert!(rendered.contains("numprocesses = 4\n"), "{rendered}");
+    ok(&site, "check", &["circus.toml"]);
+}
+
+#[test]
+fn a_backup_is_kept_when_asked_for() {
+    let site = site();
+    let run = circ(
+        &site,
+        "set",
+        &[
+            "circus.ini",
+            "cron",
+            "numprocesses",
+            "3",
+            "--backup",
+            "--json",
+        ],
+        "",
+    );
+    let report = run.json();
+    let kept = report["backups"][0].as_str().expect("a name");
+    assert!(
+        kept.starts_with(&*site.path("conf.d/more.ini.").to_string_lossy()),
+        "{kept}"
+    );
+    assert_eq!(fs::read_to_string(kept).expect("the copy"), INCLUDED);
+}
+
+#[test]
+fn both_spellings_convert_into_each_other() {
+    let site = site();
+    let toml = ok(&site, "convert", &["circus.ini"]);
+    assert!(toml.contains("[watcher.web]\n"), "{toml}");
+    ok(&site, "convert", &["circus.ini", "-o", "circus.toml"]);
+    let written = fingerprint(&site.path("circus.toml"));
+    assert_eq!(String::from_utf8_lossy(&written.3), toml);
+    // The same once more: nothing is written. Something else: not without being told.
+    ok(&site, "convert", &["circus.ini", "-o", "circus.toml"]);
+    assert_eq!(written, fingerprint(&site.path("circus.toml")));
+    site.write("small.ini", "[watcher:a]\ncmd = x\n");
+    fails(
+        &site,
+        "convert",
+        &["small.ini", "-o", "circus.toml"],
+        "--force",
+    );
+    assert_eq!(written, fingerprint(&site.path("circus.toml")));
+    // Both mean the same.
+    let ini = ok(&site, "render", &["circus.ini", "--format", "json"]);
+    assert_eq!(
+        ok(&site, "render", &["circus.toml", "--format", "json"]),
+        ini
+    );
+    let run = circ(&site, "convert", &["circus.ini"], "");
+    assert!(
+        run.stderr.contains("note: circus.ini: line 11: "),
+        "{}",
+        run.stderr
+    );
+    let back = ok(&site, "convert", &["circus.toml"]);
+    site.write("back.ini", back);
+    assert_eq!(ok(&site, "render", &["back.ini", "--format", "json"]), ini);
+    fails(
+        &site,
+        "convert",
+        &["circus.ini", "--to", "ini"],
+        "circ config fmt",
+    );
+}

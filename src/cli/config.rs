@@ -7,9 +7,11 @@ mod edit;
 mod editing;
 mod get;
 mod keys;
-mod masking;
+mod layout;
 mod opened;
+mod render;
 mod shadows;
+mod writing;
 
 use std::process::ExitCode;
 
@@ -50,10 +52,24 @@ enum Verb {
     /// line hides, sockets that no watcher uses, and programs, directories and users that this machine does not have.
     #[command(after_help = CHECK_EXAMPLES)]
     Check(check::Args),
+    /// Lay configuration files out in one way
+    ///
+    /// Changes the layout only, never a value or a comment: one space around =, one blank line between sections, lines
+    /// that continue a value indented alike, no white space at the ends of lines. Files that are so already are not
+    /// written.
+    #[command(after_help = FMT_EXAMPLES)]
+    Fmt(layout::Args),
+    /// Print the effective configuration as one file
+    ///
+    /// Includes are merged, of several values the one that counts is kept, DEFAULT is put where it counts, and the
+    /// variables of the environment are replaced. The result is proven to read back as the same configuration.
+    #[command(after_help = RENDER_EXAMPLES)]
+    Render(render::Args),
     /// Write a configuration in another spelling
     ///
-    /// Includes of a supervisord.conf are read. What cannot be carried over is told on standard error, with its file
-    /// and line, and stands in comments at the top of the result.
+    /// From circus.ini to circus.toml or back, with comments and order; or from a supervisord.conf, with the files that
+    /// it includes. What cannot be carried over is told on standard error, with its line; of a supervisord.conf it also
+    /// stands in comments at the top of the result.
     #[command(after_help = CONVERT_EXAMPLES)]
     Convert(convert::Args),
 }
@@ -76,7 +92,17 @@ const CHECK_EXAMPLES: &str = "Examples:
   circ config check circus.ini
   circ config check --strict --json conf.d/*.ini";
 
+const FMT_EXAMPLES: &str = "Examples:
+  circ config fmt circus.ini conf.d/*.ini
+  circ config fmt circus.ini --check --diff";
+
+const RENDER_EXAMPLES: &str = "Examples:
+  circ config render circus.ini --origin
+  circ config render circus.ini --set web.numprocesses=4 | diff circus.ini -
+  circ config render circus.ini --defaults --format json";
+
 const CONVERT_EXAMPLES: &str = "Examples:
+  circ config convert circus.ini -o circus.toml
   circ config convert /etc/supervisor/supervisord.conf > circus.ini";
 
 /// Runs a config command; the result is its exit code.
@@ -86,6 +112,8 @@ pub fn run(args: Args) -> ExitCode {
         Verb::Set(args) => edit::set(args),
         Verb::Unset(args) => edit::unset(args),
         Verb::Check(args) => check::run(&args),
+        Verb::Fmt(args) => layout::run(&args),
+        Verb::Render(args) => render::run(&args),
         Verb::Convert(args) => convert::run(&args),
     }
 }

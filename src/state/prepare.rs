@@ -30,7 +30,6 @@ pub(super) struct WatcherRun {
 /// One other section of a run.
 pub(super) struct SectionRun {
     pub desired: DesiredSection,
-    pub seen: SectionSeen,
     pub plan: SectionPlan,
 }
 
@@ -227,11 +226,7 @@ fn fill(
             live,
         };
         let plan = sections::plan(&desired, &seen).map_err(|e| Refusal::of(&section, e))?;
-        sections.push(SectionRun {
-            desired,
-            seen,
-            plan,
-        });
+        sections.push(SectionRun { desired, plan });
     }
     prepared.sections = sections;
 

@@ -5,11 +5,13 @@ use std::process::ExitCode;
 
 use clap::ValueEnum;
 
-use super::opened;
+use super::{opened, writing};
 use crate::cli::output;
 use crate::cli::state::current_directory;
-use crate::config::pattern;
+use crate::config::convert::{self, Converted};
 use crate::config::supervisord::{self, Note, Supervisord, Surroundings};
+use crate::config::{ConfigError, Format, pattern};
+use crate::state::store;
 
 /// Arguments of `circ config convert`.
 #[derive(Debug, clap::Args)]
@@ -19,6 +21,16 @@ pub struct Args {
     /// What the file is; found out from its name and content if left out
     #[arg(long, value_enum, value_name = "FORMAT")]
     from: Option<From>,
+    /// What to write; if left out, the ending of OUT decides, else a circus.ini becomes a circus.toml, anything else a
+    /// circus.ini
+    #[arg(long, value_enum, value_name = "FORMAT")]
+    to: Option<To>,
+    /// Write to this file; an existing one with another content is left alone
+    #[arg(short, long, value_name = "OUT")]
+    output: Option<PathBuf>,
+    /// Replace OUT if it exists
+    #[arg(long, requires = "output")]
+    force: bool,
     /// From a supervisord.conf: one watcher for all processes of a program, with $(circus.wid) for process_num
     #[arg(long)]
     by_wid: bool,
@@ -35,14 +47,31 @@ enum From {
     Supervisord,
 }
 
+/// What can be written.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+enum To {
+    /// A circus.ini
+    Ini,
+    /// A circus.toml
+    Toml,
+}
+
 /// Runs `circ config convert`.
 pub fn run(args: &Args) -> ExitCode {
-    match convert(args) {
-        Ok((text, notes)) => {
+    let converted = convert(args).and_then(|(text, notes)| {
+        match &args.output {
+            Some(path) => store(path, text.as_bytes(), args.force)?,
+            None => {
+                output::bytes(text.as_bytes());
+            }
+        }
+        Ok(notes)
+    });
+    match converted {
+        Ok(notes) => {
             for note in notes {
                 output::plain_error(&format!("note: {note}"));
             }
-            output::bytes(text.as_bytes());
             ExitCode::SUCCESS
         }
         Err(error) => {
@@ -52,15 +81,76 @@ pub fn run(args: &Args) -> ExitCode {
     }
 }
 
+/// Writes the result to a file of its own; nothing is written if it holds it already.
+fn store(path: &Path, text: &[u8], force: bool) -> Result<(), String> {
+    let _lock = writing::lock(path)?;
+    let before = match std::fs::read(path) {
+        Ok(before) => Some(before),
+        Err(error) if error.kind() == std::io::ErrorKind::NotFound => None,
+        Err(error) => return Err(format!("cannot read {}: {error}", path.display())),
+    };
+    if before.as_deref() == Some(text) {
+        return Ok(());
+    }
+    if before.is_some() && !force {
+        return Err(format!(
+            "{} exists and holds something else; give --force to replace it",
+            path.display()
+        ));
+    }
+    let change = store::Change {
+        path,
+        before: before.as_deref(),
+        after: Some(text),
+    };
+    let stored = store::write(&[change], &store::Options::default());
+    for file in stored.map_err(|error| error.to_string())? {
+        for warning in file.warnings {
+            output::plain_error(&format!("warning: {warning}"));
+        }
+    }
+    Ok(())
+}
+
 /// The converted text, and what it does not say.
 fn convert(args: &Args) -> Result<(String, Vec<String>), String> {
     let bytes = opened::read(&args.file)?;
-    match args.from.unwrap_or_else(|| guess(&args.file, &bytes)) {
-        From::Supervisord => {
-            let (text, notes) = from_supervisord(args, &bytes)?;
-            Ok((text, notes.iter().map(Note::to_string).collect()))
+    let shown = opened::shown(&args.file).display().to_string();
+    let from = args.from.unwrap_or_else(|| guess(&args.file, &bytes));
+    let to = args
+        .to
+        .unwrap_or_else(|| target(from, args.output.as_deref()));
+    let text = |error: ConfigError| error.to_string();
+    let of = |converted: Converted| {
+        let notes = converted.notes.into_iter();
+        let notes = notes.map(|note| format!("{shown}: {note}")).collect();
+        (converted.text, notes)
+    };
+    match (from, to) {
+        (From::Ini, To::Toml) => Ok(of(convert::ini_to_toml(&bytes, &shown).map_err(text)?)),
+        (From::Toml, To::Ini) => Ok(of(convert::toml_to_ini(&bytes, &shown).map_err(text)?)),
+        (From::Supervisord, to) => {
+            let (ini, notes) = from_supervisord(args, &bytes)?;
+            let notes = notes.iter().map(Note::to_string).collect();
+            match to {
+                To::Ini => Ok((ini, notes)),
+                To::Toml => {
+                    let toml = convert::ini_to_toml(ini.as_bytes(), &shown).map_err(text)?;
+                    Ok((toml.text, notes))
+                }
+            }
         }
-        From::Ini | From::Toml => Err("only a supervisord.conf can be converted yet".to_owned()),
+        (From::Ini, To::Ini) | (From::Toml, To::Toml) => Err(format!(
+            "{shown} is spelled so already; `circ config fmt` lays a file out anew"
+        )),
+    }
+}
+
+/// What to write when nobody says so.
+fn target(from: From, output: Option<&Path>) -> To {
+    match (output.map(Format::of), from) {
+        (Some(Format::Toml), _) | (None, From::Ini) => To::Toml,
+        _ => To::Ini,
     }
 }
 

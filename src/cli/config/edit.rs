@@ -1,25 +1,19 @@
 //! `circ config set` and `circ config unset`.
 
 use std::collections::BTreeMap;
-use std::io::{IsTerminal, Write};
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
-use std::time::{Duration, Instant};
 
 use serde_json::{Map, Value, json};
 
-use super::editing::{self, Edited, Leave, Outcome, Wish};
+use super::editing::{self, Leave, Outcome, Wish};
 use super::keys;
-use super::masking::{self, MASK};
 use super::opened::{self, Opened};
+use super::writing;
 use crate::cli::EXIT_USAGE;
 use crate::cli::output;
-use crate::cli::state::Format;
-use crate::state::report::{ActionLine, ActionStatus, Diff, Report, Target};
-use crate::state::store;
-
-/// How long to wait for another run that edits the same file.
-const LOCK_PATIENCE: Duration = Duration::from_secs(10);
+use crate::state::report::{ActionLine, ActionStatus, Report, Target};
+use crate::state::secrets::MASK;
 
 /// Arguments of `circ config set`.
 #[derive(Debug, clap::Args)]
@@ -72,6 +66,9 @@ struct Run {
     /// Print the report as JSON
     #[arg(long)]
     json: bool,
+    /// Keep the old version beside the new one, as FILE.2026-01-31T12-00-00~
+    #[arg(long)]
+    backup: bool,
     /// Show the values of [env] sections, which are masked otherwise
     #[arg(long)]
     show_secrets: bool,
@@ -126,18 +123,7 @@ fn run(file: &Path, section: &str, wish: &Wish, leave: Leave, run: &Run) -> Exit
         Ok(report) => report,
         Err(error) => Report::failure(section, run.check, error),
     };
-    if run.json {
-        let mut json = report.to_json();
-        json["resource"] = Value::from("config");
-        output::line(&json.to_string());
-    } else {
-        let mut stdout = std::io::stdout().lock();
-        let coloured = stdout.is_terminal() && std::env::var_os("NO_COLOR").is_none();
-        let text = output::state::render(&report, Format::Text, coloured);
-        // A reader that went away cannot be told; the exit code still says how it went.
-        let _ = stdout.write_all(text.as_bytes());
-        let _ = stdout.flush();
-    }
+    writing::print(&report, run.json);
     ExitCode::from(report.exit_code(run.detailed_exitcode, false))
 }
 
@@ -155,8 +141,7 @@ fn work(
     let _lock = if run.check {
         None
     } else {
-        let lock = store::lock_file(file, Instant::now() + LOCK_PATIENCE);
-        Some(lock.map_err(|error| error.to_string())?)
+        Some(writing::lock(file)?)
     };
     let opened = Opened::open(file)?;
     let outcome = editing::edit(&opened, section, wish, leave)?;
@@ -164,34 +149,13 @@ fn work(
     if run.check || outcome.files.is_empty() {
         return Ok(report);
     }
-    match write(&outcome.files) {
-        Ok(warnings) => {
-            report.warnings.extend(warnings);
-            for action in &mut report.actions {
-                action.status = ActionStatus::Done;
-            }
-        }
-        Err(error) => {
-            report.changed = false;
-            report.fail(error);
+    writing::write(&outcome.files, run.backup, &mut report);
+    if !report.failed {
+        for action in &mut report.actions {
+            action.status = ActionStatus::Done;
         }
     }
     Ok(report)
-}
-
-/// Writes all files, or none of them; returns what the caller should tell.
-fn write(files: &[Edited]) -> Result<Vec<String>, String> {
-    let changes: Vec<store::Change> = files
-        .iter()
-        .map(|file| store::Change {
-            path: &file.path,
-            before: Some(&file.before),
-            after: Some(&file.after),
-        })
-        .collect();
-    let stored = store::write(&changes, &store::Options::default());
-    let stored = stored.map_err(|error| error.to_string())?;
-    Ok(stored.into_iter().flat_map(|file| file.warnings).collect())
 }
 
 /// What a person and a program are told.
@@ -227,23 +191,7 @@ fn describe(opened: &Opened, outcome: &Outcome, run: &Run) -> Report {
         })
         .collect();
     if run.diff {
-        report.diff = outcome
-            .files
-            .iter()
-            .map(|file| {
-                let (before, after) = (store::text(&file.before), store::text(&file.after));
-                let (before, after) = if run.show_secrets {
-                    (before, after)
-                } else {
-                    masking::masked(&before, &after)
-                };
-                Diff::File {
-                    path: file.path.display().to_string(),
-                    before,
-                    after,
-                }
-            })
-            .collect();
+        report.diff = writing::diff(&outcome.files, run.show_secrets);
     }
     report
 }

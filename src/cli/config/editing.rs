@@ -113,13 +113,7 @@ pub fn edit(opened: &Opened, given: &str, wish: &Wish, leave: Leave) -> Result<O
         Wish::Unset(keys) => keys.iter().try_for_each(|key| work.unset(&section, key))?,
         Wish::Remove => work.remove(&section)?,
     }
-    let Work {
-        documents,
-        warnings,
-        ..
-    } = work;
-    let files = changed_files(opened, &documents);
-    finish(opened, section, created, wish, files, warnings)
+    finish(work, section, created)
 }
 
 /// The documents while they are being edited.
@@ -127,6 +121,8 @@ struct Work<'a> {
     opened: &'a Opened,
     documents: Vec<Document>,
     warnings: Vec<String>,
+    /// What the keys that were set are read as: a circus.toml says `true` for `True`.
+    wanted: Vec<Pair>,
 }
 
 impl<'a> Work<'a> {
@@ -135,6 +131,7 @@ impl<'a> Work<'a> {
             opened,
             documents: opened.files.iter().map(|f| f.document.clone()).collect(),
             warnings: Vec::new(),
+            wanted: Vec::new(),
         }
     }
 
@@ -156,6 +153,8 @@ impl<'a> Work<'a> {
         document
             .set(section, key, value)
             .map_err(|error| error.to_string())?;
+        let read = document.get(section, key).unwrap_or(value).to_owned();
+        self.wanted.push((key.to_owned(), read));
         for shadow in shadows::all(self.opened) {
             if shadow.section == section && shadow.key == key {
                 self.warnings.push(format!(
@@ -177,7 +176,12 @@ impl<'a> Work<'a> {
             return Err("there is no file to edit".to_owned());
         };
         main.add_section(section, &pairs)
-            .map_err(|error| error.to_string())
+            .map_err(|error| error.to_string())?;
+        for (key, value) in pairs {
+            let read = main.get(section, key).unwrap_or(value).to_owned();
+            self.wanted.push((key.to_owned(), read));
+        }
+        Ok(())
     }
 
     fn unset(&mut self, section: &str, key: &str) -> Result<(), String> {
@@ -232,14 +236,14 @@ fn changed_files(opened: &Opened, documents: &[Document]) -> Vec<Edited> {
 }
 
 /// Reads the configuration as it would be, and compares.
-fn finish(
-    opened: &Opened,
-    section: String,
-    created: bool,
-    wish: &Wish,
-    files: Vec<Edited>,
-    mut warnings: Vec<String>,
-) -> Result<Outcome, String> {
+fn finish(work: Work, section: String, created: bool) -> Result<Outcome, String> {
+    let Work {
+        opened,
+        documents,
+        mut warnings,
+        wanted,
+    } = work;
+    let files = changed_files(opened, &documents);
     let changed: BTreeMap<PathBuf, Vec<u8>> = files
         .iter()
         .map(|file| (file.path.clone(), file.after.clone()))
@@ -249,14 +253,12 @@ fn finish(
     let raw = |of: &Opened, key: &str| of.effective.get(&section, key).map(|stated| stated.value);
     let mut keys: Vec<String> = opened.effective.items(&section).into_keys().collect();
     keys.extend(after.effective.items(&section).into_keys());
-    if let Wish::Set(pairs) = wish {
-        for (key, value) in pairs {
-            if raw(&after, key).as_ref() != Some(value) {
-                return Err(format!(
-                    "[{section}] {key} would still not be {value:?} after the edit: another section or file has the \
-                     last word"
-                ));
-            }
+    for (key, value) in &wanted {
+        if raw(&after, key).as_ref() != Some(value) {
+            return Err(format!(
+                "[{section}] {key} would still not be {value:?} after the edit: another section or file has the last \
+                 word"
+            ));
         }
     }
     let mut changes: Vec<Changed> = Vec::new();

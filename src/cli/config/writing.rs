@@ -1,0 +1,85 @@
+//! What the verbs that change a file share: the lock, the write, the report.
+
+use std::io::{IsTerminal, Write};
+use std::path::Path;
+use std::time::{Duration, Instant};
+
+use serde_json::Value;
+
+use super::editing::Edited;
+use crate::cli::output;
+use crate::cli::state::Format;
+use crate::state::report::{Diff, Report};
+use crate::state::{secrets, store};
+
+/// How long to wait for another run that edits the same file.
+const LOCK_PATIENCE: Duration = Duration::from_secs(10);
+
+/// Keeps others from writing this file, and all in its directory, as long as the lock is held.
+///
+/// # Errors
+/// Another run holds it for too long, or the directory cannot be locked.
+pub fn lock(file: &Path) -> Result<store::Lock, String> {
+    store::lock_file(file, Instant::now() + LOCK_PATIENCE).map_err(|error| error.to_string())
+}
+
+/// Writes all files or none of them, and says so in the report.
+pub fn write(files: &[Edited], backup: bool, report: &mut Report) {
+    let changes: Vec<store::Change> = files
+        .iter()
+        .map(|file| store::Change {
+            path: &file.path,
+            before: Some(&file.before),
+            after: Some(&file.after),
+        })
+        .collect();
+    match store::write(&changes, &store::Options { backup }) {
+        Ok(stored) => {
+            for file in stored {
+                report.warnings.extend(file.warnings);
+                let backup = file.backup.map(|path| path.display().to_string());
+                report.backups.extend(backup);
+            }
+        }
+        Err(error) => {
+            report.changed = false;
+            report.fail(error.to_string());
+        }
+    }
+}
+
+/// What changes in the files, for the report; the values of environment variables are masked unless `secrets` are to be
+/// shown.
+pub fn diff(files: &[Edited], show_secrets: bool) -> Vec<Diff> {
+    files
+        .iter()
+        .map(|file| {
+            let (before, after) = if show_secrets {
+                (store::text(&file.before), store::text(&file.after))
+            } else {
+                secrets::masked_texts(&file.shown.to_string_lossy(), &file.before, &file.after)
+            };
+            Diff::File {
+                path: file.path.display().to_string(),
+                before,
+                after,
+            }
+        })
+        .collect()
+}
+
+/// Prints a report.
+pub fn print(report: &Report, json: bool) {
+    if json {
+        let mut json = report.to_json();
+        json["resource"] = Value::from("config");
+        output::line(&json.to_string());
+        return;
+    }
+    let mut stdout = std::io::stdout().lock();
+    let coloured = stdout.is_terminal() && std::env::var_os("NO_COLOR").is_none();
+    let text = output::state::render(report, Format::Text, coloured);
+    // A reader that went away cannot be told; the exit code still says how it went.
+    let _ = stdout.write_all(text.as_bytes());
+    let _ = stdout.flush();
+}
