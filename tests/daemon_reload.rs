@@ -402,3 +402,92 @@ fn a_stop_by_hand_stands() {
         daemon.wait_pids(name, 1);
     }
 }
+
+/// A change whose workers do not stay is undone, and tried again at the next reload.
+#[test]
+fn a_change_that_does_not_work_is_taken_back() {
+    let site = TempSite::new();
+    let program = site.path("program");
+    let body = |cmd: &str, count: u32| {
+        format!(
+            "[watcher:web]\ncmd = {cmd}\nnumprocesses = {count}\n[watcher:one]\ncmd = {cmd}\nsingleton = True\n\
+             [watcher:other]\ncmd = sleep {count}000\n"
+        )
+    };
+    site.ini(&body("sleep 1000", 2));
+    let daemon = site.start(Program::Circ);
+    let (web, one) = (daemon.wait_pids("web", 2), daemon.wait_pids("one", 1));
+    let other = daemon.wait_pids("other", 1);
+    site.ini(&body(&program.display().to_string(), 3));
+    let told = daemon.call("reloadconfig", json!({"waiting": true}));
+    assert_eq!(told["status"], "error", "{told}");
+    for name in ["web kept", "one goes on", "No such file"] {
+        assert!(
+            told["reason"].as_str().is_some_and(|r| r.contains(name)),
+            "{told}"
+        );
+    }
+    assert_eq!(daemon.pids("web"), web);
+    assert_ne!(
+        daemon.wait_pids("one", 1),
+        one,
+        "a singleton's worker had to go first"
+    );
+    for name in ["web", "one"] {
+        assert_eq!(option(&daemon, name, "cmd"), "sleep 1000");
+        assert_eq!(status(&daemon, name), "active");
+    }
+    assert_eq!(option(&daemon, "web", "numprocesses"), 2);
+    assert_ne!(
+        daemon.wait_pids("other", 1),
+        other,
+        "the others have changed"
+    );
+    // One that dies is replaced by what works.
+    nix::sys::signal::kill(
+        nix::unistd::Pid::from_raw(web[0]),
+        nix::sys::signal::Signal::SIGKILL,
+    )
+    .expect("it runs");
+    daemon.wait_for("its successor", || {
+        let now = daemon.pids("web");
+        (now.len() == 2 && !now.contains(&web[0])).then_some(())
+    });
+    // What was missing comes: the file is the same, and its time has come.
+    let (web, other) = (daemon.pids("web"), daemon.pids("other"));
+    std::os::unix::fs::symlink("/bin/sleep", &program).expect("our own directory");
+    let told = only(&daemon, &["watcher:other"]);
+    assert_eq!(told["changed"], json!([]));
+    site.ini(&body(&format!("{} 1000", program.display()), 3));
+    let told = daemon.ok("reloadconfig", json!({"waiting": true}));
+    assert_eq!(told["reloaded"], json!(["one", "web"]));
+    let now = daemon.wait_pids("web", 3);
+    assert!(now.iter().all(|pid| !web.contains(pid)));
+    assert_eq!(daemon.pids("other"), other);
+    let told = daemon.ok("reloadconfig", json!({"waiting": true}));
+    assert_eq!(told["changed"], json!([]));
+}
+
+/// The same file is tried again when what it needs has come.
+#[test]
+fn the_same_file_once_more() {
+    let site = TempSite::new();
+    let program = site.path("program");
+    site.ini("[watcher:web]\ncmd = sleep 1000\n");
+    let daemon = site.start(Program::Circ);
+    daemon.wait_pids("web", 1);
+    site.ini(&format!(
+        "[watcher:web]\ncmd = {} 1000\nnumprocesses = 2\n",
+        program.display()
+    ));
+    let told = daemon.call("reloadconfig", json!({"waiting": true}));
+    assert_eq!(told["status"], "error", "{told}");
+    std::os::unix::fs::symlink("/bin/sleep", &program).expect("our own directory");
+    let told = daemon.ok("reloadconfig", json!({"waiting": true}));
+    assert_eq!(told["changed"], json!(["watcher:web"]));
+    daemon.wait_pids("web", 2);
+    assert_eq!(
+        daemon.ok("reloadconfig", json!({"waiting": true}))["changed"],
+        json!([])
+    );
+}

@@ -118,6 +118,8 @@ pub(super) struct Situation<'a> {
     pub effective: &'a CircusOptions,
     /// Those that the command line has settled.
     pub settled: &'a [&'static str],
+    /// The watchers, in lower case, that have not become what the old configuration says.
+    pub untaken: &'a BTreeSet<String>,
     pub extent: Extent<'a>,
 }
 
@@ -299,13 +301,15 @@ impl Situation<'_> {
             return;
         };
         let running = view.options();
+        let untaken = self.untaken.contains(&options.name.to_lowercase());
         let next = match (self.extent, before) {
             (Extent::Afresh, _) => options.clone(),
             (Extent::Only(_), Some(before)) if !named => overlaid(running, before, options),
-            (_, before) if named || before != Some(options) => {
+            (_, before) if named || untaken || before != Some(options) => {
                 let mut next = options.clone();
                 // a number of workers that was changed by hand stays until the file changes it
-                if before.is_some_and(|b| b.numprocesses() == options.numprocesses()) {
+                let same = before.is_some_and(|b| b.numprocesses() == options.numprocesses());
+                if same && !untaken {
                     let number = running.numprocesses();
                     if next.put("numprocesses", number.into()).is_err() {
                         next = options.clone();

@@ -212,6 +212,7 @@ impl Shell {
             sockets: &self.sockets,
             effective: &self.effective,
             settled: &self.settled,
+            untaken: &self.untaken,
             extent,
         }
     }
@@ -279,7 +280,11 @@ impl Shell {
             },
         );
         for command in commands {
-            self.ask(command, Then::Part(number));
+            let replaces = match &command {
+                Command::Replace(options) => Some(options.name.to_lowercase()),
+                _ => None,
+            };
+            self.ask(command, Then::Part { number, replaces });
         }
         self.part_done(number, Outcome::Done);
     }

@@ -24,7 +24,7 @@ use crate::wire::brief;
 use crate::wire::event;
 use crate::wire::reply::{self, Errno};
 use nix::sys::signal::{self, Signal};
-use std::collections::{BTreeMap, HashMap, VecDeque};
+use std::collections::{BTreeMap, BTreeSet, HashMap, VecDeque};
 use std::io;
 use std::path::PathBuf;
 use std::sync::Arc;
@@ -70,7 +70,12 @@ pub(super) enum Then {
     /// All watchers have stopped: read the configuration anew and start them.
     StartAfresh,
     /// One part of a larger command is done.
-    Part(u64),
+    Part {
+        /// Which command.
+        number: u64,
+        /// The watcher, in lower case, whose options it was to replace.
+        replaces: Option<String>,
+    },
 }
 
 /// The running daemon.
@@ -78,6 +83,9 @@ pub struct Shell {
     pub(super) core: Supervisor,
     /// The configuration as far as it has been taken over.
     pub(super) config: Config,
+    /// The watchers, in lower case, that would not run with what it says of them and go on with what they had: the next
+    /// reload tries again.
+    pub(super) untaken: BTreeSet<String>,
     /// The options of its `[circus]` section that the daemon goes by: those it cannot change while it runs are as they were
     /// at its start.
     pub(super) effective: CircusOptions,
@@ -496,7 +504,16 @@ impl Shell {
                 let client = waiting.client.filter(|_| waiting.patient);
                 self.start_afresh(client);
             }
-            Then::Part(number) => self.part_done(number, outcome),
+            Then::Part { number, replaces } => {
+                if let Some(name) = replaces {
+                    if refused {
+                        self.untaken.insert(name);
+                    } else {
+                        self.untaken.remove(&name);
+                    }
+                }
+                self.part_done(number, outcome);
+            }
         }
     }
 }

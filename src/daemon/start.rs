@@ -16,7 +16,7 @@ use super::{accounts, detach, not_yet};
 use crate::config::Config;
 use crate::options::Value;
 use crate::supervisor::Supervisor;
-use std::collections::{BTreeMap, HashMap, VecDeque};
+use std::collections::{BTreeMap, BTreeSet, HashMap, VecDeque};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Instant;
@@ -226,6 +226,7 @@ fn assemble(
         companion,
         levels,
         settled,
+        untaken: BTreeSet::new(),
         done: false,
         effective: config.circus.clone(),
         config,

@@ -82,6 +82,8 @@ pub struct Job {
     pub before: BTreeSet<Pid>,
     /// Publish `reload` at the end.
     pub announce_reload: bool,
+    /// The options from before, which come back if workers with the new ones do not stay.
+    pub undo: Option<WatcherOptions>,
 }
 
 impl Job {
@@ -93,6 +95,7 @@ impl Job {
             phase: Phase::Queued,
             before: BTreeSet::new(),
             announce_reload: false,
+            undo: None,
         }
     }
 

@@ -3,7 +3,7 @@
 
 use super::job::{Job, Phase};
 use super::watcher::{Context, Farewell, Leaving, Slot, Watcher};
-use super::{Effect, Pid, Scope, Status, Wid};
+use super::{Effect, Pid, Scope, Status, Time, Wid};
 
 /// New workers that exit young this often in a row end a reload; the old ones stay.
 const RELOAD_PATIENCE: u32 = 3;
@@ -102,6 +102,15 @@ impl Watcher {
                 .clone()
                 .unwrap_or_else(|| "they do not stay".to_string())
         })
+    }
+
+    /// When all who run now have held out.
+    pub(super) fn proven_at(&self) -> Time {
+        let starts = self.slots.values().filter_map(|slot| match slot {
+            Slot::Running { started, .. } => Some(started.plus_seconds(PROOF)),
+            _ => None,
+        });
+        starts.max().unwrap_or_default()
     }
 
     pub(super) fn retiring(&self) -> Vec<Pid> {
@@ -293,6 +302,65 @@ mod tests {
         play.after(60_000);
         assert_eq!(play.asked_to_go, [2, 1]);
         assert_eq!(play.staying(), [3, 4]);
+    }
+
+    fn set_cmd() -> Command {
+        Command::Set {
+            name: "web".to_string(),
+            changes: vec![("cmd".to_string(), Value::from("new"))],
+        }
+    }
+
+    fn cmd_of(play: &Play) -> String {
+        let web = play.core.watcher("web").unwrap();
+        web.options().cmd().to_string()
+    }
+
+    #[test]
+    fn options_whose_workers_do_not_stay_are_taken_back() {
+        for singleton in [false, true] {
+            let mut play = Play::new(1, singleton);
+            play.replies.clear();
+            play.command(set_cmd());
+            assert_eq!(cmd_of(&play), "new");
+            if singleton {
+                play.step(Input::Exited { pid: 1, code: -15 });
+            }
+            for _ in 0..20 {
+                play.after(50_000);
+                let bad = cmd_of(&play) == "new";
+                for pid in play.staying().into_iter().filter(|pid| bad && *pid > 1) {
+                    play.step(Input::Exited { pid, code: 1 });
+                }
+            }
+            assert!(
+                matches!(play.replies[..], [Outcome::Refused(_)]),
+                "{:?}",
+                play.replies
+            );
+            assert_eq!(cmd_of(&play), "x");
+            assert_eq!(play.staying().len(), 1, "{singleton}");
+            assert!(singleton || play.staying() == [1]);
+        }
+    }
+
+    #[test]
+    fn options_whose_workers_stay_are_kept() {
+        for singleton in [false, true] {
+            let mut play = Play::new(1, singleton);
+            play.replies.clear();
+            play.command(set_cmd());
+            if singleton {
+                play.step(Input::Exited { pid: 1, code: -15 });
+            }
+            assert!(play.replies.is_empty(), "not before they have held out");
+            play.after(150_000);
+            if !singleton {
+                play.step(Input::Exited { pid: 1, code: -15 });
+            }
+            assert_eq!(play.replies, [Outcome::Done]);
+            assert_eq!((cmd_of(&play).as_str(), play.staying()), ("new", vec![2]));
+        }
     }
 
     #[test]

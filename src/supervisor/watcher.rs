@@ -633,10 +633,12 @@ impl Watcher {
                 due = due.min(deadline);
             }
         }
-        if matches!(&self.job, Some(job) if matches!(job.phase, Phase::OneByOne { .. }))
-            && self.pace > cx.now
+        if let Some(job) = &self.job
+            && matches!(job.phase, Phase::OneByOne { .. })
         {
-            due = due.min(self.pace);
+            let proof = job.undo.as_ref().map(|_| self.proven_at());
+            let next = [Some(self.pace), proof].into_iter().flatten();
+            due = next.filter(|time| *time > cx.now).fold(due, Time::min);
         }
         if let Some(Job {
             phase: Phase::Replacing {

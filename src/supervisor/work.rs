@@ -56,11 +56,13 @@ impl Watcher {
         self.queue.push_front(job);
     }
 
-    /// A new set of workers is being brought up beside the old one.
+    /// A new set of workers is being brought up, and there is a way back.
     pub fn is_replacing(&self) -> bool {
-        self.job
-            .as_ref()
-            .is_some_and(|job| matches!(job.phase, Phase::Replacing { .. }))
+        self.job.as_ref().is_some_and(|job| match job.phase {
+            Phase::Replacing { .. } => true,
+            Phase::OneByOne { .. } => job.undo.is_some(),
+            _ => false,
+        })
     }
 
     /// The watcher stops by itself.
@@ -126,14 +128,7 @@ impl Watcher {
                     self.begin_starting(cx);
                 } else {
                     // whoever says start does not want to wait for a pause to pass
-                    for slot in self.slots.values_mut() {
-                        forget_failures(slot);
-                        if let Slot::Vacant { not_before, .. } = slot {
-                            *not_before = cx.now;
-                        }
-                    }
-                    self.tries = 0;
-                    self.fit_slots(cx, true);
+                    self.try_again(cx);
                 }
                 job.phase = Phase::Starting;
             }
@@ -175,21 +170,28 @@ impl Watcher {
                 self.resize(cx);
                 job.phase = Phase::Settling;
             }
-            Work::Set(changes) => match self.apply(cx, &changes) {
-                Err(refusal) => {
-                    answer(cx, job.waiters, Outcome::Refused(refusal));
-                    return;
+            Work::Set(changes) => {
+                let before = self.options.clone();
+                match self.apply(cx, &changes) {
+                    Err(refusal) => {
+                        answer(cx, job.waiters, Outcome::Refused(refusal));
+                        return;
+                    }
+                    Ok(true) if !stopped => {
+                        job.undo = Some(before);
+                        self.begin_reload(cx, &mut job, true, false, false);
+                    }
+                    Ok(_) => {
+                        self.resize(cx);
+                        job.phase = Phase::Settling;
+                    }
                 }
-                Ok(true) if !stopped => self.begin_reload(cx, &mut job, true, false, false),
-                Ok(_) => {
-                    self.resize(cx);
-                    job.phase = Phase::Settling;
-                }
-            },
+            }
             Work::Replace(options) => {
                 let reload = self.needs_reload(&options);
-                self.options = *options;
+                let before = std::mem::replace(&mut self.options, *options);
                 if reload && !stopped {
+                    job.undo = Some(before);
                     self.begin_reload(cx, &mut job, true, false, false);
                 } else if reload && self.gave_up && self.options.autostart() && !cx.closing {
                     // what kept it from running may be repaired; what somebody has stopped stays stopped
@@ -264,8 +266,15 @@ impl Watcher {
             }
             Phase::Replacing { proven_at } => {
                 if let Some(why) = self.reload_failure() {
+                    let kept = match job.undo.take() {
+                        Some(options) => {
+                            self.options = options;
+                            "old workers and options"
+                        }
+                        None => "old workers",
+                    };
                     self.take_back(cx);
-                    let text = format!("{} kept its old workers: {why}", self.options.name);
+                    let text = format!("{} kept its {kept}: {why}", self.options.name);
                     cx.effects.push(Effect::Log {
                         level: Level::Warning,
                         text: text.clone(),
@@ -305,16 +314,28 @@ impl Watcher {
             }
             Phase::OneByOne { todo, going } => {
                 if let Some(why) = self.reload_failure() {
-                    let text = format!(
-                        "{}: reload stopped with {} of the old workers still to replace: {why}",
-                        self.options.name,
-                        todo.len()
-                    );
+                    let left = todo.len();
+                    let text = match job.undo.take() {
+                        Some(options) => {
+                            self.options = options;
+                            self.try_again(cx);
+                            format!("{} goes on with its old options: {why}", self.options.name)
+                        }
+                        None => format!(
+                            "{}: reload stopped with {left} of the old workers still to replace: {why}",
+                            self.options.name
+                        ),
+                    };
+                    cx.effects.push(Effect::Log {
+                        level: Level::Warning,
+                        text: text.clone(),
+                    });
                     self.outdated = Some(text.clone());
                     answer(cx, job.waiters, Outcome::Refused(Refusal::Failed(text)));
                     return true;
                 }
-                let calm = self.missing() == 0 && self.pace <= cx.now;
+                let proven = job.undo.is_none() || self.proven_at() <= cx.now;
+                let calm = self.missing() == 0 && self.pace <= cx.now && proven;
                 let gone = going.is_none_or(|pid| self.leaving.iter().all(|l| l.pid != pid));
                 if !(gone && calm) {
                     false
@@ -392,6 +413,18 @@ impl Watcher {
         self.trouble = None;
         self.outdated = None;
         self.pace = cx.now;
+        self.fit_slots(cx, true);
+    }
+
+    /// What is missing is started at once, as if nothing had ever failed.
+    fn try_again(&mut self, cx: &mut Context<'_>) {
+        for slot in self.slots.values_mut() {
+            forget_failures(slot);
+            if let Slot::Vacant { not_before, .. } = slot {
+                *not_before = cx.now;
+            }
+        }
+        self.tries = 0;
         self.fit_slots(cx, true);
     }
 

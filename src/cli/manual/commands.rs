@@ -128,7 +128,8 @@ const NOTES: &[(&str, &str)] = &[
          such as added ones, are stopped and removed. A watcher that was stopped stays stopped.\n\n\
          With `only`, the files are read and checked as a whole, and these sections of them are taken over: \
          everything else goes on as it is, watchers that were added or changed by hand included, and a later \
-         reload still sees what else has changed. A socket is not removed while a watcher uses it that is \
+         reload still sees what else has changed. A watcher whose new workers do not stay keeps its old ones and its \
+         old options, and the answer is an error; the next reload tries again. A socket is not removed while a watcher uses it that is \
          not named too. Of the options of `[circus]`, check_delay, warmup_delay, loglevel and umask take \
          effect at once.",
     ),
@@ -146,7 +147,7 @@ const NOTES: &[(&str, &str)] = &[
         "All or nothing. `env`, `hooks`, `stdout_stream` and `stderr_stream` are replaced as a whole; a hook, a limit or \
          a key of a stream can be set alone (`hooks.before_start`, `rlimit_nofile`, `stdout_stream.filename`). What the \
          options page marks as needing new workers reloads the watcher; if the new workers do not stay, the old ones \
-         do, and the answer is an error. The environment of the workers is made when a watcher is: a change of \
+         and the old options do, and the answer is an error. The environment of the workers is made when a watcher is: a change of \
          `copy_env`, `copy_path`, `virtualenv` or `virtualenv_py_ver` is kept, and does not change it; set `env`, or \
          change the file and use `reloadconfig`. A user, a group or a limit cannot be unset, only changed.",
     ),
