@@ -11,17 +11,20 @@ mod traced;
 
 use std::collections::BTreeMap;
 use std::fs;
-use std::os::unix::fs::{MetadataExt, PermissionsExt};
+use std::os::unix::fs::{FileTypeExt, MetadataExt, PermissionsExt};
 use std::path::Path;
 use std::process::Command;
 
 use serde_json::{Value, json};
 
-use run::{command, expect, finish};
+use run::{command, expect, finish, verb};
 use support::{Program, TempSite};
 
-/// At most so many points of a run are tried; of a longer one, as many, evenly spread.
+/// At most so many points of a run on files alone are tried; of a longer one, as many, evenly spread.
 const MOST_POINTS: usize = 1500;
+
+/// Likewise of a long run with a daemon, where each point takes several runs that wait for workers.
+const MOST_POINTS_LIVE: usize = 300;
 
 /// A file as it is on disk, but for the times.
 #[derive(Debug, Clone, PartialEq)]
@@ -43,6 +46,10 @@ fn look(directory: &Path) -> BTreeMap<String, Seen> {
                 left.push(path);
                 continue;
             }
+            // The daemon's socket; a run of circ makes none.
+            if metadata.file_type().is_socket() {
+                continue;
+            }
             let name = path.strip_prefix(directory).expect("below").display();
             let seen = Seen {
                 content: fs::read(&path).unwrap_or_default(),
@@ -55,6 +62,30 @@ fn look(directory: &Path) -> BTreeMap<String, Seen> {
     // The daemon may write to its log at any time.
     all.retain(|name, _| !name.starts_with("daemon-"));
     all
+}
+
+/// Takes the backups out of what was seen; each must be one of the old files, whole.
+fn without_backups(
+    seen: &mut BTreeMap<String, Seen>,
+    old: &BTreeMap<String, Seen>,
+    shown: &dyn Fn() -> String,
+) {
+    seen.retain(|name, seen| {
+        let Some(stem) = name.strip_suffix('~') else {
+            return true;
+        };
+        let original = old.iter().find(|(name, _)| {
+            let rest = stem.strip_prefix(name.as_str());
+            rest.is_some_and(|rest| rest.starts_with('.'))
+        });
+        assert_eq!(
+            Some(&*seen),
+            original.map(|(_, seen)| seen),
+            "{}: {name}",
+            shown()
+        );
+        false
+    });
 }
 
 /// `.NAME.circ-PID-N`: what a killed run may leave.
@@ -109,15 +140,16 @@ impl Tally {
 struct Lane {
     number: usize,
     of: usize,
+    most: usize,
 }
 
 impl Lane {
     /// Runs the test on so many sites at once and adds up what they saw.
-    fn together(of: usize, test: impl Fn(Lane) -> Tally + Sync) -> Tally {
+    fn together(of: usize, most: usize, test: impl Fn(Lane) -> Tally + Sync) -> Tally {
         let test = &test;
         std::thread::scope(|scope| {
             let lanes: Vec<_> = (0..of)
-                .map(|number| scope.spawn(move || test(Lane { number, of })))
+                .map(|number| scope.spawn(move || test(Lane { number, of, most })))
                 .collect();
             let mut all = Tally::default();
             for lane in lanes {
@@ -132,7 +164,7 @@ impl Lane {
 
     /// The points to try in a run of so many system calls.
     fn points(self, calls: usize) -> impl Iterator<Item = usize> {
-        let count = calls.min(MOST_POINTS);
+        let count = calls.min(self.most);
         (self.number..count)
             .step_by(self.of)
             .map(move |at| 1 + at * calls / count)
@@ -152,7 +184,9 @@ fn kill_everywhere(
     let old = look(site.dir());
     let whole = traced::run(&run(), None);
     assert_eq!(whole.code, Some(0), "{what}: the undisturbed run");
-    let new = look(site.dir());
+    let mut new = look(site.dir());
+    without_backups(&mut new, &old, &|| what.to_string());
+    remove_backups(site.dir());
     let changed: Vec<&str> = new
         .iter()
         .filter(|(name, seen)| old.get(*name) != Some(seen))
@@ -177,6 +211,7 @@ fn kill_everywhere(
         let before = now.len();
         now.retain(|name, _| !is_temporary(name));
         tally.leftovers += usize::from(now.len() < before);
+        without_backups(&mut now, &old, &shown);
         let (mut as_old, mut as_new) = (0, 0);
         for name in edited {
             let seen = now.get(*name).cloned();
@@ -207,6 +242,7 @@ fn kill_everywhere(
             healed.stdout,
             healed.stderr
         );
+        remove_backups(site.dir());
         assert_eq!(look(site.dir()), new, "{}: after the next run", shown());
         let third = finish(run());
         assert_eq!(
@@ -219,6 +255,12 @@ fn kill_everywhere(
         assert_eq!(look(site.dir()), new);
     }
     tally
+}
+
+fn remove_backups(directory: &Path) {
+    for name in look(directory).keys().filter(|name| name.ends_with('~')) {
+        fs::remove_file(directory.join(name)).expect("removed");
+    }
 }
 
 /// Puts the edited files back as a person would: in place.
@@ -257,7 +299,7 @@ fn make_special(path: &Path) {
 
 #[test]
 fn one_file() {
-    let tally = Lane::together(2, |lane| {
+    let tally = Lane::together(2, MOST_POINTS, |lane| {
         let site = TempSite::new();
         make_special(&site.ini(BODY));
         site.write("unrelated.ini", "[watcher:no]\n");
@@ -275,7 +317,7 @@ fn one_file() {
 
 #[test]
 fn a_file_and_one_that_it_includes() {
-    let tally = Lane::together(2, |lane| {
+    let tally = Lane::together(2, MOST_POINTS, |lane| {
         let site = TempSite::new();
         make_special(&site.ini(&format!("include = conf/*.ini\n{BODY}")));
         fs::create_dir(site.path("conf")).expect("made");
@@ -298,7 +340,7 @@ fn a_file_and_one_that_it_includes() {
 
 #[test]
 fn with_a_daemon() {
-    let tally = Lane::together(6, |lane| {
+    let tally = Lane::together(6, MOST_POINTS, |lane| {
         let site = TempSite::new();
         make_special(&site.ini(BODY));
         let daemon = site.start(Program::Circ);
@@ -330,5 +372,102 @@ fn with_a_daemon() {
         tally
     });
     tally.tell("ensure, with a daemon");
+    assert!(tally.old > 0 && tally.new > 0, "{tally:?}");
+}
+
+/// A state that changes, adds and removes in the main file and in an included one.
+const DESIRED: &str = r#"
+prune = true
+
+[circus]
+warmup_delay = 0
+
+[env]
+LANG = "C.UTF-8"
+
+[watcher.web]
+numprocesses = 3
+max_age = 100
+unset = ["graceful_timeout"]
+env.TOKEN = "x"
+
+[watcher.new]
+cmd = "sleep 3000"
+numprocesses = 2
+
+[watcher.z]
+cmd = "sleep 9000"
+
+[watcher.other]
+state = "absent"
+
+[socket.s]
+path = "s.sock"
+"#;
+
+/// The main file, the included one, and what is to be.
+fn wide(site: &TempSite) {
+    make_special(&site.ini(&format!("include = conf/*.ini\n{BODY}")));
+    fs::create_dir(site.path("conf")).expect("made");
+    make_special(&site.write(
+        "conf/more.ini",
+        "# included\r\n[watcher:web]\r\nmax_age = 3\r\n\r\n[watcher:z]\r\ncmd = sleep 8000\r\n\r\n[watcher:gone]\r\ncmd = sleep 7000\r\n",
+    ));
+    site.write("desired.toml", DESIRED);
+}
+
+fn apply(site: &TempSite, more: &[&str]) -> Command {
+    let mut command = verb(site, "apply");
+    command
+        .args(["desired.toml", "--config", "circus.ini", "--json"])
+        .args(more);
+    command
+}
+
+#[test]
+fn a_whole_desired_state_with_backups() {
+    let tally = Lane::together(2, MOST_POINTS, |lane| {
+        let site = TempSite::new();
+        wide(&site);
+        let run = || apply(&site, &["--no-live", "--backup"]);
+        let edited = ["circus.ini", "conf/more.ini"];
+        let what = "apply, two files with backups";
+        kill_everywhere(what, &site, &run, &edited, &|| {}, lane)
+    });
+    tally.tell("apply, two files with backups");
+    assert!(
+        tally.old > 0 && tally.new > 0 && tally.leftovers > 0,
+        "{tally:?}"
+    );
+    assert_eq!(tally.to_the_end, 0);
+}
+
+#[test]
+fn a_whole_desired_state_with_a_daemon() {
+    let tally = Lane::together(6, MOST_POINTS_LIVE, |lane| {
+        let site = TempSite::new();
+        wide(&site);
+        let daemon = site.start(Program::Circ);
+        daemon.wait_pids("web", 2);
+        let run = || apply(&site, &["--settle", "0"]);
+        let again = || {
+            // The files are as they were: the daemon is to be as they say.
+            let mut back = verb(&site, "apply");
+            back.args(["circus.ini", "--prune", "--json", "--settle", "0"]);
+            let back = finish(back);
+            assert_eq!(back.code, 0, "{}", back.stdout);
+        };
+        let edited = ["circus.ini", "conf/more.ini"];
+        let what = "apply, with a daemon";
+        let tally = kill_everywhere(what, &site, &run, &edited, &again, lane);
+        assert_eq!(daemon.wait_pids("web", 3).len(), 3);
+        assert_eq!(daemon.wait_pids("new", 2).len(), 2);
+        assert_eq!(
+            daemon.ok("list", json!({}))["watchers"],
+            json!(["new", "web", "z"])
+        );
+        tally
+    });
+    tally.tell("apply, with a daemon");
     assert!(tally.old > 0 && tally.new > 0, "{tally:?}");
 }

@@ -211,7 +211,6 @@ impl Telling {
         if settings.diff && !daemon_text.is_empty() {
             whole.diff.push(Diff::Prepared(daemon_text));
         }
-        whole.warnings.extend(journal.warnings());
         whole.backups = journal
             .backups()
             .iter()

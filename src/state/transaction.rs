@@ -57,7 +57,7 @@ fn run(state: &DesiredState, settings: &Settings) -> (Report, Vec<String>) {
     let deadline = Instant::now() + settings.timeout;
     let mut warnings = state.warnings.clone();
     let report = match prepare(state, settings, deadline, &mut warnings) {
-        Ok(prepared) => Run::of(prepared, settings).carry_out(state),
+        Ok(prepared) => Run::of(prepared, settings).carry_out(state, &mut warnings),
         Err(Refusal { name, reason }) => telling::refused(state, settings, name.as_deref(), reason),
     };
     (report, warnings)
@@ -89,7 +89,7 @@ impl<'a> Run<'a> {
         }
     }
 
-    fn carry_out(mut self, state: &DesiredState) -> Report {
+    fn carry_out(mut self, state: &DesiredState, warnings: &mut Vec<String>) -> Report {
         self.plan_lines();
         if self.settings.check {
             self.plan_commands_from(0);
@@ -105,6 +105,7 @@ impl<'a> Run<'a> {
             journal,
             telling,
         } = self;
+        warnings.extend(journal.warnings());
         telling.report(state, &prepared, settings, &journal)
     }
 

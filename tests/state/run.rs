@@ -26,10 +26,16 @@ impl Run {
 
 /// A command that will run `circ state ensure ARGS` in the site's directory.
 pub fn command(site: &TempSite, args: &[&str]) -> Command {
+    let mut command = verb(site, "ensure");
+    command.args(args);
+    command
+}
+
+/// A command that will run `circ state VERB` in the site's directory.
+pub fn verb(site: &TempSite, verb: &str) -> Command {
     let mut command = Command::new(env!("CARGO_BIN_EXE_circ"));
     command
-        .args(["state", "ensure"])
-        .args(args)
+        .args(["state", verb])
         .current_dir(site.dir())
         .env_remove("CIRCUSCTL_ENDPOINT")
         .stdin(Stdio::null());

@@ -82,7 +82,9 @@ impl Shape {
             "decimal digits" => Shape::Whole(0, i64::from(u32::MAX)),
             "octal digits" => Shape::Octal,
             "user" => Shape::Account,
-            "endpoint" | "Python class" => Shape::Filled,
+            "Python class" => Shape::Filled,
+            // Circus takes an empty endpoint as none: `multicast_endpoint =` is how discovery is turned off.
+            "endpoint" => Shape::Text,
             "patterns of files" | "directories" => Shape::Words,
             "file" if spec.name == "path" => Shape::Filled,
             form if form.contains(" or ") && form.contains(", ") => Shape::OneOf(
