@@ -4,6 +4,7 @@
 //! The result is read again before it is handed out, and must say what the source says. What the other format cannot
 //! say stays in the text as a comment, and is listed.
 
+mod semicolon;
 mod to_ini;
 mod to_toml;
 

@@ -1,8 +1,12 @@
 //! What can be wrong with a configuration, told so that it can be put right: every problem names
 //! its file and line, what stands there and what was expected, and all of them are told at once.
 
+use std::borrow::Cow;
 use std::fmt;
 use std::path::{Path, PathBuf};
+
+use super::document::Format;
+use super::toml;
 
 /// What sort of trouble a [`Problem`] is.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -28,7 +32,7 @@ pub struct Problem {
     pub file: PathBuf,
     /// The line, counted from 1, when one line is to blame.
     pub line: Option<usize>,
-    /// The section, when one is to blame.
+    /// The section, when one is to blame, under its name in circus.ini.
     pub section: Option<String>,
     /// The key, when one is to blame.
     pub key: Option<String>,
@@ -75,7 +79,14 @@ impl fmt::Display for Problem {
             write!(f, ":{line}")?;
         }
         write!(f, ": ")?;
-        match (&self.section, &self.key) {
+        let section = self
+            .section
+            .as_deref()
+            .map(|section| match Format::of(&self.file) {
+                Format::Ini => Cow::Borrowed(section),
+                Format::Toml => Cow::Owned(toml::spelled(section)),
+            });
+        match (section, &self.key) {
             (Some(section), Some(key)) => write!(f, "[{section}] {key}: ")?,
             (Some(section), None) => write!(f, "[{section}]: ")?,
             (None, Some(key)) => write!(f, "{key}: ")?,

@@ -281,9 +281,9 @@ fn slips_in_circus_toml_name_file_line_and_key() -> Outcome {
                 [circus]\nwarmup_delay = -1\n";
     let shown = refused(&[("bad.toml", text)])?.to_string();
     for wanted in [
-        "bad.toml:3: [watcher:web] numprocesses: 'four' is not a whole number",
-        "bad.toml:4: [watcher:web] max_age: '1.5' is not a whole number",
-        "bad.toml:7: [socket:s] port: \"99999\" is not a port",
+        "bad.toml:3: [watcher.web] numprocesses: 'four' is not a whole number",
+        "bad.toml:4: [watcher.web] max_age: '1.5' is not a whole number",
+        "bad.toml:7: [socket.s] port: \"99999\" is not a port",
         "bad.toml:9: [circus] warmup_delay: \"-1\" is not a number of seconds",
     ] {
         assert!(shown.contains(wanted), "{wanted:?} is not in:\n{shown}");

@@ -113,14 +113,14 @@ fn toml_becomes_ini_with_its_comments() {
 
 #[test]
 fn what_circus_ini_cannot_say_is_told() {
-    let toml = "\"$schema\" = \"x\"\n[watcher.a]\ncmd = \"a ; b\"\n\"x=y\" = 1\nz = \"one\\n\\ntwo\"\n[circus]\ninclude_dir = 'd'\n\
+    let toml = "\"$schema\" = \"x\"\n[watcher.a]\ncmd = \"a ; b\"\nmine = \"a ; b\"\n\"x=y\" = 1\nz = \"one\\n\\ntwo\"\n[circus]\ninclude_dir = 'd'\n\
                 [\"a\\nb\"]\nk = 1\n";
     let made = to_ini(toml);
     assert_eq!(
         made.text,
-        "[watcher:a]\n# cmd = a ; b\n# x=y = 1\n# z = one\\n\\ntwo\n[circus]\ninclude_dir = d\n# [a\\nb]\n# k = 1\n"
+        "[watcher:a]\ncmd = a ';' b\n# mine = a ; b\n# x=y = 1\n# z = one\\n\\ntwo\n[circus]\ninclude_dir = d\n# [a\\nb]\n# k = 1\n"
     );
-    assert_eq!(made.notes.len(), 7, "{:#?}", made.notes);
+    assert_eq!(made.notes.len(), 8, "{:#?}", made.notes);
     assert!(made.notes[1].starts_with(
         "line 3: [watcher:a] cmd: the value \"a ; b\" cannot be written: ` ;` starts"
     ));

@@ -7,7 +7,9 @@ use super::super::error::ConfigError;
 use super::super::ini::IniDocument;
 use super::super::pytext;
 use super::super::toml::{TomlDocument, canonical};
+use super::semicolon::respelled;
 use super::{Converted, Notes, Values, proven};
+use crate::options::to_bool;
 
 pub(super) fn convert(bytes: &[u8], name: &str) -> Result<Converted, ConfigError> {
     let toml = TomlDocument::parse(bytes, name)?;
@@ -180,12 +182,24 @@ impl Writer<'_> {
         else {
             return Vec::new();
         };
-        let value = entry.value.as_str();
-        let written = if self.wanted.contains_key(section) {
-            scratch(section, Some((key, value)))
+        let mut value = entry.value.clone();
+        let mut written = if self.wanted.contains_key(section) {
+            scratch(section, Some((key, &value)))
         } else {
             Err("its section cannot be written".to_owned())
         };
+        if let Err(why) = &written
+            && let Some(spelled) = self.without_comment_sign(section, key, &value)
+            && let Ok(line_of) = scratch(section, Some((key, &spelled)))
+        {
+            self.notes.add(
+                line,
+                format!("[{section}] {key}: {why}; it is spelled {spelled:?} now, which is cut into the same words"),
+            );
+            written = Ok(line_of);
+            value = spelled;
+        }
+        let value = value.as_str();
         let written = match written {
             Ok(written) => written,
             Err(why) => {
@@ -220,6 +234,21 @@ impl Writer<'_> {
                 }
             }
         }
+    }
+
+    /// Another spelling of a command line that holds what would be the start of a comment.
+    fn without_comment_sign(&self, section: &str, key: &str, value: &str) -> Option<String> {
+        if !section.starts_with("watcher:") || !matches!(key, "cmd" | "args") {
+            return None;
+        }
+        let sections = self.toml.sections();
+        let shell = [section, DEFAULT_SECTION]
+            .iter()
+            .find_map(|section| sections.get(*section)?.get("shell"));
+        let shell = shell
+            .map_or(Ok(false), |entry| to_bool(&entry.value))
+            .ok()?;
+        respelled(value, shell)
     }
 
     fn note_includes(&mut self, key: &str, value: &str, line: usize) {

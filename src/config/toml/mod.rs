@@ -39,7 +39,7 @@ use super::document::{Entries, not_utf8};
 use super::error::{ConfigError, Problem, ProblemKind};
 pub(super) use literal::{canonical, literals};
 use read::{Layout, Lines};
-pub(super) use read::{escaped, shown_key, shown_path};
+pub(super) use read::{escaped, shown_key, shown_path, spelled};
 pub(super) use value::holds_options;
 
 /// A circus.toml file: its bytes and its meaning.

@@ -512,3 +512,13 @@ pub(in super::super) fn shown_path(path: &[String]) -> String {
     let parts: Vec<String> = path.iter().map(|part| shown_key(part)).collect();
     parts.join(".")
 }
+
+/// A section as a table is spelled, `watcher.web` for `watcher:web`.
+pub(in super::super) fn spelled(section: &str) -> String {
+    match section.split_once(':') {
+        Some((kind @ ("watcher" | "socket" | "plugin" | "env"), name)) => {
+            format!("{kind}.{}", shown_key(name))
+        }
+        _ => shown_key(section),
+    }
+}

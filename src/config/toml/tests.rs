@@ -125,31 +125,31 @@ fn what_circus_ini_could_not_say_is_told_with_its_line() {
     for (text, want) in [
         (
             "[watcher.a]\nnumprocesses = true",
-            "t.toml:2: [watcher:a] numprocesses: true is a truth value; a number",
+            "t.toml:2: [watcher.a] numprocesses: true is a truth value; a number",
         ),
         (
             "[watcher.a]\ncmd = [\"x\"]",
-            "t.toml:2: [watcher:a] cmd: this is a list; text in quotes",
+            "t.toml:2: [watcher.a] cmd: this is a list; text in quotes",
         ),
         (
             "[watcher.a]\nargs = [1.5]",
-            "t.toml:2: [watcher:a] args: 1.5 cannot stand in a list of words",
+            "t.toml:2: [watcher.a] args: 1.5 cannot stand in a list of words",
         ),
         (
             "[watcher.a]\ncmd = 2020-01-01",
-            "t.toml:2: [watcher:a] cmd: 2020-01-01 is a date",
+            "t.toml:2: [watcher.a] cmd: 2020-01-01 is a date",
         ),
         (
             "[watcher.a.cmd]\nx = 1",
-            "t.toml:1: [watcher:a] cmd: cmd has one value",
+            "t.toml:1: [watcher.a] cmd: cmd has one value",
         ),
         (
             "[watcher.a]\nhooks.x.y = 1",
-            "t.toml:2: [watcher:a] hooks.x: a hook is",
+            "t.toml:2: [watcher.a] hooks.x: a hook is",
         ),
         (
             "[watcher.a]\nhooks.before_start = {x = 1}",
-            "t.toml:2: [watcher:a] hooks.before_start: a hook is",
+            "t.toml:2: [watcher.a] hooks.before_start: a hook is",
         ),
         (
             "[circus]\numask = 22",
@@ -186,18 +186,18 @@ fn what_circus_ini_could_not_say_is_told_with_its_line() {
         ),
         (
             "[watcher.a]\n\"hooks.x\" = \"\"\nhooks.x = \"\"\n",
-            "t.toml:3: [watcher:a] hooks.x: the key stands on line 2 too",
+            "t.toml:3: [watcher.a] hooks.x: the key stands on line 2 too",
         ),
         ("[watcher.a]\nk = 1\nk = 2\n", "t.toml:3: duplicate key"),
         ("[watcher.a]\n[watcher.a]\n", "t.toml:2: duplicate key"),
         ("[watcher.a]\nk = four\n", "t.toml:2: "),
         (
             "[watcher.\"a,b\".env]\nA = 1\n",
-            "t.toml:1: [watcher:a,b] env: variables of a watcher",
+            "t.toml:1: [watcher.\"a,b\"] env: variables of a watcher",
         ),
         (
             "[watcher.a]\n__name__ = \"b\"\n",
-            "t.toml:2: [watcher:a] __name__: Circus sets this key",
+            "t.toml:2: [watcher.a] __name__: Circus sets this key",
         ),
     ] {
         let error = refused(text);
