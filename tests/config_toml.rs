@@ -15,6 +15,7 @@ use std::process::Command;
 
 use serde_json::{Value, json};
 
+use circ::config::Config;
 use circ::config::convert::toml_to_ini;
 use run::{fingerprint, finish};
 use support::{Daemon, Program, TempSite};
@@ -343,4 +344,47 @@ fn the_client_finds_the_endpoint_in_a_circus_toml() {
         "{}",
         run.stderr
     );
+}
+
+/// Two files mean the same.
+#[track_caller]
+fn same_meaning(one: &Path, other: &Path) {
+    let load = |path: &Path| {
+        Config::load(path, &BTreeMap::new(), Path::new("/"))
+            .unwrap_or_else(|error| panic!("{}: {error}", path.display()))
+    };
+    let (one, other) = (load(one), load(other));
+    assert_eq!(one.circus, other.circus);
+    assert_eq!(one.plugins, other.plugins);
+    assert_eq!(one.sockets.len(), other.sockets.len());
+    for (one, other) in one.watchers.iter().zip(&other.watchers) {
+        // An environment is a set, in whatever order it is written.
+        let sorted = |watcher: &circ::options::WatcherOptions| {
+            let mut watcher = watcher.clone();
+            let mut env = watcher.env().cloned().unwrap_or_default();
+            env.sort_keys();
+            watcher.put("env", Value::Object(env)).map(|()| watcher)
+        };
+        assert_eq!(sorted(one), sorted(other));
+    }
+    assert_eq!(one.watchers.len(), other.watchers.len());
+}
+
+#[test]
+fn the_examples_of_both_spellings_mean_the_same() {
+    let top = Path::new(env!("CARGO_MANIFEST_DIR"));
+    let hello = top.join("examples/hello");
+    same_meaning(&hello.join("circus.toml"), &hello.join("circus.ini"));
+
+    let site = TempSite::new();
+    let page = std::fs::read_to_string(top.join("docs/circus-toml.md")).expect("the page is there");
+    for format in ["toml", "ini"] {
+        let block = page
+            .split_once(&format!("```{format}\n"))
+            .expect("an example")
+            .1;
+        let block = block.split_once("```").expect("its end").0;
+        site.write(&format!("circus.{format}"), block);
+    }
+    same_meaning(&site.path("circus.toml"), &site.path("circus.ini"));
 }
