@@ -1,7 +1,7 @@
 //! The name under which the agent of a daemon is found: derived from the daemon's endpoint, so that two agents on one
 //! daemon meet, and a control command needs no more than the endpoint.
 
-use std::net::{IpAddr, Ipv4Addr, ToSocketAddrs};
+use std::net::{IpAddr, Ipv4Addr, ToSocketAddrs, UdpSocket};
 use std::path::{Path, PathBuf};
 
 use crate::wire::Endpoint;
@@ -46,11 +46,34 @@ fn address(host: &str, port: u16) -> String {
     };
     let first = found.iter().find(|ip| ip.is_ipv4()).or(found.first());
     match first.map(IpAddr::to_canonical) {
+        // A daemon that listens on every interface is one, by whichever address it is called.
+        Some(ip) if is_ours(ip) && listens_everywhere(port) => Ipv4Addr::LOCALHOST.to_string(),
         Some(ip) if ip.is_unspecified() && ip.is_ipv4() => Ipv4Addr::LOCALHOST.to_string(),
         Some(ip) if ip.is_unspecified() => "::1".to_string(),
         Some(ip) => ip.to_string(),
         None => bare,
     }
+}
+
+/// An address of this machine.
+fn is_ours(ip: IpAddr) -> bool {
+    UdpSocket::bind((ip, 0)).is_ok()
+}
+
+/// Somebody on this machine listens on the port of every IPv4 address.
+fn listens_everywhere(port: u16) -> bool {
+    let everywhere = [
+        ("/proc/net/tcp", format!("00000000:{port:04X}")),
+        ("/proc/net/tcp6", format!("{:032}:{port:04X}", 0)),
+    ];
+    everywhere.iter().any(|(table, address)| {
+        let table = std::fs::read_to_string(table).unwrap_or_default();
+        // sl, local address, remote address, state; 0A is LISTEN.
+        table.lines().any(|line| {
+            let mut fields = line.split_whitespace().skip(1);
+            fields.next() == Some(address) && fields.nth(1) == Some("0A")
+        })
+    })
 }
 
 /// The name of the agent's socket in the abstract namespace.
@@ -105,6 +128,19 @@ mod tests {
         }
         let absolute = format!("ipc://{}", real.join("link/control").display());
         assert_eq!(of(&absolute, cwd), wanted);
+    }
+
+    #[test]
+    fn a_daemon_on_every_interface_is_one_daemon() {
+        let everywhere = std::net::TcpListener::bind("0.0.0.0:0").unwrap();
+        let port = everywhere.local_addr().unwrap().port();
+        let call = |host: &str| of(&format!("tcp://{host}:{port}"), Path::new("/"));
+        assert_eq!(call("127.0.0.2"), call("127.0.0.1"));
+        drop(everywhere);
+        let alone = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
+        let port = alone.local_addr().unwrap().port();
+        let call = |host: &str| of(&format!("tcp://{host}:{port}"), Path::new("/"));
+        assert_ne!(call("127.0.0.2"), call("127.0.0.1"));
     }
 
     #[test]

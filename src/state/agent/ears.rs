@@ -78,8 +78,10 @@ fn targets(desired: &Path, window: Option<&PathBuf>, settings: &Settings) -> Tar
         let main = settings.cwd.join(config);
         let files = Config::load(&main, &settings.environ, &settings.cwd);
         let files = files.map(|config| config.files).unwrap_or_default();
+        let mut files: Vec<PathBuf> = files.into_iter().chain([main]).collect();
+        // The configuration itself may be what is desired: one change is not two.
+        files.retain(|file| file != desired && file.parent() != Some(desired));
         found.extend(files.into_iter().map(|file| (Kind::Config, file)));
-        found.push((Kind::Config, main));
     }
     Targets(found)
 }

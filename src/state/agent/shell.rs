@@ -3,7 +3,7 @@
 //! own, so that the agent can be asked at any time.
 
 use std::collections::HashMap;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::sync::mpsc::{Receiver, RecvTimeoutError, Sender, channel};
 use std::time::{Duration, Instant};
 
@@ -21,7 +21,7 @@ use super::telling::{self, Clock, moment};
 use super::watch::{Change, Kind};
 use super::work::{Done, Work};
 use super::{address, control};
-use crate::config::Config;
+use crate::config::{Config, Document};
 use crate::state::Settings;
 use crate::wire::Endpoint;
 use crate::wire::endpoint::DEFAULT_CONTROL;
@@ -138,10 +138,13 @@ impl Handle {
 pub fn endpoint(settings: &Settings) -> Result<Endpoint, String> {
     let text = match (&settings.endpoint, &settings.config) {
         (Some(text), _) => text.clone(),
-        (None, Some(path)) => {
-            let config = Config::load(path, &settings.environ, &settings.cwd);
-            config.map_err(|error| error.to_string())?.circus.endpoint
-        }
+        (None, Some(path)) => match Config::load(path, &settings.environ, &settings.cwd) {
+            Ok(config) => config.circus.endpoint,
+            // A mistake elsewhere in the file is no reason to lose sight of the daemon.
+            Err(error) => {
+                plain_endpoint(&settings.cwd.join(path)).ok_or_else(|| error.to_string())?
+            }
+        },
         (None, None) => settings
             .fallback_endpoint
             .clone()
@@ -151,6 +154,14 @@ pub fn endpoint(settings: &Settings) -> Result<Endpoint, String> {
         .parse::<Endpoint>()
         .map_err(|error| error.to_string())?;
     Ok(endpoint.reachable())
+}
+
+/// The endpoint that the file itself says in plain text, whatever else is wrong with it.
+fn plain_endpoint(path: &Path) -> Option<String> {
+    let bytes = std::fs::read(path).ok()?;
+    let document = Document::parse(&bytes, &path.display().to_string()).ok()?;
+    let endpoint = document.get("circus", "endpoint")?;
+    (!endpoint.contains(['(', '{'])).then(|| endpoint.to_string())
 }
 
 /// Runs an agent until it is told to end; `output` gets the line of every run. The last run's result is returned.
@@ -264,10 +275,12 @@ impl Shell<'_> {
                 "maintenance window: {problem}; nothing is changed until that is mended"
             );
         }
-        if !self.setup.once
-            && let Ok(message) = inbox.recv_timeout(FIRST_CONTACT)
-        {
-            self.take(message);
+        let contact = Instant::now() + FIRST_CONTACT;
+        while !self.setup.once && self.daemon.is_none() {
+            match inbox.recv_timeout(contact.saturating_duration_since(Instant::now())) {
+                Ok(message) => self.take(message),
+                Err(_) => break,
+            }
         }
         tracing::info!(
             "agent for {} started, desired state {}",
@@ -353,7 +366,7 @@ impl Shell<'_> {
         match heard {
             Heard::Connected => {
                 if !matches!(self.daemon, None | Some(Ok(()))) {
-                    tracing::info!("the daemon is back");
+                    tracing::info!("the daemon can be heard");
                 }
                 self.daemon = Some(Ok(()));
                 self.cause.get_or_insert("daemon".to_string());
@@ -536,7 +549,7 @@ impl Shell<'_> {
 }
 
 /// The place at which the agent of this endpoint is asked.
-pub fn place(endpoint: &Endpoint, cwd: &std::path::Path) -> control::Place {
+pub fn place(endpoint: &Endpoint, cwd: &Path) -> control::Place {
     let normalized = address::normalized(endpoint, cwd);
     control::Place::Name(address::socket_name(&normalized))
 }

@@ -20,12 +20,17 @@ struct Watching {
 impl Watching {
     /// Watches `path` as the desired state; it can be read unless it holds "half".
     fn start(path: &Path) -> Watching {
+        Watching::start_with(path, |_| {})
+    }
+
+    fn start_with(path: &Path, change: impl FnOnce(&mut Watcher)) -> Watching {
         let (tell, changes) = channel();
         let (ask, asked) = channel();
         let (stop, stopped) = UnixStream::pair().unwrap();
         let path = path.to_path_buf();
         let targets = Targets(vec![(Kind::Desired, path.clone())]);
-        let watcher = Watcher::new(targets.clone());
+        let mut watcher = Watcher::new(targets.clone());
+        change(&mut watcher);
         let thread = std::thread::spawn(move || {
             watcher.run(
                 &stopped,
@@ -161,18 +166,12 @@ fn links_are_followed() {
 fn where_nobody_tells_the_files_are_looked_at() {
     let directory = tempfile::tempdir().unwrap();
     let file = directory.path().join("state.toml");
-    fs::write(&file, "one").unwrap();
-    let targets = Targets(vec![(Kind::Desired, file.clone())]);
-    let mut source = Source {
-        inotify: None,
-        incomplete: false,
-    };
-    assert!(source.polls());
-    source.follow(&targets);
-    let (_stop, stopped) = UnixStream::pair().unwrap();
-    assert!(source.wait(stopped.as_fd(), Some(Duration::from_millis(1))));
-    assert!(is_remote(Path::new("/")) || !Source::open(&targets).polls());
-    // A directory that cannot be watched.
-    let nowhere = Targets(vec![(Kind::Desired, "/proc/self/state.toml".into())]);
-    let _ = Source::open(&nowhere).polls();
+    replace(&file, "one");
+    let watching = Watching::start_with(&file, |watcher| {
+        assert!(!watcher.source.polls() || is_remote(directory.path()));
+        watcher.source.inotify = None;
+        assert!(watcher.source.polls());
+    });
+    replace(&file, "two");
+    watching.sees();
 }
