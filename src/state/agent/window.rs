@@ -405,6 +405,14 @@ mod tests {
     }
 
     #[test]
+    fn the_manuals_examples_are_understood() {
+        let manual = include_str!("../../../docs/agent.md");
+        let example = manual.split("```text\n").nth(1).unwrap();
+        let example = example.split("```").next().unwrap();
+        assert_eq!(Windows::parse(example, "manual").unwrap().0.len(), 6);
+    }
+
+    #[test]
     fn what_is_not_understood_is_told_with_its_line() {
         for text in [
             "sometimes",
