@@ -706,6 +706,12 @@ fn a_toml_file_is_edited_in_its_own_types() {
     let rendered = ok(&site, "render", &["circus.toml", "--format", "toml"]);
     assert!(rendered.contains("numprocesses = 4\n"), "{rendered}");
     ok(&site, "check", &["circus.toml"]);
+    let run = circ(&site, "get", &["-", "web", "numprocesses"], &edited);
+    assert_eq!((run.code, run.stdout.as_str()), (0, "4\n"));
+    assert_eq!(
+        circ(&site, "fmt", &["-"], "[circus]\nhttpd=true").stdout,
+        "[circus]\nhttpd = true\n"
+    );
 }
 
 #[test]

@@ -73,10 +73,14 @@ pub fn run(args: &Args) -> ExitCode {
 }
 
 fn check(file: &Path) -> Checked {
-    let shown = opened::shown(file);
     let opened = match Opened::open(file) {
         Ok(opened) => opened,
         Err(error) => {
+            let shown = if opened::is_stdin(file) {
+                PathBuf::from(opened::STDIN_SHOWN)
+            } else {
+                file.to_owned()
+            };
             let findings = match error {
                 opened::OpenError::Config(error) => {
                     error.problems.into_iter().map(Finding::from).collect()
@@ -118,7 +122,7 @@ fn check(file: &Path) -> Checked {
     findings.extend(meaning::of_text(&opened));
     finding::sort(&mut findings, &opened);
     Checked {
-        shown,
+        shown: opened.shown,
         findings,
         config,
     }

@@ -115,7 +115,7 @@ fn store(path: &Path, text: &[u8], force: bool) -> Result<(), String> {
 /// The converted text, and what it does not say.
 fn convert(args: &Args) -> Result<(String, Vec<String>), String> {
     let bytes = opened::read(&args.file)?;
-    let shown = opened::shown(&args.file).display().to_string();
+    let shown = opened::shown(&args.file, &bytes).display().to_string();
     let from = args.from.unwrap_or_else(|| guess(&args.file, &bytes));
     let to = args
         .to
@@ -182,7 +182,7 @@ fn guess(file: &Path, bytes: &[u8]) -> From {
 
 fn from_supervisord(args: &Args, bytes: &[u8]) -> Result<(String, Vec<Note>), String> {
     let cwd = current_directory();
-    let shown = opened::shown(&args.file);
+    let shown = opened::shown(&args.file, bytes);
     let directory = |file: &Path| {
         let path = cwd.join(file);
         path.parent().unwrap_or(Path::new("/")).to_owned()

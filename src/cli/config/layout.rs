@@ -7,7 +7,7 @@ use super::editing::Edited;
 use super::{opened, writing};
 use crate::cli::output;
 use crate::cli::state::current_directory;
-use crate::config::{Document, Format};
+use crate::config::Document;
 use crate::state::report::Report;
 
 /// Arguments of `circ config fmt`.
@@ -28,9 +28,6 @@ pub struct Args {
     /// Print a report as JSON, one line for each file
     #[arg(long)]
     json: bool,
-    /// The spelling of standard input
-    #[arg(long, value_name = "FORMAT", value_parser = ["ini", "toml"], default_value = "ini")]
-    stdin_format: String,
 }
 
 /// Runs `circ config fmt`; the worst of the files decides the exit code.
@@ -38,7 +35,7 @@ pub fn run(args: &Args) -> ExitCode {
     let mut codes = Vec::new();
     for file in &args.files {
         if opened::is_stdin(file) && !args.check && !args.diff {
-            codes.push(filter(args));
+            codes.push(filter());
             continue;
         }
         let name = file.display().to_string();
@@ -58,9 +55,9 @@ pub fn run(args: &Args) -> ExitCode {
 }
 
 /// From standard input to standard output.
-fn filter(args: &Args) -> u8 {
+fn filter() -> u8 {
     let source = Path::new("-");
-    let text = opened::read(source).and_then(|bytes| laid_out(source, &bytes, args));
+    let text = opened::read(source).and_then(|bytes| laid_out(source, &bytes));
     match text {
         Ok(text) => {
             output::bytes(&text);
@@ -82,8 +79,8 @@ fn format(file: &Path, args: &Args) -> Result<Report, String> {
         Some(writing::lock(file)?)
     };
     let before = opened::read(file)?;
-    let after = laid_out(file, &before, args)?;
-    let shown = opened::shown(file);
+    let after = laid_out(file, &before)?;
+    let shown = opened::shown(file, &before);
     let mut report = Report::new(&shown.display().to_string(), args.check || stdin);
     report.changed = after != before;
     let files = [Edited {
@@ -109,14 +106,9 @@ fn format(file: &Path, args: &Args) -> Result<Report, String> {
     Ok(report)
 }
 
-fn laid_out(file: &Path, bytes: &[u8], args: &Args) -> Result<Vec<u8>, String> {
-    let format = match (opened::is_stdin(file), args.stdin_format.as_str()) {
-        (true, "toml") => Format::Toml,
-        (true, _) => Format::Ini,
-        (false, _) => Format::of(file),
-    };
-    let name = opened::shown(file).display().to_string();
-    let document = Document::parse_as(format, bytes, &name)
+fn laid_out(file: &Path, bytes: &[u8]) -> Result<Vec<u8>, String> {
+    let name = opened::shown(file, bytes).display().to_string();
+    let document = Document::parse(bytes, &name)
         .and_then(|document| document.formatted())
         .map_err(|error| error.to_string())?;
     Ok(document.to_bytes())

@@ -7,12 +7,14 @@ use std::path::{Path, PathBuf};
 
 use super::address::{self, Candidate, Lookup};
 use crate::cli::state::{current_directory, environ};
-use crate::config::{Config, ConfigError, DEFAULT_SECTION, Document, Effective};
+use crate::config::{Config, ConfigError, DEFAULT_SECTION, Document, Effective, Format};
 
 /// The name of the file that is standard input.
 const STDIN: &str = "-";
 /// What messages call standard input.
-const STDIN_SHOWN: &str = "<stdin>";
+pub const STDIN_SHOWN: &str = "<stdin>";
+/// The same where it is a circus.toml: the ending of a name tells the format.
+const STDIN_TOML: &str = "<stdin>.toml";
 
 /// One file of a configuration.
 #[derive(Debug, Clone)]
@@ -79,13 +81,15 @@ pub fn is_stdin(source: &Path) -> bool {
     source.as_os_str() == STDIN
 }
 
-/// What messages call this file.
-pub fn shown(source: &Path) -> PathBuf {
-    if is_stdin(source) {
-        PathBuf::from(STDIN_SHOWN)
-    } else {
-        source.to_owned()
+/// What messages call this file that holds these bytes; for standard input the name tells the format, as that of a file
+/// does.
+pub fn shown(source: &Path, bytes: &[u8]) -> PathBuf {
+    if !is_stdin(source) {
+        return source.to_owned();
     }
+    // What is good TOML is no circus.ini, but for a few texts that mean the same in both.
+    let toml = Document::parse_as(Format::Toml, bytes, STDIN_TOML).is_ok();
+    PathBuf::from(if toml { STDIN_TOML } else { STDIN_SHOWN })
 }
 
 impl Opened {
@@ -96,11 +100,15 @@ impl Opened {
     pub fn open(source: &Path) -> Result<Self, OpenError> {
         let environ = environ();
         let cwd = current_directory();
-        let shown = shown(source);
         let mut overlay = BTreeMap::new();
-        if is_stdin(source) {
-            overlay.insert(cwd.join(&shown), read(source).map_err(OpenError::Read)?);
-        }
+        let shown = if is_stdin(source) {
+            let bytes = read(source).map_err(OpenError::Read)?;
+            let shown = shown(source, &bytes);
+            overlay.insert(cwd.join(&shown), bytes);
+            shown
+        } else {
+            source.to_owned()
+        };
         let first = Effective::read(&shown, &environ, &cwd, &overlay)?;
         // Every file is read once more, and from then on only what was read here counts.
         let mut files = Vec::new();
