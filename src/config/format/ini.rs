@@ -1,7 +1,7 @@
 //! The layout of a circus.ini.
 
 use super::without_double_blanks;
-use crate::config::ini::{IniDocument, Kind, Line, option_span, option_value};
+use crate::config::ini::{IniDocument, Kind, Line, is_comment, option_span, option_value};
 use crate::config::pytext::{is_space, strip};
 
 /// The indentation of lines that continue a value.
@@ -75,7 +75,12 @@ fn option(text: &str) -> String {
             && option_value(&out, &now) == option_value(text, &span)
             && now.comment.is_some() == span.comment.is_some()
     });
-    if same { out } else { text.to_owned() }
+    // `rem=x` is an option, `rem = x` a remark.
+    if same && !is_comment(&out) {
+        out
+    } else {
+        text.to_owned()
+    }
 }
 
 /// One blank line before each header with the comments right above it, none after it.

@@ -214,7 +214,7 @@ pub(super) fn option_value<'a>(text: &'a str, span: &OptionSpan) -> &'a str {
     }
 }
 
-fn is_comment(text: &str) -> bool {
+pub(super) fn is_comment(text: &str) -> bool {
     text.starts_with(['#', ';'])
         || (text.starts_with(['r', 'R'])
             && words(text)
