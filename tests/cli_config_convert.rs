@@ -3,6 +3,12 @@
 
 mod support;
 
+#[path = "cli_config_convert/generated.rs"]
+mod generated;
+#[path = "ini_oracle/random.rs"]
+#[allow(dead_code)]
+mod random;
+
 use std::fs;
 use std::process::Command;
 
@@ -157,7 +163,23 @@ fn circ_runs_what_supervisord_runs() {
     );
 }
 
-/// What both daemons make of a file of one program, told by the converted text.
+/// Over generated files: supervisor's own reading of them, and circ's of the conversion.
+#[test]
+fn generated_files_run_the_same() {
+    let number = |name: &str| std::env::var(name).ok().and_then(|text| text.parse().ok());
+    let seeds: std::ops::Range<u64> = match number("CIRC_ORACLE_SEED") {
+        Some(seed) => seed..seed + 1,
+        None => 0..number("CIRC_ORACLE_FILES").unwrap_or(1000),
+    };
+    let mut referee = generated::Referee::start();
+    let count = seeds.clone().count();
+    let accepted = seeds
+        .filter(|seed| generated::same(&mut referee, *seed))
+        .count();
+    println!("{accepted} of {count} files accepted by both");
+    assert!(accepted * 4 > count || count < 100, "{accepted} of {count}");
+}
+
 #[test]
 fn what_has_no_place_is_listed() {
     let site = TempSite::ipc();
