@@ -1,9 +1,10 @@
 //! Requests of clients: queries are answered from the core at once, commands are given to it.
 
+use super::answers::{Shape, Then, Waiting, send};
 use super::lookups::Question;
 use super::reload::Reload;
 use super::router::{Call, Client, Content};
-use super::shell::{Shape, Shell, Then, Waiting, send, wall_clock};
+use super::shell::{Shell, wall_clock};
 use super::spawn;
 use crate::config::enter_virtualenv;
 use crate::options::{Map, Value};

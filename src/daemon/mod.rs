@@ -1,6 +1,7 @@
 //! The imperative shell: carries out what the core decides, and tells it what the kernel says.
 
 pub mod accounts;
+mod answers;
 pub mod companion;
 mod control;
 pub mod detach;

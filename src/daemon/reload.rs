@@ -6,10 +6,11 @@
 //! taken over last and the new one is not touched. With `only`, the configuration that is taken over is the last one with
 //! these sections from the new one: so a later reload still sees what else has changed in the files.
 
+use super::answers::{Then, send};
 use super::differences::{Extent, Plan, Situation, uses};
 use super::log;
 use super::router::Client;
-use super::shell::{Shell, Then, send, wall_clock};
+use super::shell::{Shell, wall_clock};
 use super::sockets::ListenSocket;
 use crate::config::{CircusOptions, Config};
 use crate::options::{Map, Value};

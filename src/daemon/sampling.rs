@@ -1,7 +1,8 @@
 //! The thread that reads `/proc` for `stats` and `dstats`, so that the supervision thread never does.
 
+use super::answers::send;
 use super::router::Client;
-use super::shell::{send, wall_clock};
+use super::shell::wall_clock;
 use crate::options::{Map, Value};
 use crate::stats::Sampler;
 use crate::supervisor::{Pid, Wid};

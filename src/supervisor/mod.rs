@@ -21,6 +21,7 @@
 
 mod backoff;
 mod campaign;
+mod ends;
 mod job;
 mod message;
 mod reload;
