@@ -2,39 +2,17 @@
 
 mod support;
 
-use std::io::Write;
-use std::process::{Command, Stdio};
+#[path = "state_schema/judge.rs"]
+mod judge;
+
+use std::process::Command;
 
 use serde_json::{Map, Value, json};
 
 use circ::options::{HOOKS, RLIMITS, WATCHER_OPTIONS};
 use circ::state::document::{self, Format};
 use circ::state::schema;
-use support::venv;
-
-/// What the validator says of each document: null, or what is wrong with it.
-fn verdicts(schema: &Value, documents: &[Value]) -> Vec<Option<String>> {
-    let script = concat!(
-        env!("CARGO_MANIFEST_DIR"),
-        "/tests/state_schema/validate.py"
-    );
-    let mut python = Command::new(venv().python())
-        .args(["-W", "ignore", script])
-        .stdin(Stdio::piped())
-        .stdout(Stdio::piped())
-        .spawn()
-        .expect("python runs");
-    let task = json!({"schema": schema, "documents": documents}).to_string();
-    let mut stdin = python.stdin.take().expect("a pipe");
-    let writer = std::thread::spawn(move || stdin.write_all(task.as_bytes()));
-    let output = python.wait_with_output().expect("python ends");
-    writer.join().expect("no panic").expect("written");
-    assert!(
-        output.status.success(),
-        "the validator refuses the schema itself"
-    );
-    serde_json::from_slice(&output.stdout).expect("a list of verdicts")
-}
+use judge::verdicts;
 
 fn reader(document: &Value) -> Result<(), String> {
     document::parse(document.to_string().as_bytes(), "doc", Format::Json)

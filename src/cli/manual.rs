@@ -154,6 +154,8 @@ fn command_page(command: &Command) -> std::io::Result<String> {
         blocks.extend(exit_codes::of_state());
     } else if name.starts_with("circ-config") {
         blocks.extend(exit_codes::of_config());
+    } else if name.starts_with("circ-dsc") {
+        blocks.extend(exit_codes::of_dsc());
     } else if name.starts_with("circ-agent") {
         blocks.extend(exit_codes::of_agent());
     } else if name == "circ-daemon" {

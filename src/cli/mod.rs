@@ -81,6 +81,10 @@ fn command() -> Command {
             "Bring the machine to a desired state and hold it there",
         ))
         .subcommand(about(
+            state::dsc::Args::augment_args(Command::new("dsc")),
+            "The resource that Microsoft's DSC drives: get, test, set, delete and export watchers",
+        ))
+        .subcommand(about(
             config::Args::augment_args(Command::new("config")),
             "Look at a configuration file, edit and check it",
         ))
@@ -98,7 +102,7 @@ fn command() -> Command {
 /// The commands in groups, with their one line each: clap itself knows no groups of subcommands.
 const GROUPS: &[(&str, &[&str])] = &[
     ("Run", &["daemon"]),
-    ("Desired state", &["state", "agent"]),
+    ("Desired state", &["state", "agent", "dsc"]),
     ("Configuration files", &["config"]),
     (
         "Look",
@@ -173,7 +177,7 @@ fn dispatch(matches: &ArgMatches) -> Result<ExitCode, clap::Error> {
         // clap requires a subcommand, so this is not reached.
         return Ok(ExitCode::from(EXIT_USAGE));
     };
-    if let ("daemon" | "state" | "agent" | "config" | "completions", Some(option)) =
+    if let ("daemon" | "state" | "agent" | "dsc" | "config" | "completions", Some(option)) =
         (name, before.first_given())
     {
         return Err(command().error(
@@ -185,6 +189,7 @@ fn dispatch(matches: &ArgMatches) -> Result<ExitCode, clap::Error> {
         "daemon" => daemon::run(daemon::Args::from_arg_matches(matches)?),
         "agent" => agent::run(agent::Args::from_arg_matches(matches)?),
         "state" => state::run(state::Args::from_arg_matches(matches)?),
+        "dsc" => state::dsc::run(&state::dsc::Args::from_arg_matches(matches)?),
         "config" => config::run(config::Args::from_arg_matches(matches)?),
         "completions" => completions::run(matches, command()),
         _ => {

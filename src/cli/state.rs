@@ -8,6 +8,7 @@ use std::time::Duration;
 
 use clap::{Subcommand, ValueEnum};
 
+pub mod dsc;
 mod schema;
 
 use super::output;

@@ -52,6 +52,7 @@ use std::path::{Path, PathBuf};
 
 use super::desired::DesiredState;
 use draft::Draft;
+pub(super) use write::watcher as watcher_table;
 pub use write::write;
 
 /// What the `schema` key of a document says, if it is there.

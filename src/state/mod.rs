@@ -25,6 +25,7 @@ pub mod document;
 mod expand;
 pub mod files;
 pub mod handlers;
+pub mod instance;
 pub mod live;
 pub mod observed;
 pub mod plan;

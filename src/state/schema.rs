@@ -5,11 +5,13 @@
 //! What a schema rejects the reader rejects too. The reader knows more: two names that differ in case only, a key that
 //! is stated twice in two spellings, what `unset` contradicts.
 
+mod instance;
 mod report;
 mod shapes;
 
 use serde_json::{Map, Value, json};
 
+pub use instance::{ADDRESS, DSC_ONLY, instance};
 pub use report::report;
 use shapes::of_shape;
 

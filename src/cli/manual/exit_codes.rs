@@ -15,6 +15,7 @@ pub fn blocks() -> Vec<Block> {
         ("`circ state`", of_state()),
         ("`circ agent`", of_agent()),
         ("`circ config`", of_config()),
+        ("`circ dsc`", of_dsc()),
     ] {
         blocks.push(heading(title));
         // The heading of a man page says nothing more here.
@@ -150,6 +151,24 @@ pub fn of_config() -> Vec<Block> {
             (
                 "`2`",
                 "With `--check`: something would change. With `--detailed-exitcode`: something was changed.",
+            ),
+            usage(&format!("`{EXIT_USAGE}`")),
+        ]),
+    ]
+}
+
+/// Of what Microsoft's DSC calls, which takes any code but 0 for a failure.
+pub fn of_dsc() -> Vec<Block> {
+    vec![
+        heading("Exit status"),
+        terms([
+            (
+                "`0`",
+                "Done; whether it is as desired stands in what is printed.",
+            ),
+            (
+                "`1`",
+                "The input is wrong, or the watcher could not be looked at or brought to the desired state.",
             ),
             usage(&format!("`{EXIT_USAGE}`")),
         ]),

@@ -76,7 +76,8 @@ fn put_list(top: &mut Map<String, Value>, key: &str, list: Vec<Value>) {
     }
 }
 
-fn watcher(watcher: &Desired) -> Map<String, Value> {
+/// A watcher's table in a document.
+pub fn watcher(watcher: &Desired) -> Map<String, Value> {
     let mut table = Map::new();
     if !watcher.present {
         table.insert("state".to_string(), Value::from("absent"));
