@@ -1,7 +1,10 @@
 //! Desired-state documents: what they mean, in each of their formats, and what is said of wrong ones.
 
+mod support;
+
 use std::fs;
 use std::path::Path;
+use std::process::Command;
 
 use proptest::prelude::*;
 
@@ -908,4 +911,86 @@ hooks.before_start = { call = \"m.f\", ignore_failure = true }\nrlimits.nofile =
     let env = [("VERSION", "3.10"), ("max_retry", "7"), ("TWO", "own")];
     let env = env.map(|(name, value)| (name.to_string(), Some(value.to_string())));
     assert_eq!(state.watchers[0].env, env);
+}
+
+/// The code blocks of the documentation of one language, in their order.
+fn examples(language: &str) -> Vec<String> {
+    let text = include_str!("../docs/desired-state.md");
+    let opening = format!("```{language}\n");
+    let parts = text.split(&opening).skip(1);
+    parts
+        .map(|part| part.split("```").next().unwrap_or_default().to_string())
+        .collect()
+}
+
+#[test]
+fn the_documents_of_the_documentation_are_read() {
+    let toml = examples("toml");
+    assert_eq!(toml.len(), 3);
+    for example in &toml {
+        let state = parse(example, Format::Toml).unwrap_or_else(|told| panic!("{example}\n{told}"));
+        assert_eq!(
+            parse(
+                &document::write(&state, Format::Toml).unwrap(),
+                Format::Toml
+            )
+            .map(sorted),
+            Ok(sorted(state))
+        );
+    }
+    let json = examples("json");
+    assert_eq!(json.len(), 3);
+    for example in &json[..2] {
+        parse(example, Format::Json).unwrap_or_else(|told| panic!("{example}\n{told}"));
+    }
+    let configuration: serde_json::Value = serde_json::from_str(&json[2]).unwrap();
+    for resource in configuration["resources"].as_array().unwrap() {
+        assert_eq!(resource["type"], "Circ/Watcher");
+        let instance =
+            circ::state::instance::Instance::parse(&resource["properties"].to_string(), true)
+                .unwrap();
+        let state = instance.desired(false).unwrap();
+        assert_eq!(state.watchers.len(), 1);
+    }
+    // The messages are those that such a document gets.
+    let wrong = "[watcher.web]\ncmd = \"x\"\nnumproceses = 4\nmax_age = \"soon\"\n";
+    let error = document::parse(wrong.as_bytes(), "desired.toml", Format::Toml).unwrap_err();
+    assert_eq!(format!("{error}\n"), examples("text")[0]);
+}
+
+#[test]
+fn the_first_example_of_the_documentation_runs() {
+    let site = support::TempSite::new();
+    let port = site.port().to_string();
+    site.write("desired.toml", examples("toml")[0].replace("8000", &port));
+    site.write("worker.py", "import time\ntime.sleep(1000)\n");
+    site.ini("[watcher:old]\ncmd = sleep 1000\n");
+    let daemon = site.start(support::Program::Circ);
+    let commands = examples("sh").remove(0);
+    let run = |line: &str| {
+        let line = line.split('#').next().unwrap_or_default();
+        let mut words = line.split_whitespace();
+        assert_eq!(words.next(), Some("circ"), "{line}");
+        let output = Command::new(env!("CARGO_BIN_EXE_circ"))
+            .args(words)
+            .current_dir(site.dir())
+            .env_remove("CIRCUSCTL_ENDPOINT")
+            .output()
+            .unwrap();
+        let told = String::from_utf8_lossy(&output.stdout).into_owned();
+        (output.status.code(), told)
+    };
+    let lines: Vec<&str> = commands.lines().collect();
+    let (code, told) = run(lines[0]);
+    assert_eq!(code, Some(2), "{told}");
+    assert!(told.contains("+[watcher:web]"), "{told}");
+    let (code, told) = run(lines[1]);
+    assert_eq!(code, Some(0), "{told}");
+    daemon.wait_pids("web", 4);
+    assert_eq!(
+        daemon.ok("list", serde_json::json!({}))["watchers"],
+        serde_json::json!(["web"])
+    );
+    let (code, told) = run("circ state test desired.toml --config circus.ini");
+    assert_eq!(code, Some(0), "{told}");
 }
