@@ -16,7 +16,7 @@ use crate::state::desired::{Desired, DesiredState, OnChange, Request, Running};
 use crate::state::document::{self, Source};
 use crate::state::handlers::Order;
 use crate::state::report::Report;
-use crate::state::{self, Settings};
+use crate::state::{self, Settings, export, looking};
 
 /// Arguments of `circ state`.
 #[derive(Debug, clap::Args)]
@@ -45,6 +45,17 @@ enum Verb {
     /// The same as apply with --check: nothing is changed.
     /// Without FILE, the configuration file is the desired state of the daemon.
     Test(Test),
+    /// What would change, for a person: file, daemon and desired state side by side
+    ///
+    /// Nothing is changed. Exit code 0 if nothing differs, 2 if something does. Without FILE, the configuration file is
+    /// compared with the daemon.
+    Diff(Test),
+    /// What the file says and what the daemon says of watchers, without anything wanted
+    Get(Get),
+    /// What runs now, as a desired state that apply finds satisfied
+    ///
+    /// Variables of the environment are written as they are: the result may hold secrets.
+    Export(Export),
     /// A watcher is not there, neither in the file nor in the daemon
     Absent(Absent),
     /// The JSON Schema of the desired-state document, of one watcher in it, or of the report
@@ -129,6 +140,89 @@ struct Test {
     prune: bool,
     #[command(flatten)]
     run: Run,
+}
+
+/// Arguments of `circ state get`.
+#[derive(Debug, clap::Args)]
+struct Get {
+    /// The watchers; all of them without a name
+    names: Vec<String>,
+    #[command(flatten)]
+    look: Look,
+    /// The same as --format json
+    #[arg(long, conflicts_with = "format")]
+    json: bool,
+    /// How to print
+    #[arg(long, value_enum, default_value_t = LookFormat::Text)]
+    format: LookFormat,
+    /// Show the values of environment variables
+    #[arg(long)]
+    show_secrets: bool,
+}
+
+/// Arguments of `circ state export`.
+#[derive(Debug, clap::Args)]
+struct Export {
+    /// The watchers; all of them without a name
+    names: Vec<String>,
+    #[command(flatten)]
+    look: Look,
+    /// How to write it
+    #[arg(long, value_enum, default_value_t = DocumentFormat::Toml)]
+    format: DocumentFormat,
+    /// Write it to this file, readable by its owner only
+    #[arg(short, long, value_name = "FILE")]
+    output: Option<PathBuf>,
+}
+
+/// What the verbs take that only look.
+#[derive(Debug, clap::Args)]
+struct Look {
+    /// The circus.ini; its [circus] endpoint is where the daemon is
+    #[arg(short, long, value_name = "FILE")]
+    config: Option<PathBuf>,
+    /// The daemon's endpoint; wins over the configuration's
+    #[arg(long, value_name = "ENDPOINT")]
+    endpoint: Option<String>,
+    /// Look at the file only; no daemon is needed
+    #[arg(long)]
+    no_live: bool,
+    /// Seconds for the whole run
+    #[arg(long, value_name = "SECONDS", default_value = "10", value_parser = seconds)]
+    timeout: Duration,
+}
+
+impl Look {
+    fn settings(&self) -> Settings {
+        Settings {
+            config: self.config.clone(),
+            endpoint: self.endpoint.clone(),
+            fallback_endpoint: fallback_endpoint(),
+            live: !self.no_live,
+            timeout: self.timeout,
+            ..Settings::new(current_directory(), environ())
+        }
+    }
+}
+
+/// The shapes of what was looked at.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+enum LookFormat {
+    /// A table for a person
+    Text,
+    /// One JSON object
+    Json,
+}
+
+/// The shapes of a desired state.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+enum DocumentFormat {
+    /// TOML, as circus.toml
+    Toml,
+    /// JSON of the same shape
+    Json,
+    /// The dialect of circus.ini
+    Ini,
 }
 
 /// When a change replaces running workers.
@@ -233,9 +327,7 @@ impl Run {
         Settings {
             config: self.config.clone(),
             endpoint: self.endpoint.clone(),
-            fallback_endpoint: std::env::var("CIRCUSCTL_ENDPOINT")
-                .ok()
-                .filter(|endpoint| !endpoint.is_empty()),
+            fallback_endpoint: fallback_endpoint(),
             check: self.check,
             diff: self.diff,
             live: !self.no_live,
@@ -252,12 +344,14 @@ impl Run {
     /// Prints the report; the result is the exit code.
     fn finish(&self, report: &Report) -> ExitCode {
         let format = if self.json { Format::Json } else { self.format };
-        let mut stdout = std::io::stdout().lock();
-        let coloured = stdout.is_terminal() && std::env::var_os("NO_COLOR").is_none();
-        let text = output::state::render(report, format, coloured);
-        // A reader that went away cannot be told; the exit code still says how it went.
-        let _ = stdout.write_all(text.as_bytes());
-        let _ = stdout.flush();
+        self.finish_as(report, |report, coloured| {
+            output::state::render(report, format, coloured)
+        })
+    }
+
+    fn finish_as(&self, report: &Report, render: impl Fn(&Report, bool) -> String) -> ExitCode {
+        let coloured = std::io::stdout().is_terminal() && std::env::var_os("NO_COLOR").is_none();
+        print(&render(report, coloured));
         ExitCode::from(report.exit_code(self.detailed_exitcode, self.check_exit_zero))
     }
 }
@@ -275,6 +369,12 @@ pub enum Format {
     Ansible,
 }
 
+fn fallback_endpoint() -> Option<String> {
+    std::env::var("CIRCUSCTL_ENDPOINT")
+        .ok()
+        .filter(|endpoint| !endpoint.is_empty())
+}
+
 fn seconds(text: &str) -> Result<Duration, String> {
     text.parse::<f64>()
         .ok()
@@ -288,16 +388,23 @@ fn seconds(text: &str) -> Result<Duration, String> {
 pub fn run(args: Args) -> ExitCode {
     match args.verb {
         Verb::Ensure(args) => ensure(args),
-        Verb::Apply(args) => apply(&args.desired, args.prune, &args.run, args.run.settings()),
-        Verb::Test(args) => {
-            let settings = Settings {
-                check: true,
-                ..args.run.settings()
-            };
-            let desired = args.desired.as_ref().or(args.run.config.as_ref());
-            let desired = desired.cloned().unwrap_or_default();
-            apply(&desired, args.prune, &args.run, settings)
+        Verb::Apply(args) => {
+            let report = apply(&args.desired, args.prune, args.run.settings());
+            args.run.finish(&report)
         }
+        Verb::Test(args) => {
+            let report = test(&args, args.run.diff);
+            args.run.finish(&report)
+        }
+        Verb::Diff(args) => {
+            let report = test(&args, true);
+            match args.run.json || args.run.format != Format::Text {
+                true => args.run.finish(&report),
+                false => args.run.finish_as(&report, output::state::comparison),
+            }
+        }
+        Verb::Get(args) => get(&args),
+        Verb::Export(args) => export(&args),
         Verb::Absent(args) => absent(&args),
         Verb::Schema(args) => schema::run(&args),
         Verb::Restarted(args) => handle(&args.name, &Order::Restart, &args.run),
@@ -333,14 +440,30 @@ fn ensure(args: Ensure) -> ExitCode {
     args.run.finish(&report)
 }
 
-fn apply(desired: &Path, prune: bool, run: &Run, mut settings: Settings) -> ExitCode {
+fn test(args: &Test, diff: bool) -> Report {
+    let settings = Settings {
+        check: true,
+        diff,
+        ..args.run.settings()
+    };
+    let desired = args.desired.as_ref().or(args.run.config.as_ref());
+    apply(&desired.cloned().unwrap_or_default(), args.prune, settings)
+}
+
+fn apply(desired: &Path, prune: bool, mut settings: Settings) -> Report {
     let source = Source::of_argument(desired);
     if settings.config.is_none() && document::is_configuration(&source, &settings.cwd) {
         settings.config = Some(desired.to_owned());
     }
-    let report = match document::read(&source, &settings.cwd) {
+    match document::read(&source, &settings.cwd) {
         Ok(mut state) => {
             state.prune |= prune;
+            if is_same_file(desired, settings.config.as_deref(), &settings.cwd) {
+                state
+                    .watchers
+                    .iter_mut()
+                    .for_each(|watcher| watcher.whole = true);
+            }
             state::apply(&state, &settings)
         }
         Err(error) => {
@@ -350,8 +473,86 @@ fn apply(desired: &Path, prune: bool, run: &Run, mut settings: Settings) -> Exit
                 ..Report::failure(&name, settings.check, error.to_string())
             }
         }
+    }
+}
+
+/// The desired state is the managed configuration itself.
+fn is_same_file(desired: &Path, config: Option<&Path>, cwd: &Path) -> bool {
+    let real = |path: &Path| std::fs::canonicalize(cwd.join(path)).ok();
+    config.is_some_and(|config| real(config).is_some() && real(config) == real(desired))
+}
+
+fn get(args: &Get) -> ExitCode {
+    let settings = args.look.settings();
+    let seen = match looking::look(&args.names, &settings) {
+        Ok(seen) => seen,
+        Err(error) => return failed(&error),
     };
-    run.finish(&report)
+    let json = seen.to_json(args.show_secrets);
+    let text = match args.json || args.format == LookFormat::Json {
+        true => format!("{json}\n"),
+        false => output::state::observed(&json),
+    };
+    print(&text);
+    ExitCode::SUCCESS
+}
+
+fn export(args: &Export) -> ExitCode {
+    let settings = args.look.settings();
+    let format = match args.format {
+        DocumentFormat::Toml => document::Format::Toml,
+        DocumentFormat::Json => document::Format::Json,
+        DocumentFormat::Ini => document::Format::Ini,
+    };
+    let written = looking::look(&args.names, &settings).and_then(|seen| {
+        let mut state = export::export(&seen, "export");
+        if !args.names.is_empty() {
+            // Only these watchers were asked for.
+            state.sections.clear();
+        }
+        let text = document::write(&state, format).map_err(|error| error.to_string())?;
+        Ok((text, state.warnings))
+    });
+    let (text, warnings) = match written {
+        Ok(written) => written,
+        Err(error) => return failed(&error),
+    };
+    for warning in warnings {
+        eprintln!("circ: warning: {warning}");
+    }
+    match &args.output {
+        None => print(&text),
+        Some(path) => {
+            if let Err(error) = write_private(path, &text) {
+                return failed(&format!("cannot write {}: {error}", path.display()));
+            }
+        }
+    }
+    ExitCode::SUCCESS
+}
+
+/// It may hold secrets, so a new file is its owner's alone.
+fn write_private(path: &Path, text: &str) -> std::io::Result<()> {
+    use std::os::unix::fs::OpenOptionsExt;
+    let mut file = std::fs::OpenOptions::new()
+        .write(true)
+        .create(true)
+        .truncate(true)
+        .mode(0o600)
+        .open(path)?;
+    file.write_all(text.as_bytes())
+}
+
+fn failed(error: &str) -> ExitCode {
+    eprintln!("circ: {error}");
+    ExitCode::FAILURE
+}
+
+fn print(text: &str) {
+    let mut stdout = std::io::stdout().lock();
+    // A reader that went away cannot be told.
+    let _ = stdout.write_all(text.as_bytes());
+    let _ = stdout.flush();
 }
 
 fn absent(args: &Absent) -> ExitCode {

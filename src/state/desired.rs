@@ -83,6 +83,8 @@ pub struct Desired {
     pub reached_by: Vec<String>,
     /// Only these variables are looked at; the watcher itself was not named.
     pub implicit: bool,
+    /// It was read from the managed file itself: the daemon is to have every option as the file makes it, stated or not.
+    pub whole: bool,
     /// With `present: false`: its section `[env:NAME]` goes too.
     pub with_env: bool,
     /// With `present: false`: the sockets that only it uses go too.

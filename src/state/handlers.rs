@@ -12,7 +12,7 @@ use super::plan::Expectation;
 use super::report::{ActionLine, ActionStatus, Diff, Report, Target};
 use super::settings::Settings;
 use super::{prepare, store, verify};
-use crate::options::to_signum;
+use crate::options::{nearest_of, to_signum};
 
 /// What a handler orders.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -84,10 +84,12 @@ fn try_handle(
     let mut live = Live::connect(&endpoint, deadline).map_err(|e| text(&e))?;
     let before = live.observe(name).map_err(|e| text(&e))?;
     let Some(watcher) = before.watcher else {
+        let names = live.names().map_err(|e| text(&e))?;
         return Err(format!(
             "the daemon at {} has no watcher of this name{}",
             live.endpoint(),
-            nearest(name, &live.names().map_err(|e| text(&e))?)
+            nearest_of(name, names.iter().map(String::as_str))
+                .map_or(String::new(), |near| format!("; did you mean {near}?"))
         ));
     };
     if !watcher.is_running() && *order != Order::Restart {
@@ -184,14 +186,4 @@ fn verify_running(
 fn side(watcher: &LiveWatcher) -> Map<String, Value> {
     let daemon = json!({"status": watcher.status, "running": watcher.pids.len()});
     Map::from_iter([("daemon".to_string(), daemon)])
-}
-
-/// A name that may have been meant.
-fn nearest(name: &str, names: &std::collections::BTreeSet<String>) -> String {
-    let wanted = name.to_lowercase();
-    names
-        .iter()
-        .find(|known| known.starts_with(&wanted) || wanted.starts_with(known.as_str()))
-        .map(|known| format!("; did you mean {known}?"))
-        .unwrap_or_default()
 }

@@ -59,6 +59,17 @@ impl LiveError {
     }
 }
 
+/// How a watcher is.
+#[derive(Debug, Clone, PartialEq, Default)]
+pub struct Condition {
+    /// active, starting, stopping, stopped.
+    pub status: String,
+    /// What keeps its workers from running, in the daemon's words.
+    pub trouble: Option<String>,
+    /// How its last worker ended that did so by itself: pid, code, signal, lived, stderr.
+    pub last_exit: Option<Map<String, Value>>,
+}
+
 /// A connection to a daemon, with the run's deadline.
 pub struct Live {
     client: Client,
@@ -273,14 +284,18 @@ impl Live {
 
     /// The watcher's status: active, starting, stopping, stopped.
     pub fn status(&mut self, name: &str) -> Result<String, LiveError> {
-        Ok(self.condition(name)?.0)
+        Ok(self.condition(name)?.status)
     }
 
     /// The watcher's status, and what keeps its workers from running if the daemon tells that (circ does).
-    pub fn condition(&mut self, name: &str) -> Result<(String, Option<String>), LiveError> {
+    pub fn condition(&mut self, name: &str) -> Result<Condition, LiveError> {
         let reply = self.ask("status", named(name))?;
         let text = |key: &str| reply.get(key).and_then(Value::as_str).map(str::to_string);
-        Ok((text("status").unwrap_or_default(), text("trouble")))
+        Ok(Condition {
+            status: text("status").unwrap_or_default(),
+            trouble: text("trouble"),
+            last_exit: reply.get("last_exit").and_then(Value::as_object).cloned(),
+        })
     }
 
     /// The pids of the watcher's living workers, in order.

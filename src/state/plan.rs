@@ -20,7 +20,7 @@ use super::desired::{Desired, Running, Wanted};
 use super::observed::{LiveWatcher, Observed};
 use super::values::{option, same, show};
 use super::wording::tell;
-use crate::options::{self, Key, Kind, WatcherOptions};
+use crate::options::{self, Key, Kind, WATCHER_OPTIONS, WatcherOptions};
 
 /// One edit of the configuration, in the section it is about.
 #[derive(Debug, Clone, PartialEq)]
@@ -161,12 +161,12 @@ pub fn plan(desired: &Desired, target: &WatcherOptions, seen: &Observed) -> Resu
         match &daemon.watcher {
             None => {
                 // A later run could not tell whether these are right.
-                let untold = desired
-                    .options
-                    .iter()
-                    .find(|wanted| options::spec(&wanted.key).is_some_and(|spec| !spec.listed));
-                if let (Some(wanted), None) = (untold, &seen.file) {
-                    return Err(not_told(&wanted.key));
+                let named = desired.options.iter().map(|wanted| &wanted.key);
+                let untold = named
+                    .chain(&desired.unset)
+                    .find(|key| options::spec(key).is_some_and(|spec| !spec.listed));
+                if let (Some(key), None) = (untold, &seen.file) {
+                    return Err(not_told(key));
                 }
                 let start = match desired.running {
                     Running::Yes => true,
@@ -269,6 +269,18 @@ pub fn managed(desired: &Desired, seen: &Observed) -> Vec<String> {
     if let (true, Some(file)) = (names_nothing(desired), &seen.file) {
         keys.extend(file.stated.iter().filter(|key| decides(key)).cloned());
     }
+    if desired.whole {
+        // What the daemon tells can be compared although the file does not state it. A directory that is not stated
+        // is the daemon's own.
+        let compared = WATCHER_OPTIONS.iter().filter(|spec| {
+            spec.listed && decides(spec.name) && !matches!(spec.name, "working_dir" | "args")
+        });
+        for spec in compared {
+            if !keys.iter().any(|key| key == spec.name) {
+                keys.push(spec.name.to_string());
+            }
+        }
+    }
     for name in &desired.reached_by {
         let key = format!("env.{name}");
         if !keys.contains(&key) {
@@ -301,6 +313,7 @@ fn names_nothing(desired: &Desired) -> bool {
 /// Whether the number of workers is this run's business: it is named, or nothing is and the file decides.
 fn manages_count(desired: &Desired, seen: &Observed) -> bool {
     desired.wants("numprocesses")
+        || desired.whole
         || desired.unset.iter().any(|key| key == "numprocesses")
         || (names_nothing(desired) && seen.file.is_some())
 }

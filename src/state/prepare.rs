@@ -30,6 +30,7 @@ pub(super) struct WatcherRun {
 /// One other section of a run.
 pub(super) struct SectionRun {
     pub desired: DesiredSection,
+    pub seen: SectionSeen,
     pub plan: SectionPlan,
 }
 
@@ -226,7 +227,11 @@ fn fill(
             live,
         };
         let plan = sections::plan(&desired, &seen).map_err(|e| Refusal::of(&section, e))?;
-        sections.push(SectionRun { desired, plan });
+        sections.push(SectionRun {
+            desired,
+            seen,
+            plan,
+        });
     }
     prepared.sections = sections;
 

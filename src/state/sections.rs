@@ -8,7 +8,7 @@ use std::collections::BTreeMap;
 
 use serde_json::{Map, Value, json};
 
-use super::desired::{DesiredSection, SectionKind};
+use super::desired::{DesiredSection, SectionKind, Wanted};
 use super::plan::FileEdit;
 use super::secrets;
 use super::values::show;
@@ -72,14 +72,18 @@ const NEEDS_START: &[&str] = &[
     "umask",
 ];
 
-/// Plans what is to be done. Fails if only the daemon is managed: nothing but a file can hold a section.
+/// Plans what is to be done. Fails if only the daemon is managed and it differs: nothing but a file can change a section.
 pub fn plan(desired: &DesiredSection, seen: &SectionSeen) -> Result<SectionPlan, String> {
     let mut plan = SectionPlan::default();
     let section = desired.section();
     if seen.path.is_none() {
-        return Err(format!(
-            "[{section}] stands in a configuration file, and none is managed: give --config (and no --no-persist)"
-        ));
+        return match is_so_in_the_daemon(desired, &seen.live) {
+            true => Ok(plan),
+            false => Err(format!(
+                "[{section}] is not so in the daemon, and only a configuration file can change it: give --config (and \
+                 no --no-persist)"
+            )),
+        };
     }
     if desired.present {
         plan_present(&mut plan, desired, seen);
@@ -96,6 +100,21 @@ pub fn plan(desired: &DesiredSection, seen: &SectionSeen) -> Result<SectionPlan,
         plan.daemon_lines.push("removed".to_string());
     }
     Ok(plan)
+}
+
+/// As far as the daemon tells, the section is as desired.
+fn is_so_in_the_daemon(desired: &DesiredSection, live: &SectionLive) -> bool {
+    match live {
+        SectionLive::Unknown => false,
+        SectionLive::Missing => !desired.present,
+        SectionLive::Told(told) => {
+            let same = |wanted: &Wanted| {
+                let live = told.get(&wanted.key);
+                live.is_none_or(|live| same_live(&wanted.key, live, &wanted.text))
+            };
+            desired.present && desired.options.iter().all(same)
+        }
+    }
 }
 
 fn plan_present(plan: &mut SectionPlan, desired: &DesiredSection, seen: &SectionSeen) {
@@ -321,7 +340,6 @@ fn same_live(key: &str, live: &Value, wanted: &str) -> bool {
 
 #[cfg(test)]
 mod tests {
-    use super::super::desired::Wanted;
     use super::*;
 
     fn socket(options: &[(&str, &str)]) -> DesiredSection {
@@ -425,7 +443,9 @@ mod tests {
                 .unwrap()
                 .is_empty()
         );
-        let no_file = SectionSeen::default();
+        let mut no_file = SectionSeen::default();
         assert!(plan(&wanted, &no_file).is_err());
+        no_file.live = SectionLive::Missing;
+        assert!(plan(&wanted, &no_file).unwrap().is_empty());
     }
 }

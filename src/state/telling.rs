@@ -10,6 +10,7 @@ use super::plan::{self, Plan};
 use super::prepare::{Prepared, SectionRun, WatcherRun};
 use super::report::{Diff, Report};
 use super::secrets;
+use super::sections::SectionLive;
 use super::settings::Settings;
 use super::store;
 use super::values::option;
@@ -297,6 +298,8 @@ impl Entry {
 
 fn section_entry(run: &SectionRun, check: bool) -> Entry {
     let mut report = Report::new(&run.desired.section(), check);
+    report.before = section_sides(run);
+    report.after = report.before.clone();
     report.resource = match run.desired.kind {
         SectionKind::Circus => "circus",
         SectionKind::Env => "env",
@@ -319,6 +322,44 @@ fn section_entry(run: &SectionRun, check: bool) -> Entry {
         running: None,
         implicit: false,
     }
+}
+
+/// `{"file": {…}, "daemon": {…}}` of a section's managed keys, as they were found.
+fn section_sides(run: &SectionRun) -> Map<String, Value> {
+    let wanted = run.desired.options.iter().map(|wanted| &wanted.key);
+    let keys: Vec<&String> = wanted.chain(&run.desired.unset).collect();
+    let is_env = run.desired.kind == SectionKind::Env;
+    let mut sides = Map::new();
+    if run.seen.path.is_some() {
+        let file = run.seen.file.as_ref().map_or(Value::Null, |stated| {
+            let pairs = keys.iter().map(|key| {
+                let text = stated
+                    .get(*key)
+                    .map_or(Value::Null, |text| Value::from(text.as_str()));
+                let shown = if is_env {
+                    secrets::masked("env.", text)
+                } else {
+                    text
+                };
+                ((*key).clone(), shown)
+            });
+            Value::Object(pairs.collect())
+        });
+        sides.insert("file".into(), file);
+    }
+    match &run.seen.live {
+        SectionLive::Unknown => {}
+        SectionLive::Missing => {
+            sides.insert("daemon".into(), Value::Null);
+        }
+        SectionLive::Told(told) => {
+            let pairs = keys
+                .iter()
+                .filter_map(|key| Some(((*key).clone(), told.get(*key)?.clone())));
+            sides.insert("daemon".into(), Value::Object(pairs.collect()));
+        }
+    }
+    sides
 }
 
 fn watcher_entry(run: &WatcherRun, check: bool, masks: bool) -> Entry {

@@ -3,9 +3,9 @@
 use std::collections::BTreeSet;
 use std::time::{Duration, Instant};
 
-use serde_json::Value;
+use serde_json::{Map, Value};
 
-use super::live::{Live, LiveError, named};
+use super::live::{Condition, Live, LiveError, named};
 use super::plan::Expectation;
 
 /// How long between two looks.
@@ -34,9 +34,7 @@ pub enum VerifyError {
 
 /// What a look at the watcher showed.
 struct Look {
-    status: String,
-    /// What is wrong, in the daemon's words.
-    trouble: Option<String>,
+    condition: Condition,
     pids: Vec<i64>,
 }
 
@@ -116,7 +114,7 @@ impl Wait<'_> {
         let look = look(live, name)?;
         let now = Instant::now();
         let right = look.pids.len() as u64 == expect.running
-            && (expect.running == 0 || look.status == "active");
+            && (expect.running == 0 || look.condition.status == "active");
         self.seen.extend(&look.pids);
         if right {
             match &self.stable {
@@ -143,7 +141,7 @@ impl Wait<'_> {
         let gone = self.seen.len().saturating_sub(look.pids.len());
         let died = gone > expect.running as usize + DEATHS;
         let late = now >= live.deadline();
-        let hopeless = look.status == "stopped" || look.trouble.is_some();
+        let hopeless = look.condition.status == "stopped" || look.condition.trouble.is_some();
         let patience = if hopeless { HOPELESS } else { patience };
         if late || died || (!right && now.duration_since(self.wrong_since) >= patience) {
             self.result = Some(Err(VerifyError::NotRunning(not_running(
@@ -155,10 +153,8 @@ impl Wait<'_> {
 }
 
 fn look(live: &mut Live, name: &str) -> Result<Look, LiveError> {
-    let (status, trouble) = live.condition(name)?;
     Ok(Look {
-        status,
-        trouble,
+        condition: live.condition(name)?,
         pids: live.pids(name)?,
     })
 }
@@ -192,9 +188,9 @@ fn not_running(look: &Look, expect: Expectation, gone: usize, late: bool) -> Str
         "{} of {} workers run; the daemon says the watcher is {}",
         look.pids.len(),
         expect.running,
-        look.status
+        look.condition.status
     );
-    if let Some(trouble) = &look.trouble {
+    if let Some(trouble) = &look.condition.trouble {
         text.push_str(&format!(": {trouble}"));
     } else if gone > 0 {
         text.push_str(&format!(
@@ -207,5 +203,56 @@ fn not_running(look: &Look, expect: Expectation, gone: usize, late: bool) -> Str
     } else {
         text.push_str(": see the daemon's log, and try the command by hand");
     }
+    if let Some(last) = &look.condition.last_exit {
+        text.push_str(&last_words(last, look.condition.trouble.is_some()));
+    }
     text
+}
+
+/// How the last worker ended, unless that is told already, and what it said.
+fn last_words(last: &Map<String, Value>, is_told: bool) -> String {
+    let number = |key: &str| last.get(key).and_then(Value::as_i64);
+    let mut text = match (number("pid"), number("code"), number("signal")) {
+        _ if is_told => String::new(),
+        (Some(pid), Some(code), _) => format!("; worker {pid} exited with {code}"),
+        (Some(pid), None, Some(signal)) => format!("; worker {pid} was ended by signal {signal}"),
+        _ => String::new(),
+    };
+    if let (false, Some(lived)) = (text.is_empty(), last.get("lived").and_then(Value::as_f64)) {
+        text.push_str(&format!(" after {lived:.1} s"));
+    }
+    let lines: Vec<&str> = last
+        .get("stderr")
+        .and_then(Value::as_array)
+        .into_iter()
+        .flatten()
+        .filter_map(Value::as_str)
+        .collect();
+    if !lines.is_empty() {
+        text.push_str(&format!("; its last words:\n    {}", lines.join("\n    ")));
+    }
+    text
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use serde_json::json;
+
+    #[test]
+    fn the_last_words_of_a_worker_are_told() {
+        let told = |value: Value| last_words(value.as_object().unwrap(), false);
+        assert_eq!(
+            told(json!({"pid": 7, "code": 3, "signal": null, "lived": 0.04, "stderr": ["a", "b"]})),
+            "; worker 7 exited with 3 after 0.0 s; its last words:\n    a\n    b"
+        );
+        assert_eq!(
+            told(json!({"pid": 7, "code": null, "signal": 9, "lived": 12.0, "stderr": []})),
+            "; worker 7 was ended by signal 9 after 12.0 s"
+        );
+        assert_eq!(
+            told(json!({"pid": null, "reason": "no such file", "stderr": []})),
+            ""
+        );
+    }
 }

@@ -1,5 +1,6 @@
 //! A state report as text for a person, as JSON, or as Salt takes it.
 
+use serde_json::{Map, Value};
 use similar::{ChangeTag, TextDiff};
 
 use crate::cli::state::Format;
@@ -105,6 +106,127 @@ fn line(report: &Report, coloured: bool) -> String {
     out
 }
 
+/// File, daemon and desired state side by side, then the change of the files.
+pub fn comparison(report: &Report, coloured: bool) -> String {
+    let mut out = String::new();
+    let single = std::slice::from_ref(report);
+    let parts = match report.resource {
+        "state" => report.resources.as_slice(),
+        _ => single,
+    };
+    let mut rows: Vec<Vec<String>> = Vec::new();
+    for part in parts.iter().filter(|part| part.changed && !part.failed) {
+        for (key, change) in &part.changes {
+            let side = |which: &str| match part.before.get(which) {
+                None => "-".to_string(),
+                Some(Value::Null) => "absent".to_string(),
+                Some(side) => match side.get(key) {
+                    Some(value) => brief(value),
+                    None if matches!(key.as_str(), "watcher" | "section") => "present".to_string(),
+                    None => "-".to_string(),
+                },
+            };
+            let new = change.get("new").map(brief).unwrap_or_default();
+            let name = if rows.last().is_some_and(|row| row[0] == part.name) {
+                String::new()
+            } else {
+                part.name.clone()
+            };
+            rows.push(vec![name, key.clone(), side("file"), side("daemon"), new]);
+        }
+    }
+    if !rows.is_empty() {
+        let head = ["", "OPTION", "FILE", "DAEMON", "WANTED"];
+        rows.insert(0, head.map(str::to_string).to_vec());
+        let table = super::columns(&rows);
+        let (head, rest) = table.split_once('\n').unwrap_or((&table, ""));
+        out.push_str(&format!("{}\n{rest}\n\n", paint(head, BOLD, coloured)));
+    }
+    for diff in &report.diff {
+        if let Diff::File {
+            path,
+            before,
+            after,
+        } = diff
+        {
+            out.push_str(&file_diff(path, before, after, coloured));
+        }
+    }
+    for part in parts.iter().filter(|part| part.failed) {
+        out.push_str(&line(part, coloured));
+    }
+    for warning in &report.warnings {
+        out.push_str(&format!("warning: {warning}\n"));
+    }
+    match report.resource {
+        "state" => out.push_str(&summary(report, coloured)),
+        _ if !report.changed => out.push_str(&line(report, coloured)),
+        _ => {}
+    }
+    out
+}
+
+/// A value in a table: short, on one line.
+fn brief(value: &Value) -> String {
+    const LONGEST: usize = 40;
+    let text = match value {
+        Value::Null => "unset".to_string(),
+        Value::String(text) => text.replace('\n', "\\n"),
+        other => other.to_string(),
+    };
+    match text.char_indices().nth(LONGEST) {
+        Some((at, _)) => format!("{}…", &text[..at]),
+        None => text,
+    }
+}
+
+/// What was looked at, as a table: one row for each option that either side states.
+pub fn observed(json: &Value) -> String {
+    let mut rows: Vec<Vec<String>> = vec![
+        ["WATCHER", "OPTION", "FILE", "DAEMON"]
+            .map(str::to_string)
+            .to_vec(),
+    ];
+    let none = Map::new();
+    for (name, sides) in json["watchers"].as_object().unwrap_or(&none) {
+        let side = |which: &str| sides.get(which).and_then(Value::as_object);
+        let (file, daemon) = (side("file"), side("daemon"));
+        let there = |which: &str, map: Option<&Map<String, Value>>| match (sides.get(which), map) {
+            (None, _) => "-".to_string(),
+            (Some(_), None) => "absent".to_string(),
+            (Some(_), Some(map)) => match (map.get("status"), map.get("pids")) {
+                (Some(status), Some(pids)) => {
+                    let running = pids.as_array().map_or(0, Vec::len);
+                    format!("{}, {running} running", brief(status))
+                }
+                _ => "present".to_string(),
+            },
+        };
+        rows.push(vec![
+            name.clone(),
+            String::new(),
+            there("file", file),
+            there("daemon", daemon),
+        ]);
+        let stated = file.into_iter().flat_map(Map::keys);
+        for key in stated {
+            let value = |map: Option<&Map<String, Value>>| {
+                let direct = map.and_then(|map| map.get(key));
+                direct.map_or("-".to_string(), brief)
+            };
+            rows.push(vec![String::new(), key.clone(), value(file), value(daemon)]);
+        }
+        if file.is_none() {
+            for (key, value) in daemon.into_iter().flatten() {
+                if !matches!(key.as_str(), "status" | "pids") && !value.is_null() {
+                    rows.push(vec![String::new(), key.clone(), "-".into(), brief(value)]);
+                }
+            }
+        }
+    }
+    format!("{}\n", super::columns(&rows))
+}
+
 fn file_diff(path: &str, before: &str, after: &str, coloured: bool) -> String {
     let mut out = format!("--- {path}\n+++ {path}\n");
     let diff = TextDiff::from_lines(before, after);
@@ -128,6 +250,7 @@ fn file_diff(path: &str, before: &str, after: &str, coloured: bool) -> String {
     out
 }
 
+const BOLD: u8 = 1;
 const RED: u8 = 31;
 const GREEN: u8 = 32;
 const YELLOW: u8 = 33;
