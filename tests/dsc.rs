@@ -317,7 +317,11 @@ impl Dsc<'_> {
     fn export(&self, input: Option<&Value>) -> Vec<Value> {
         if let Some(input) = input {
             let schema = &self.manifest["export"]["schema"]["embedded"];
-            assert_eq!(verdicts(schema, &[input.clone()]), [None], "{input}");
+            assert_eq!(
+                verdicts(schema, std::slice::from_ref(input)),
+                [None],
+                "{input}"
+            );
         }
         let told = invoke(self.site, &self.manifest["export"], input, false);
         assert_eq!(told.code, 0, "{}", told.stderr);
