@@ -54,8 +54,6 @@ pub(super) fn wishes(
     let config = files.map(Files::config);
     if state.prune {
         prune(&mut wishes, config, names, settings, warnings);
-    } else if state.watchers.len() != 1 || !state.sections.is_empty() {
-        tell_unmanaged(&wishes, config, names, warnings);
     }
     if let Some(config) = config {
         take_sockets_along(&mut wishes, config);
@@ -138,13 +136,15 @@ fn absent(kind: SectionKind, name: &str) -> DesiredSection {
 }
 
 /// A watcher of only one side that nobody asked for is not this run's business, but it is told.
-fn tell_unmanaged(
+pub(super) fn tell_unmanaged(
     wishes: &Wishes,
-    config: Option<&Config>,
+    files: Option<&Files>,
     names: &BTreeSet<String>,
     warnings: &mut Vec<String>,
 ) {
-    let Some(config) = config else { return };
+    let Some(config) = files.map(Files::config) else {
+        return;
+    };
     for name in names {
         if !is_internal(name) && config.watcher(name).is_none() && !is_named(wishes, name) {
             warnings.push(format!(

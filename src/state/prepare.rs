@@ -90,6 +90,7 @@ pub(super) fn prepare(
     state: &DesiredState,
     settings: &Settings,
     deadline: Instant,
+    whole: bool,
     warnings: &mut Vec<String>,
 ) -> Result<Prepared, Refusal> {
     if !settings.live && settings.config.is_none() {
@@ -162,7 +163,7 @@ pub(super) fn prepare(
         deadline,
         _locks: locks,
     };
-    fill(&mut prepared, state, settings, warnings)?;
+    fill(&mut prepared, state, settings, whole, warnings)?;
     Ok(prepared)
 }
 
@@ -182,6 +183,7 @@ fn fill(
     prepared: &mut Prepared,
     state: &DesiredState,
     settings: &Settings,
+    whole: bool,
     warnings: &mut Vec<String>,
 ) -> Result<(), Refusal> {
     let names = match prepared.live.as_mut() {
@@ -191,6 +193,9 @@ fn fill(
     let files = prepared.files.as_ref();
     let persisted = files.filter(|_| prepared.persisted);
     let wishes = expand::wishes(state, persisted, &names, settings, warnings)?;
+    if whole {
+        expand::tell_unmanaged(&wishes, persisted, &names, warnings);
+    }
     let now = files.map(Files::now);
     let mut observed: Vec<Observed> = Vec::new();
     for desired in &wishes.watchers {

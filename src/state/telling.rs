@@ -148,6 +148,13 @@ impl Telling {
         }
     }
 
+    /// Running workers were replaced.
+    pub fn restarted(&mut self, resource: usize) {
+        if let Some(entry) = self.entry(resource) {
+            entry.report.restarted = true;
+        }
+    }
+
     /// What is left after a reload or a `set` was planned anew.
     pub fn planned_again(&mut self, resource: usize, plan: &Plan) {
         if let Some(entry) = self.entry(resource) {

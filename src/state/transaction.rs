@@ -10,8 +10,8 @@ use std::time::Instant;
 use super::apply::{Journal, Undone};
 use super::desired::{Desired, DesiredState, Request};
 use super::live::LiveError;
-use super::observed::Observed;
-use super::plan::{self, DaemonAction, Plan};
+use super::observed::{DaemonSide, FileSide, Observed};
+use super::plan::{self, DaemonAction, FileEdit, Plan};
 use super::prepare::{Prepared, Refusal, WatcherRun, prepare};
 use super::report::Report;
 use super::settings::Settings;
@@ -37,7 +37,7 @@ pub fn ensure(request: &Request, settings: &Settings) -> Report {
 
 /// As [`apply`], for a state of one watcher: its report, with what became of sections in it.
 pub fn ensure_one(state: &DesiredState, settings: &Settings) -> Report {
-    let (whole, mut warnings) = run(state, settings);
+    let (whole, mut warnings) = run(state, settings, false);
     let mut report = telling::single(whole, &state.origin);
     warnings.append(&mut report.warnings);
     report.warnings = warnings;
@@ -46,17 +46,17 @@ pub fn ensure_one(state: &DesiredState, settings: &Settings) -> Report {
 
 /// Does the whole run. Whatever goes wrong is in the report, which has one entry for each resource.
 pub fn apply(state: &DesiredState, settings: &Settings) -> Report {
-    let (mut report, mut warnings) = run(state, settings);
+    let (mut report, mut warnings) = run(state, settings, true);
     warnings.append(&mut report.warnings);
     report.warnings = warnings;
     report
 }
 
-/// The report, and the warnings that are about no resource.
-fn run(state: &DesiredState, settings: &Settings) -> (Report, Vec<String>) {
+/// The report, and the warnings that are about no resource. With `whole`, watchers that the state does not name are told.
+fn run(state: &DesiredState, settings: &Settings, whole: bool) -> (Report, Vec<String>) {
     let deadline = Instant::now() + settings.timeout;
     let mut warnings = state.warnings.clone();
-    let report = match prepare(state, settings, deadline, &mut warnings) {
+    let report = match prepare(state, settings, deadline, whole, &mut warnings) {
         Ok(prepared) => Run::of(prepared, settings).carry_out(state, &mut warnings),
         Err(Refusal { name, reason }) => telling::refused(state, settings, name.as_deref(), reason),
     };
@@ -218,10 +218,13 @@ impl<'a> Run<'a> {
         } else {
             self.reload_sections(true)?;
         }
-        for (turn, at) in self.turns().into_iter().enumerate() {
-            if let Err(trouble) = self.command_watcher(at) {
-                self.plan_commands_from(turn + 1);
-                return Err(trouble);
+        // More workers come last: if anything is refused before, nobody has to go again (decr takes the oldest).
+        for more_workers in [false, true] {
+            for (turn, at) in self.turns().into_iter().enumerate() {
+                if let Err(trouble) = self.command_watcher(at, more_workers) {
+                    self.plan_commands_from(turn + 1);
+                    return Err(trouble);
+                }
             }
         }
         if !self.prepared.starts_daemon && self.prepared.rereads {
@@ -257,6 +260,21 @@ impl<'a> Run<'a> {
             .reload(live, &names, &due)
             .map_err(|error| live_trouble(due.first().copied(), &error, String::new()))?;
         self.telling.reloaded(&due, &reply);
+        if !*rereads {
+            // circusd replaced every watcher whose section has changed.
+            let first = self.prepared.sections.len();
+            for (at, run) in self.prepared.watchers.iter().enumerate() {
+                let count = |edit: &FileEdit| matches!(edit, FileEdit::Set { key, .. } if key == "numprocesses");
+                let live = run
+                    .seen
+                    .daemon
+                    .as_ref()
+                    .and_then(|side| side.watcher.as_ref());
+                if live.is_some_and(|live| live.is_running()) && !run.plan.edits.iter().all(count) {
+                    self.telling.restarted(first + at);
+                }
+            }
+        }
         self.plan_again(None)
     }
 
@@ -284,7 +302,13 @@ impl<'a> Run<'a> {
                 watcher.ignores_set = ignored;
             }
             let restarts = run.plan.restarts;
-            let mut plan = plan_anew(run, daemon).map_err(|reason| trouble(resource, reason))?;
+            // A daemon that was just started has read the file as it is now.
+            let file = match self.prepared.starts_daemon {
+                true => file_after(run),
+                false => run.seen.file.clone(),
+            };
+            let mut plan =
+                plan_anew(run, file, daemon).map_err(|reason| trouble(resource, reason))?;
             self.telling.planned_again(first + at, &plan);
             plan.edits = std::mem::take(&mut run.plan.edits);
             plan.restarts |= restarts;
@@ -293,17 +317,24 @@ impl<'a> Run<'a> {
         Ok(())
     }
 
-    fn command_watcher(&mut self, at: usize) -> Result<(), Trouble> {
+    fn command_watcher(&mut self, at: usize, more_workers: bool) -> Result<(), Trouble> {
         let resource = self.resource(at);
         // Twice: what `set` did not take is planned in another way.
         for _ in 0..2 {
             let run = &self.prepared.watchers[at];
+            let commands: Vec<DaemonAction> = run
+                .plan
+                .commands
+                .iter()
+                .filter(|action| matches!(action, DaemonAction::Incr(_)) == more_workers)
+                .cloned()
+                .collect();
             let Some(live) = self.prepared.live.as_mut() else {
                 return Ok(());
             };
-            let result =
-                self.journal
-                    .command(live, resource, &run.desired.name, &run.plan.commands);
+            let result = self
+                .journal
+                .command(live, resource, &run.desired.name, &commands);
             match result {
                 Ok(ignored) if ignored.is_empty() => return Ok(()),
                 Ok(ignored) => self.without(at, ignored)?,
@@ -396,7 +427,7 @@ impl<'a> Run<'a> {
                 }
             };
             self.telling.after(first + at, run, &daemon);
-            let left = plan_anew(run, daemon);
+            let left = plan_anew(run, file_after(run), daemon);
             match left {
                 Ok(left) if left.commands.is_empty() => {}
                 Ok(left) => self.telling.fail(
@@ -413,16 +444,43 @@ impl<'a> Run<'a> {
     }
 }
 
-/// The plan for a daemon that was looked at again; the file is as it should be by now.
-fn plan_anew(run: &WatcherRun, daemon: super::observed::DaemonSide) -> Result<Plan, String> {
+/// The plan for a daemon that was looked at again; the file has been written by now.
+fn plan_anew(run: &WatcherRun, file: Option<FileSide>, daemon: DaemonSide) -> Result<Plan, String> {
     let mut seen = Observed {
-        file: run.seen.file.clone(),
+        file,
         daemon: Some(daemon),
     };
     align(&mut seen, &run.desired, &run.target);
     let mut plan = plan::plan(&run.desired, &run.target, &seen)?;
     plan.edits = Vec::new();
     Ok(plan)
+}
+
+/// The file's side after the edits of the plan.
+fn file_after(run: &WatcherRun) -> Option<FileSide> {
+    let mut file = run.seen.file.clone()?;
+    file.watcher = run.desired.present.then(|| run.target.clone());
+    for edit in &run.plan.edits {
+        match edit {
+            FileEdit::Set { key, .. } if !file.stated.contains(key) => {
+                file.stated.push(key.clone());
+            }
+            FileEdit::Unset { key } => file.stated.retain(|stated| stated != key),
+            FileEdit::AddSection(options) => {
+                file.stated = options.iter().map(|wanted| wanted.key.clone()).collect();
+            }
+            FileEdit::Env { name, text } => {
+                let own = file.own_env.get_or_insert_default();
+                own.retain(|known| known != name);
+                if text.is_some() {
+                    own.push(name.clone());
+                }
+            }
+            FileEdit::RemoveEnv => file.own_env = None,
+            FileEdit::Set { .. } | FileEdit::RemoveSection => {}
+        }
+    }
+    Some(file)
 }
 
 fn trouble(resource: Option<usize>, reason: String) -> Trouble {
