@@ -17,6 +17,10 @@ enum Element {
 
 /// `fnmatch.fnmatchcase(name, pattern)`: the whole name must match, case counts.
 pub fn matches(pattern: &str, name: &str) -> bool {
+    // Most [env:NAME] sections name one watcher, and each is held against all of them.
+    if !pattern.contains(['*', '?', '[']) {
+        return pattern == name;
+    }
     let elements = parse(pattern);
     let name: Vec<char> = name.chars().collect();
     let (mut at, mut from) = (0, 0);

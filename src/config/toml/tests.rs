@@ -513,6 +513,16 @@ fn what_stands_inside_a_removed_section_stays() -> Result<(), ConfigError> {
 }
 
 #[test]
+fn a_byte_order_mark_stays_where_it_is() -> Result<(), ConfigError> {
+    let mut document = read("\u{feff}[watcher.a]\ncmd = \"x\"\n");
+    document.set("watcher:a", "cmd", "y")?;
+    document.add_section("watcher:b", &[])?;
+    let want = "\u{feff}[watcher.a]\ncmd = \"y\"\n\n[watcher.b]\n";
+    assert_eq!(document.to_string(), want);
+    Ok(())
+}
+
+#[test]
 fn an_empty_document_is_filled() -> Result<(), ConfigError> {
     let mut document = TomlDocument::empty("new.toml");
     document.add_section("watcher:a", &[("cmd", "x")])?;
