@@ -15,10 +15,14 @@ enum Element {
     Set(bool, Vec<(char, char)>),
 }
 
+/// Does the pattern fit nothing but itself?
+pub fn is_plain(pattern: &str) -> bool {
+    !pattern.contains(['*', '?', '['])
+}
+
 /// `fnmatch.fnmatchcase(name, pattern)`: the whole name must match, case counts.
 pub fn matches(pattern: &str, name: &str) -> bool {
-    // Most [env:NAME] sections name one watcher, and each is held against all of them.
-    if !pattern.contains(['*', '?', '[']) {
+    if is_plain(pattern) {
         return pattern == name;
     }
     let elements = parse(pattern);
