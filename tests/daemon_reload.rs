@@ -491,3 +491,32 @@ fn the_same_file_once_more() {
         json!([])
     );
 }
+
+/// The agent inside the daemon finds it where it listens, not where the file would have it listen.
+#[test]
+fn the_agent_inside_goes_where_the_daemon_is() {
+    let site = TempSite::new();
+    site.write("state.toml", "[watcher.web]\nnumprocesses = 2\n");
+    let body = |mode: &str| {
+        format!(
+            "agent_desired = state.toml\nagent_report_dir = reports\nagent_mode = {mode}\n[watcher:web]\ncmd = sleep 1000\nnumprocesses = 2\n"
+        )
+    };
+    let path = site.ini(&body("enforce"));
+    let daemon = site.start(Program::Circ);
+    let report = |mode: &str| {
+        daemon.wait_for(mode, || {
+            let last = fs::read_to_string(site.path("reports/last.json")).ok()?;
+            let last: Value = serde_json::from_str(&last).ok()?;
+            (last["mode"] == mode).then_some(last)
+        })
+    };
+    assert_eq!(report("enforce")["failed"], false);
+    site.ini(&body("audit"));
+    let text = fs::read_to_string(&path).expect("our own file");
+    let other = format!("tcp://127.0.0.1:{}", site.port());
+    fs::write(&path, text.replace(daemon.endpoint(), &other)).expect("our own file");
+    let told = daemon.ok("reloadconfig", json!({"waiting": true}));
+    assert_eq!(told["restart_needed"], json!(["circus.endpoint"]));
+    assert_eq!(report("audit")["failed"], false);
+}

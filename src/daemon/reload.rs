@@ -237,7 +237,7 @@ impl Shell {
             }
         }
         self.config = config;
-        self.companion.reloaded(&self.config);
+        self.companion.reloaded(&self.effective);
         Ok(Gathered {
             commands: plan.commands,
             retired,
@@ -249,6 +249,7 @@ impl Shell {
     fn adopt(&mut self, new: &CircusOptions) {
         self.effective.check_delay = new.check_delay;
         self.effective.warmup_delay = new.warmup_delay;
+        self.effective.agent.clone_from(&new.agent);
         if let Some(umask) = new.umask {
             nix::sys::stat::umask(nix::sys::stat::Mode::from_bits_truncate(umask));
             self.effective.umask = new.umask;

@@ -103,7 +103,7 @@ impl Shell {
         let mut quit = listen(SignalKind::quit())?;
         let mut hup = listen(SignalKind::hangup())?;
         let mut child = listen(SignalKind::child())?;
-        self.companion.ready(&self.config);
+        self.companion.ready(&self.effective);
         self.start_all();
         let mut ending = false;
         while !self.done {

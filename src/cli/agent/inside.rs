@@ -8,7 +8,7 @@ use std::time::{Duration, Instant};
 
 use super::{milliseconds, seed, work};
 use crate::cli::state::{current_directory, environ};
-use crate::config::{AgentOptions, Config};
+use crate::config::{AgentOptions, CircusOptions};
 use crate::daemon::companion::Companion;
 use crate::state::Settings;
 use crate::state::agent::notify::Notifier;
@@ -48,15 +48,15 @@ impl Inside {
         }
     }
 
-    fn start(&mut self, config: &Config, before: Option<JoinHandle<()>>) {
-        let options = config.circus.agent.clone();
+    fn start(&mut self, circus: &CircusOptions, before: Option<JoinHandle<()>>) {
+        let options = circus.agent.clone();
         if options.desired.is_none() {
             return;
         }
         let settings = Settings {
             config: Some(self.path.clone()),
             // Where it listens now, whatever the file says by then.
-            endpoint: Some(config.circus.endpoint.clone()),
+            endpoint: Some(circus.endpoint.clone()),
             ..Settings::new(current_directory(), environ())
         };
         let (handle, inbox) = channels();
@@ -86,14 +86,14 @@ impl Inside {
 }
 
 impl Companion for Inside {
-    fn ready(&mut self, config: &Config) {
-        self.start(config, None);
+    fn ready(&mut self, circus: &CircusOptions) {
+        self.start(circus, None);
     }
 
-    fn reloaded(&mut self, config: &Config) {
+    fn reloaded(&mut self, circus: &CircusOptions) {
         let same = match &self.agent {
-            Some(agent) => agent.options == config.circus.agent,
-            None => config.circus.agent.desired.is_none(),
+            Some(agent) => agent.options == circus.agent,
+            None => circus.agent.desired.is_none(),
         };
         if same || self.ending {
             return;
@@ -102,7 +102,7 @@ impl Companion for Inside {
             agent.handle.stop("its options have changed");
             agent.thread
         });
-        self.start(config, before);
+        self.start(circus, before);
     }
 
     fn ending(&mut self) {
