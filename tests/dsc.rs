@@ -7,6 +7,7 @@ mod support;
 #[path = "state_schema/judge.rs"]
 mod judge;
 
+use std::cell::RefCell;
 use std::io::Write;
 use std::path::Path;
 use std::process::{Command, Stdio};
@@ -105,6 +106,21 @@ struct Dsc<'a> {
     site: &'a TempSite,
     manifest: Value,
     schema: Value,
+    /// Everything that went in and came out: all of it must fit the schema.
+    seen: RefCell<Vec<Value>>,
+}
+
+/// Judged in one go, because the validator takes its time to start.
+impl Drop for Dsc<'_> {
+    fn drop(&mut self) {
+        if !std::thread::panicking() {
+            let seen = self.seen.take();
+            assert!(!seen.is_empty());
+            for (instance, verdict) in seen.iter().zip(verdicts(&self.schema, &seen)) {
+                assert_eq!(verdict, None, "{instance}");
+            }
+        }
+    }
 }
 
 impl<'a> Dsc<'a> {
@@ -116,13 +132,12 @@ impl<'a> Dsc<'a> {
             site,
             schema: told.stdout[0].clone(),
             manifest,
+            seen: RefCell::default(),
         }
     }
 
-    #[track_caller]
     fn fits(&self, instance: &Value) {
-        let documents = [instance.clone()];
-        assert_eq!(verdicts(&self.schema, &documents), [None], "{instance}");
+        self.seen.borrow_mut().push(instance.clone());
     }
 
     #[track_caller]
@@ -344,6 +359,20 @@ fn a_file_alone_will_do() {
     );
     assert_eq!(state["extra"], json!({"my_key": "x"}));
     assert_eq!(dsc.test(&web), (true, vec![]));
+    // What only the file has is there too.
+    let other = TempSite::new();
+    let both = other.ini("");
+    let _daemon = other.start(Program::Circ);
+    let dsc_there = Dsc::new(&other);
+    let text = std::fs::read_to_string(&both).expect("the file");
+    std::fs::write(&both, format!("{text}\n[watcher:late]\ncmd = sleep 1000\n")).expect("written");
+    let late = json!({"name": "late", "config": both});
+    let told = dsc_there.get(&late);
+    assert_eq!(
+        (&told["_exist"], &told["state"]),
+        (&json!(true), &json!("stopped"))
+    );
+    assert!(!dsc_there.test(&late).0);
     // With a daemon that does not run, the file tells what there is, and that nothing runs.
     let told = dsc.get(&json!({"name": "web", "config": config}));
     assert_eq!(

@@ -845,6 +845,33 @@ proptest! {
     }
 }
 
+proptest! {
+    #![proptest_config(ProptestConfig::with_cases(600))]
+
+    #[test]
+    fn no_text_takes_the_reader_down(
+        text in "[\\[\\]{}\"'=:,.a-z0-9 \\n\\t\\\\#;é\u{0}-]{0,60}",
+        noise in prop::collection::vec(any::<u8>(), 0..40),
+        state in state(),
+        cut in any::<prop::sample::Index>(),
+    ) {
+        for format in [Format::Toml, Format::Json, Format::Ini] {
+            let _ = parse(&text, format);
+            let _ = document::parse(&noise, "doc", format);
+        }
+        let _ = Format::of_text(&text);
+        // Half a document, as somebody is still writing it.
+        for format in [Format::Toml, Format::Json] {
+            let whole = document::write(&state, format).unwrap();
+            let mut half: Vec<u8> = whole.into_bytes();
+            half.truncate(cut.index(half.len() + 1));
+            if let Err(error) = document::parse(&half, "doc", format) {
+                prop_assert!(error.problems.iter().all(|problem| problem.place.line.is_some()));
+            }
+        }
+    }
+}
+
 #[test]
 fn a_written_document_is_one_that_a_person_would_write() {
     let state = parse(TOML, Format::Toml).unwrap();

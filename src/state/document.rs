@@ -21,7 +21,8 @@
 //! env.TOKEN = "x"
 //! state = "running"                # stopped, present (running or not is left alone), absent
 //! restart_on_change = "auto"       # never, always
-//! unset = ["max_age"]              # the same as a null in JSON
+//! unset = ["max_age", "env.DEBUG"] # the same as a null in JSON
+//! x_owner = "blue"                 # a key of one's own; others stand in a table `extra`
 //!
 //! [socket.web]
 //! host = "127.0.0.1"

@@ -168,7 +168,7 @@ impl Instance {
         {
             let default = defaults
                 .get(key)
-                .filter(|default| !default.is_null() && !default.is_object());
+                .filter(|default| !default.is_null() && !default.is_object() && *default != "");
             if let (false, Some(default)) = (told.contains_key(key), default) {
                 told.insert(key.clone(), default.clone());
             }

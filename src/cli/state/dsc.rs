@@ -13,7 +13,7 @@ use serde_json::{Map, Value, json};
 
 use crate::cli::state::{current_directory, environ, fallback_endpoint};
 use crate::config::pattern;
-use crate::state::desired::{Desired, DesiredState};
+use crate::state::desired::{Desired, DesiredState, Running};
 use crate::state::instance::Instance;
 use crate::state::report::Report;
 use crate::state::transaction::ensure_one;
@@ -118,35 +118,37 @@ fn settings(instance: &Instance) -> Settings {
     }
 }
 
-/// Everything that is there. Where no daemon can be asked, the file tells, and nothing runs.
+/// Every watcher of the daemon, and those that only the file has: they do not run.
 fn look(instance: &Instance) -> Result<DesiredState, String> {
     let settings = settings(instance);
-    let seen = looking::look(&[], &settings);
-    let (seen, asked) = match seen {
-        Ok(seen) => (seen, settings.live),
-        Err(error) if settings.live && settings.config.is_some() => {
-            let file_only = Settings {
-                live: false,
-                ..settings
-            };
-            let seen = looking::look(&[], &file_only)?;
-            tell("warn", &error);
-            (seen, false)
-        }
-        Err(error) => return Err(error),
+    let seen = |settings: &Settings| {
+        looking::look(&[], settings).map(|seen| export::export(&seen, &instance.name))
     };
-    let mut state = export::export(&seen, &instance.name);
-    for warning in &state.warnings {
-        tell("warn", warning);
+    let told = seen(&settings);
+    if !settings.live || settings.config.is_none() {
+        return told.inspect(|state| warn_of(&state.warnings));
     }
-    if !asked && instance.live {
-        let stopped = crate::state::desired::Running::No;
-        state
-            .watchers
-            .iter_mut()
-            .for_each(|watcher| watcher.running = stopped);
+    let file_only = Settings {
+        live: false,
+        ..settings
+    };
+    let file = seen(&file_only)?;
+    let mut state = told.unwrap_or_else(|error| {
+        tell("warn", &error);
+        DesiredState::default()
+    });
+    warn_of(&state.warnings);
+    for mut watcher in file.watchers {
+        if find(&state, &watcher.name).is_none() {
+            watcher.running = Running::No;
+            state.watchers.push(watcher);
+        }
     }
     Ok(state)
+}
+
+fn warn_of(warnings: &[String]) {
+    warnings.iter().for_each(|warning| tell("warn", warning));
 }
 
 fn find<'a>(state: &'a DesiredState, name: &str) -> Option<&'a Desired> {
@@ -170,9 +172,7 @@ fn carry_out(instance: &Instance, desired: &DesiredState, check: bool) -> Result
         ..settings(instance)
     };
     let report = ensure_one(desired, &settings);
-    for warning in &report.warnings {
-        tell("warn", warning);
-    }
+    warn_of(&report.warnings);
     match report.failed {
         true => Err(report.msg),
         false => Ok(report),
