@@ -1021,3 +1021,86 @@ fn the_first_example_of_the_documentation_runs() {
     let (code, told) = run("circ state test desired.toml --config circus.ini");
     assert_eq!(code, Some(0), "{told}");
 }
+
+/// The circus.ini files below a directory.
+fn shipped(dir: &Path, found: &mut Vec<std::path::PathBuf>) {
+    for entry in fs::read_dir(dir).into_iter().flatten().flatten() {
+        let path = entry.path();
+        if path.is_dir() {
+            shipped(&path, found);
+        } else if path.extension().is_some_and(|extension| extension == "ini") {
+            found.push(path);
+        }
+    }
+}
+
+#[test]
+fn a_circus_ini_that_a_daemon_takes_is_a_desired_state() {
+    let mut files = Vec::new();
+    shipped(
+        &Path::new(env!("CARGO_MANIFEST_DIR")).join("examples"),
+        &mut files,
+    );
+    // A checkout of circus has many more: its examples and tests.
+    if let Some(sources) = std::env::var_os("CIRC_CIRCUS_SOURCES") {
+        shipped(Path::new(&sources), &mut files);
+    }
+    let mut read = 0;
+    for path in &files {
+        let dir = path.parent().unwrap();
+        let environ = std::env::vars().collect();
+        let Ok(config) = circ::config::Config::load(path, &environ, dir) else {
+            continue;
+        };
+        let state = document::read(&Source::Path(path.clone()), dir)
+            .unwrap_or_else(|error| panic!("{}: {error}", path.display()));
+        assert_eq!(
+            state.watchers.len(),
+            config.watchers.len(),
+            "{}",
+            path.display()
+        );
+        for watcher in &state.watchers {
+            let (_, section) = config.watcher(&watcher.name).expect("the same watchers");
+            let unread = ["__name__", "name", "env"];
+            let stated: Vec<(String, String)> = config
+                .raw_items(section)
+                .into_iter()
+                .filter(|(key, text)| {
+                    let unset = text.is_empty() && matches!(key.as_str(), "uid" | "gid");
+                    !unset && !unread.contains(&key.as_str())
+                })
+                .collect();
+            assert_eq!(
+                watcher.options.len(),
+                stated.len(),
+                "{}: {section}",
+                path.display()
+            );
+            for (key, text) in stated {
+                let wanted = watcher
+                    .options
+                    .iter()
+                    .find(|wanted| wanted.key == key)
+                    .expect(&key);
+                let number = |text: &str| text.trim().replace('_', "").parse::<f64>().ok();
+                let same = wanted.text == text
+                    || number(&wanted.text) == number(&text) && number(&text).is_some();
+                assert!(
+                    same || wanted.text == text.trim(),
+                    "{}: {section} {key}: {text:?}",
+                    path.display()
+                );
+            }
+        }
+        let sockets = state
+            .sections
+            .iter()
+            .filter(|s| s.kind == SectionKind::Socket)
+            .count();
+        assert_eq!(sockets, config.sockets.len(), "{}", path.display());
+        read += 1;
+    }
+    println!("{read} of {} files", files.len());
+    assert!(read > 0);
+}
