@@ -259,20 +259,30 @@ impl Files {
     /// Values that an edit of this key leaves behind without effect, because the one that counts stands elsewhere.
     pub fn shadowed(&self, home: Home<'_>, key: &str) -> Vec<String> {
         let section = self.section_of(home);
-        let with_key = self
-            .parts
-            .iter()
-            .filter(|part| part.document.get(&section, key).is_some());
-        with_key
-            .skip(1)
-            .map(|part| {
-                let line = part.document.line_of(&section, key).unwrap_or(1);
+        let mut first = true;
+        let mut told = Vec::new();
+        for part in &self.parts {
+            let mut lines: Vec<usize> = part
+                .document
+                .shadowed()
+                .into_iter()
+                .filter(|one| one.section == section && one.key == key)
+                .map(|one| one.line)
+                .collect();
+            if let Some(line) = part.document.line_of(&section, key) {
+                if !first {
+                    lines.insert(0, line);
+                }
+                first = false;
+            }
+            told.extend(lines.into_iter().map(|line| {
                 format!(
                     "{}:{line}: {key} of [{section}] stands here as well and has no effect: the first one counts",
                     part.path.display()
                 )
-            })
-            .collect()
+            }));
+        }
+        told
     }
 
     fn section_of(&self, home: Home<'_>) -> String {
