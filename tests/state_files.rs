@@ -55,12 +55,35 @@ const FILES: &[&str] = &[
     "\u{feff}[watcher:web]\ncmd = sleep 9\n",
 ];
 
+/// The same in the other spelling.
+const TOML_FILES: &[&str] = &[
+    "[watcher.web]\ncmd = \"sleep 9\"\nnumprocesses = 2\n",
+    "[watcher.web]\r\ncmd = 'sleep 9'\r\nnumprocesses= 2   # two\r\n\r\n",
+    "[watcher.web]\ncmd = \"sleep 9\"",
+    "# top\n\n[watcher.a]\ncmd=\"x\"\n\n[watcher.web]\ncmd = \"\"\"\nsleep\n9\"\"\"\n# end\n\n[plugin.p]\nuse = \"y\"\n",
+    "[watcher.web]\ncmd = \"sleep\"\nargs = [\n  \"9\", # nine\n]\n[watcher.web.rlimits]\nnofile = 5\n[watcher.web.env]\nA = 1\n",
+    "[DEFAULT]\nnumprocesses = 4\n[watcher]\nweb = { cmd = \"sleep 9\", shell = false }\nz.cmd = \"z\"\n",
+    "[circus]\ninclude = [\"more.ini\"]\n[watcher.a]\ncmd = \"a\"\n",
+    "[circus]\ninclude = \"more.ini\"\n[watcher.web]\nnumprocesses = 5\n",
+    "[env]\nHOME = \"/other\"\n[watcher.web]\ncmd = \"sleep 9\"\ncopy_env = true\nenv.X = \"$(circus.env.HOME)\"\n",
+    "watcher.web.cmd = \"sleep 9\"\nwatcher.web.stdout_stream = { class = \"x\" }\nwatcher.z.cmd = \"z\"\n",
+    "[watcher.other]\ncmd = \"o\"\n",
+    "[watcher.web]\ncmd = sleep 9\n",
+];
+
+fn any_file() -> impl Strategy<Value = (&'static str, &'static str)> {
+    let named = |name: &'static str, files: &'static [&'static str]| {
+        (Just(name), prop::sample::select(files))
+    };
+    prop_oneof![named("circus.ini", FILES), named("circus.toml", TOML_FILES)]
+}
+
 /// Included by some of the files.
 const MORE: &str = "[watcher:web]\ncmd = sleep 8\nmax_age = 3\n\n[watcher:m]\ncmd = m\n";
 
-fn settings(directory: &Path) -> Settings {
+fn settings(directory: &Path, main: &str) -> Settings {
     Settings {
-        config: Some(PathBuf::from("circus.ini")),
+        config: Some(PathBuf::from(main)),
         live: false,
         settle: Duration::ZERO,
         ..Settings::new(
@@ -71,8 +94,8 @@ fn settings(directory: &Path) -> Settings {
 }
 
 /// Inode and bytes of each file.
-fn files(directory: &Path) -> Vec<(u64, Vec<u8>)> {
-    ["circus.ini", "more.ini"]
+fn files(directory: &Path, main: &str) -> Vec<(u64, Vec<u8>)> {
+    [main, "more.ini"]
         .map(|name| directory.join(name))
         .iter()
         .map(|path| {
@@ -85,7 +108,8 @@ fn files(directory: &Path) -> Vec<(u64, Vec<u8>)> {
 }
 
 fn others(directory: &Path, settings: &Settings) -> Option<Vec<WatcherOptions>> {
-    let config = Config::load(Path::new("circus.ini"), &settings.environ, directory).ok()?;
+    let main = settings.config.as_deref()?;
+    let config = Config::load(main, &settings.environ, directory).ok()?;
     Some(
         config
             .watchers
@@ -138,15 +162,15 @@ fn wish() -> impl Strategy<Value = (String, String)> {
 }
 
 proptest! {
-    #![proptest_config(ProptestConfig { cases: 1500, failure_persistence: None, ..ProptestConfig::default() })]
+    #![proptest_config(ProptestConfig { cases: 2500, failure_persistence: None, ..ProptestConfig::default() })]
 
     #[test]
     fn a_second_run_changes_nothing(
-        file in prop::sample::select(FILES),
+        (main, file) in any_file(),
         wishes in prop::collection::btree_map(prop::sample::select(vec![0, 1, 2, 3]), wish(), 0..4),
     ) {
         let directory = tempfile::tempdir().expect("a directory");
-        fs::write(directory.path().join("circus.ini"), file).expect("a file");
+        fs::write(directory.path().join(main), file).expect("a file");
         fs::write(directory.path().join("more.ini"), MORE).expect("a file");
         let named: BTreeMap<String, String> = wishes.into_values().collect();
         let request = Request {
@@ -154,16 +178,16 @@ proptest! {
             set: named.iter().map(|(key, text)| format!("{key}={text}")).collect(),
             ..Request::default()
         };
-        let settings = settings(directory.path());
-        let start = files(directory.path());
+        let settings = settings(directory.path(), main);
+        let start = files(directory.path(), main);
         let before = others(directory.path(), &settings);
 
         // A preview promises exactly what the run does.
         let preview = ensure(&request, &Settings { check: true, diff: true, ..settings.clone() });
-        prop_assert_eq!(&files(directory.path()), &start);
+        prop_assert_eq!(&files(directory.path(), main), &start);
 
         let first = ensure(&request, &settings);
-        let written = files(directory.path());
+        let written = files(directory.path(), main);
         prop_assert_eq!((preview.failed, preview.changed, &preview.changes), (first.failed, first.changed, &first.changes));
         prop_assert_eq!(&others(directory.path(), &settings), &before);
         if first.failed || !first.changed {
@@ -173,9 +197,9 @@ proptest! {
         }
         let second = ensure(&request, &settings);
         prop_assert_eq!((second.changed, second.failed, &second.error), (false, first.failed, &first.error));
-        prop_assert_eq!(files(directory.path()), written);
+        prop_assert_eq!(files(directory.path(), main), written);
         if !first.failed {
-            let config = Config::load(Path::new("circus.ini"), &settings.environ, directory.path())
+            let config = Config::load(Path::new(main), &settings.environ, directory.path())
                 .map_err(|error| TestCaseError::fail(error.to_string()))?;
             prop_assert!(config.watcher("web").is_some());
         }

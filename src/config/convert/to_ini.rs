@@ -216,7 +216,7 @@ impl Writer<'_> {
                 return lines;
             }
         };
-        if section == "circus" {
+        if section == "circus" && matches!(key, "include" | "include_dir") {
             self.note_includes(key, value, line);
         }
         self.wanted
@@ -255,6 +255,14 @@ impl Writer<'_> {
         if key == "include" && pytext::words(value).any(|word| Format::of(word) == Format::Toml) {
             let what = "include names a circus.toml, which circ reads and Circus does not";
             self.notes.add(line, what.to_owned());
+        }
+        let mut own = self.toml.sections().keys();
+        if let Some(section) = own.find(|section| self.toml.is_of_watcher(section)) {
+            let what = format!(
+                "{key}: the variables of [{section}] came after those of all files; now an [env:PATTERN] of an included \
+                 file comes after them"
+            );
+            self.notes.add(line, what);
         }
         if key == "include_dir" {
             let what = "of the directories of include_dir a circus.ini reads the *.ini files, and no *.toml any more";
