@@ -2,13 +2,15 @@
 //! variables become. It can be had of a configuration whose values are wrong, so that they can be looked at and put
 //! right.
 
-use std::collections::BTreeMap;
+use std::cell::OnceCell;
+use std::collections::{BTreeMap, HashMap};
 use std::path::{Path, PathBuf};
 
 use indexmap::IndexMap;
 
 use super::document::{DEFAULT_SECTION, NAME_KEY};
 use super::error::ConfigError;
+use super::expand::Variables;
 use super::load::{Environ, Loader};
 use super::merged::{Item, SourceFile};
 use super::watchers::{self, Draft, OwnVariables};
@@ -31,7 +33,8 @@ pub struct Stated {
 /// A main file with everything it includes: the first value of a key counts.
 pub struct Effective {
     loader: Loader,
-    drafts: Vec<Draft>,
+    /// The watchers by their sections, made when the first variable is asked for.
+    drafts: OnceCell<HashMap<String, Draft>>,
 }
 
 impl Effective {
@@ -52,7 +55,7 @@ impl Effective {
             .collect();
         let mut loader = Loader::read(path, environ, cwd, edited)?;
         loader.read_environment();
-        let drafts = watchers::drafts(&loader);
+        let drafts = OnceCell::new();
         Ok(Self { loader, drafts })
     }
 
@@ -121,6 +124,13 @@ impl Effective {
             .collect()
     }
 
+    fn drafts(&self) -> &HashMap<String, Draft> {
+        self.drafts.get_or_init(|| {
+            let drafts = watchers::drafts(&self.loader).into_iter();
+            drafts.map(|draft| (draft.section.clone(), draft)).collect()
+        })
+    }
+
     fn stated(&self, item: &Item, by_default: bool) -> Option<Stated> {
         let file: &SourceFile = self.loader.merged.files.get(item.file)?;
         Some(Stated {
@@ -147,9 +157,11 @@ impl Effective {
             if key == "name" {
                 return text.to_owned();
             }
+            if !Variables::may_be_in(text) {
+                return text.to_owned();
+            }
             let none = Environ::new();
-            let draft = self.drafts.iter().find(|draft| draft.section == section);
-            let env = draft.map_or(&none, |draft| &draft.env);
+            let env = self.drafts().get(section).map_or(&none, |draft| &draft.env);
             let own = OwnVariables::new(&loader.global_env, env);
             return watchers::expanded(key, text, &loader.variables, &own);
         }

@@ -1,6 +1,6 @@
 //! Lines that are not read because an earlier one counts, over all files of a configuration. Pure.
 
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 
 use super::opened::{OpenFile, Opened};
 
@@ -48,13 +48,4 @@ fn shadow(file: &OpenFile, section: String, key: String, line: usize) -> Shadow 
         file: file.shown.clone(),
         line,
     }
-}
-
-/// Where a section begins and goes on: file and line of its first header in each file that has it.
-pub fn parts<'a>(opened: &'a Opened, section: &str) -> Vec<(&'a Path, usize)> {
-    opened
-        .files
-        .iter()
-        .filter_map(|file| Some((file.shown.as_path(), file.document.section_line(section)?)))
-        .collect()
 }

@@ -50,12 +50,10 @@ pub fn of_config(opened: &Opened, config: &Config) -> Vec<Finding> {
         .iter()
         .map(|socket| (socket.name.clone(), 3))
         .collect();
-    for watcher in &config.watchers {
-        if let Some((_, section)) = config.watcher(&watcher.name) {
-            looking.command(section, watcher, &sockets);
-            looking.places(section, watcher);
-            looking.accounts(section, watcher);
-        }
+    for (section, watcher) in config.watchers_by_section() {
+        looking.command(section, watcher, &sockets);
+        looking.places(section, watcher);
+        looking.accounts(section, watcher);
     }
     looking.found
 }

@@ -6,7 +6,7 @@ use super::finding::{Finding, Severity};
 use crate::cli::config::keys::{self, SectionKind};
 use crate::cli::config::opened::Opened;
 use crate::cli::config::shadows;
-use crate::config::{Config, DEFAULT_SECTION, SocketFamily, pattern};
+use crate::config::{Config, SocketFamily, SocketType, pattern};
 use crate::options::{self, WatcherOptions};
 
 /// The names that sections begin with.
@@ -26,7 +26,10 @@ pub fn of_text(opened: &Opened) -> Vec<Finding> {
                 ));
             }
             let effect = keys::specs(section).iter().find(|spec| spec.name == key);
-            if effect.is_some_and(|spec| !spec.effective)
+            // The endpoint of the statistics is told of with the statistics.
+            let told = key == "stats_endpoint";
+            if effect.is_some_and(|spec| !spec.effective && spec.default != stated.value)
+                && !told
                 // A plugin is told of as a whole.
                 && keys::kind(section) != SectionKind::Plugin
                 && !stated.value.is_empty()
@@ -80,21 +83,24 @@ fn repeated(opened: &Opened, found: &mut Vec<Finding>) {
             });
         }
     }
-    for section in opened.effective.sections().chain([DEFAULT_SECTION]) {
-        let parts = shadows::parts(opened, section);
-        let Some(((first, first_line), rest)) = parts.split_first() else {
-            continue;
-        };
-        for (file, line) in rest {
+    for (at, file) in opened.files.iter().enumerate() {
+        for section in file.document.sections() {
+            let earlier = opened.files[..at]
+                .iter()
+                .find(|before| before.document.has_section(section));
+            let Some(first) = earlier else {
+                continue;
+            };
+            let first_line = first.document.section_line(section).unwrap_or(1);
             found.push(Finding {
                 severity: Severity::Warning,
-                line: Some(*line),
+                line: file.document.section_line(section),
                 section: Some(section.to_owned()),
                 ..Finding::error(
-                    file,
+                    &file.shown,
                     format!(
                         "goes on with the section of {}:{first_line}",
-                        first.display()
+                        first.shown.display()
                     ),
                 )
             });
@@ -146,8 +152,8 @@ pub fn of_config(opened: &Opened, config: &Config) -> Vec<Finding> {
             }
         }
     }
-    for watcher in &config.watchers {
-        leftovers(opened, config, watcher, &mut found);
+    for (section, _) in config.watchers_by_section() {
+        leftovers(opened, section, &mut found);
     }
     found
 }
@@ -223,6 +229,8 @@ fn doubled_addresses(opened: &Opened, config: &Config, found: &mut Vec<Finding>)
             (Some(path), _) => path.clone(),
             (None, SocketFamily::Unix) => continue,
             (None, _) if socket.port == 0 => continue,
+            // The same port can be bound once for each type of socket.
+            (None, _) if socket.kind != SocketType::Stream => continue,
             (None, _) => format!("{}:{}", socket.host, socket.port),
         };
         let section = section_of_socket(opened, &socket.name);
@@ -241,14 +249,9 @@ fn doubled_addresses(opened: &Opened, config: &Config, found: &mut Vec<Finding>)
 }
 
 /// Variables of the environment that are not set, as far as they are left in a watcher's values.
-fn leftovers(opened: &Opened, config: &Config, watcher: &WatcherOptions, found: &mut Vec<Finding>) {
-    let Some((_, section)) = config.watcher(&watcher.name) else {
-        return;
-    };
-    for (key, _) in opened.effective.items(section) {
-        let Some(text) = opened.effective.expanded(section, &key) else {
-            continue;
-        };
+fn leftovers(opened: &Opened, section: &str, found: &mut Vec<Finding>) {
+    for (key, stated) in opened.effective.items(section) {
+        let text = opened.effective.expand(section, &key, &stated.value);
         for unknown in crate::config::Variables::new().unknown(&text) {
             let lower = unknown.to_lowercase();
             if lower.contains("circus.env.") {
