@@ -451,11 +451,12 @@ port = 8000
 [socket:db]
 port = 8001
 [env:wbe]
-A = 1
+A = $HOME/$NOT_THERE
 [watchers:x]
 a = 1
 [watcher:web]
 args = $(circus.env.NOT_THERE)
+check_flapping = True
 ",
     );
     fs::create_dir(site.path("conf.d")).expect("a directory");
@@ -492,15 +493,17 @@ args = $(circus.env.NOT_THERE)
         "circus.ini:14 no such option, kept as it is; did you mean numprocesses?",
         "circus.ini:18 no watcher uses this socket",
         "circus.ini:20 no watcher is called wbe; did you mean web?",
+        "circus.ini:21 $NOT_THERE is not set in this environment and becomes empty",
         "circus.ini:22 nothing reads this section; did you mean [watcher:x]?",
         "circus.ini:24 goes on with the section of line 7",
+        "circus.ini:26 has no effect any more; remove it",
         "circus.ini:25 $(circus.env.NOT_THERE) is not set in this environment",
         "conf.d/a.ini:1 goes on with the section of circus.ini:7",
     ] {
         let count = lines.iter().filter(|line| line.starts_with(wanted)).count();
         assert_eq!(count, 1, "{wanted}\nin\n{}", lines.join("\n"));
     }
-    assert_eq!(lines.len(), 17, "{}", lines.join("\n"));
+    assert_eq!(lines.len(), 19, "{}", lines.join("\n"));
     assert_eq!(
         circ(&site, "check", &["circus.ini", "--strict"], "").code,
         1
@@ -766,7 +769,7 @@ fn both_spellings_convert_into_each_other() {
     );
     let run = circ(&site, "convert", &["circus.ini"], "");
     assert!(
-        run.stderr.contains("note: circus.ini: line 11: "),
+        run.stderr.contains("note: circus.ini:11: "),
         "{}",
         run.stderr
     );

@@ -123,7 +123,14 @@ fn convert(args: &Args) -> Result<(String, Vec<String>), String> {
     let text = |error: ConfigError| error.to_string();
     let of = |converted: Converted| {
         let notes = converted.notes.into_iter();
-        let notes = notes.map(|note| format!("{shown}: {note}")).collect();
+        let placed = |note: String| match note
+            .strip_prefix("line ")
+            .and_then(|note| note.split_once(": "))
+        {
+            Some((line, what)) => format!("{shown}:{line}: {what}"),
+            None => format!("{shown}: {note}"),
+        };
+        let notes = notes.map(placed).collect();
         (converted.text, notes)
     };
     match (from, to) {

@@ -20,7 +20,7 @@ use crate::state::secrets::MASK;
 pub struct SetArgs {
     /// The configuration file
     file: PathBuf,
-    /// The section, such as circus or watcher:web; watcher.web and web mean the same
+    /// The section, such as circus or watcher:web; watcher.web means the same, and web where nothing else is called so
     section: String,
     /// The key
     key: String,
@@ -45,7 +45,7 @@ pub struct SetArgs {
 pub struct UnsetArgs {
     /// The configuration file
     file: PathBuf,
-    /// The section, such as circus or watcher:web; watcher.web and web mean the same
+    /// The section, such as circus or watcher:web; watcher.web means the same, and web where nothing else is called so
     section: String,
     /// The keys; the whole section if left out
     #[arg(value_name = "KEY")]

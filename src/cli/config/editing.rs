@@ -91,8 +91,16 @@ pub fn edit(opened: &Opened, given: &str, wish: &Wish, leave: Leave) -> Result<O
         Lookup::Missing(near) => match wish {
             Wish::Set(_) if leave.create => (new_section(given, leave)?, true),
             Wish::Set(_) => return Err(no_section(opened, given, near)),
-            // What is not there is as it is wanted.
-            Wish::Unset(_) | Wish::Remove => (address::canonical(given), false),
+            // What is not there is as it is wanted; a slip of the pen is worth a word.
+            Wish::Unset(_) | Wish::Remove => {
+                if let Some(near) = near {
+                    work.warnings.push(format!(
+                        "there is no section [{}]; there is {near}",
+                        address::canonical(given)
+                    ));
+                }
+                (address::canonical(given), false)
+            }
         },
     };
     match wish {
@@ -185,6 +193,12 @@ impl<'a> Work<'a> {
     }
 
     fn unset(&mut self, section: &str, key: &str) -> Result<(), String> {
+        if self.opened.effective.get(section, key).is_none()
+            && let Known::No(Some(near)) = keys::known(section, key)
+        {
+            let what = format!("[{section}] {key}: there is no such key; did you mean {near}?");
+            self.warnings.push(what);
+        }
         for document in &mut self.documents {
             document
                 .unset(section, key)

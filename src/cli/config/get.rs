@@ -16,7 +16,7 @@ use crate::options;
 pub struct Args {
     /// The configuration file; - for standard input
     file: PathBuf,
-    /// A section, such as circus or watcher:web; watcher.web and web mean the same. All sections if left out
+    /// A section, such as circus or watcher:web; watcher.web means the same, and web where nothing else is called so. All sections if left out
     section: Option<String>,
     /// A key of the section. All keys if left out
     key: Option<String>,

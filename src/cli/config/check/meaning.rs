@@ -7,7 +7,7 @@ use crate::cli::config::keys::{self, SectionKind};
 use crate::cli::config::opened::Opened;
 use crate::cli::config::shadows;
 use crate::config::{Config, SocketFamily, SocketType, pattern};
-use crate::options::{self, WatcherOptions};
+use crate::options::{self, RETIRED_OPTIONS, WatcherOptions};
 
 /// The names that sections begin with.
 const KNOWN_SECTIONS: [&str; 6] = ["circus", "watcher:", "socket:", "plugin:", "env", "env:"];
@@ -38,6 +38,19 @@ pub fn of_text(opened: &Opened) -> Vec<Finding> {
                     "is checked and kept, and has no effect yet".to_owned(),
                 ));
             }
+            let retired = RETIRED_OPTIONS.iter().any(|(name, _)| *name == key);
+            if retired && keys::kind(section) == SectionKind::Watcher {
+                found.push(warn("has no effect any more; remove it".to_owned()));
+            }
+            if keys::kind(section) == SectionKind::Env {
+                for name in dollar_names(&stated.value) {
+                    if !opened.environ.contains_key(name) {
+                        found.push(warn(format!(
+                            "${name} is not set in this environment and becomes empty"
+                        )));
+                    }
+                }
+            }
             let words: Vec<&str> = stated.value.split_whitespace().collect();
             let comment = words.iter().skip(1).any(|word| word.starts_with('#'));
             if comment && matches!(key.as_str(), "cmd" | "args") {
@@ -49,6 +62,16 @@ pub fn of_text(opened: &Opened) -> Vec<Finding> {
         }
     }
     found
+}
+
+/// The names that `$NAME` asks for in an environment section: capital letters, digits and underscores.
+fn dollar_names(text: &str) -> Vec<&str> {
+    let inside = |c: char| c.is_ascii_uppercase() || c.is_ascii_digit() || c == '_';
+    text.match_indices('$')
+        .map(|(at, _)| &text[at + 1..])
+        .filter(|rest| rest.starts_with(|c: char| c.is_ascii_uppercase()))
+        .map(|rest| &rest[..rest.find(|c| !inside(c)).unwrap_or(rest.len())])
+        .collect()
 }
 
 /// Lines that are not read, and sections in several parts.
