@@ -8,7 +8,7 @@ use std::collections::BTreeSet;
 use std::time::Instant;
 
 use super::apply::{Journal, Undone};
-use super::desired::{Desired, DesiredState, Request};
+use super::desired::{Desired, DesiredState, Request, Running};
 use super::live::LiveError;
 use super::observed::{DaemonSide, FileSide, Observed};
 use super::plan::{self, DaemonAction, FileEdit, Plan};
@@ -319,14 +319,22 @@ impl<'a> Run<'a> {
 
     fn command_watcher(&mut self, at: usize, more_workers: bool) -> Result<(), Trouble> {
         let resource = self.resource(at);
-        // Twice: what `set` did not take is planned in another way.
-        for _ in 0..2 {
+        // Again: what `set` did not take is planned in another way, and what the daemon took from the file may be
+        // mixed with what it read of other sections long ago.
+        for _ in 0..3 {
             let run = &self.prepared.watchers[at];
-            let commands: Vec<DaemonAction> = run
-                .plan
-                .commands
+            let reread = |action: &DaemonAction| matches!(action, DaemonAction::Reread { .. });
+            let rereads = run.plan.commands.iter().any(reread);
+            let grows = |action: &DaemonAction| matches!(action, DaemonAction::Incr(_));
+            let all = &run.plan.commands;
+            let grown = all.iter().any(grows);
+            // A watcher that has no worker yet cannot be started before it gets some.
+            let later = |action: &DaemonAction| {
+                grows(action) || grown && matches!(action, DaemonAction::Start)
+            };
+            let commands: Vec<DaemonAction> = all
                 .iter()
-                .filter(|action| matches!(action, DaemonAction::Incr(_)) == more_workers)
+                .filter(|action| later(action) == more_workers)
                 .cloned()
                 .collect();
             let Some(live) = self.prepared.live.as_mut() else {
@@ -336,6 +344,12 @@ impl<'a> Run<'a> {
                 .journal
                 .command(live, resource, &run.desired.name, &commands);
             match result {
+                Ok(ignored) if ignored.is_empty() && rereads => {
+                    self.plan_again(Some(at))?;
+                    // That was done by reading again.
+                    let left = &mut self.prepared.watchers[at].plan.commands;
+                    left.retain(|action| *action != DaemonAction::Restart);
+                }
                 Ok(ignored) if ignored.is_empty() => return Ok(()),
                 Ok(ignored) => self.without(at, ignored)?,
                 Err(error) => {
@@ -382,7 +396,7 @@ impl<'a> Run<'a> {
             match live.observe(&run.desired.name) {
                 Ok(now) => {
                     if let Some(watcher) = &now.watcher
-                        && expect.running > 0
+                        && run.desired.running == Running::Yes
                     {
                         // A count that is not managed is what the daemon has.
                         expect.running = watcher.numprocesses();
@@ -429,7 +443,8 @@ impl<'a> Run<'a> {
             self.telling.after(first + at, run, &daemon);
             let left = plan_anew(run, file_after(run), daemon);
             match left {
-                Ok(left) if left.commands.is_empty() => {}
+                // A restart is not seen in what is there: it goes with a change of the file, which was done.
+                Ok(left) if left.commands.iter().all(|a| *a == DaemonAction::Restart) => {}
                 Ok(left) => self.telling.fail(
                     first + at,
                     format!(

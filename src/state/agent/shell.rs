@@ -507,7 +507,7 @@ impl Shell<'_> {
             effects: &effects,
         };
         self.last_line = telling::line(&run, self.clock());
-        (self.output)(&telling::brief(&self.last_line));
+        (self.output)(&self.last_line);
         self.note(&current, &done);
         self.last = Some(done);
         for effect in effects {

@@ -108,36 +108,6 @@ pub fn line(run: &Run<'_>, clock: Clock) -> Value {
     Value::Object(line)
 }
 
-/// A line for those who read every one of them: its report tells only of what changed, failed or has a warning, and
-/// how much else is as desired. On a machine of hundreds of watchers a line would be a page otherwise.
-pub fn brief(line: &Value) -> Value {
-    let mut short = line.clone();
-    let Some(report) = short.get_mut("report").and_then(Value::as_object_mut) else {
-        return short;
-    };
-    let Some(Value::Array(resources)) = report.get_mut("resources") else {
-        return short;
-    };
-    let all = resources.len();
-    let is = |part: &Value, key: &str| part.get(key) == Some(&Value::Bool(true));
-    resources.retain(|part| {
-        let warned = part.get("warnings").and_then(Value::as_array);
-        is(part, "changed") || is(part, "failed") || warned.is_some_and(|all| !all.is_empty())
-    });
-    let left: Vec<String> = resources
-        .iter()
-        .filter_map(|part| Some(part.get("name")?.as_str()?.to_string()))
-        .collect();
-    let as_desired = all - resources.len();
-    for side in ["before", "after"] {
-        if let Some(Value::Object(found)) = report.get_mut(side) {
-            found.retain(|name, _| left.contains(name));
-        }
-    }
-    report.insert("as_desired".into(), as_desired.into());
-    short
-}
-
 /// A line without its report, and of that what matters.
 pub fn summary(line: &Value) -> Value {
     let mut short = line.clone();
@@ -186,23 +156,6 @@ mod tests {
     use super::super::schedule::{Mode, Trigger};
     use super::*;
     use crate::state::report::Report;
-
-    #[test]
-    fn a_brief_line_leaves_out_what_is_as_desired() {
-        let part = |name: &str, changed: bool, warnings: &[&str]| json!({"name": name, "changed": changed, "failed": false, "warnings": warnings});
-        let sides = json!({"a": 1, "b": 2, "c": 3});
-        let line = json!({"run": 1, "report": {"before": sides, "after": sides, "resources": [
-            part("a", false, &[]), part("b", true, &[]), part("c", false, &["look"])]}});
-        let short = brief(&line);
-        assert_eq!(
-            short["report"]["resources"].as_array().map(Vec::len),
-            Some(2)
-        );
-        assert_eq!(short["report"]["before"], json!({"b": 2, "c": 3}));
-        assert_eq!(short["report"]["after"], json!({"b": 2, "c": 3}));
-        assert_eq!(short["report"]["as_desired"], 1);
-        assert_eq!(brief(&json!({"report": null})), json!({"report": null}));
-    }
 
     #[test]
     fn a_line_has_the_contracts_keys_in_order() {

@@ -23,7 +23,8 @@ pub(super) fn plan(
         plan.edits
             .push(FileEdit::AddSection(desired.options.clone()));
         for (name, text) in &desired.env {
-            if text.is_some() {
+            // Its section [env:NAME] may be there before it.
+            if text.is_some() || states(file, name) {
                 plan.edits.push(FileEdit::Env {
                     name: name.clone(),
                     text: text.clone(),

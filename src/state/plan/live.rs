@@ -101,8 +101,8 @@ pub(super) fn plan(
     if counted && count < current && !live.is_singleton() {
         plan.commands.push(DaemonAction::Decr(current - count));
     }
+    let staying = if counted { count.min(current) } else { current };
     if !new.is_empty() && !rereads {
-        let staying = if counted { count.min(current) } else { current };
         plan.restarts |= running
             && staying > 0
             && !sends_hup(&new, live)
@@ -137,7 +137,8 @@ pub(super) fn plan(
     if stops {
         keys.push("status".to_string());
     }
-    if desired.on_change == OnChange::Always && changed_options && running && !plan.restarts {
+    let restarts_all = desired.on_change == OnChange::Always && changed_options;
+    if restarts_all && running && staying > 0 && !plan.restarts {
         plan.restarts = true;
         plan.commands.push(DaemonAction::Restart);
     }
