@@ -321,8 +321,8 @@ pub fn watcher(chance: &mut Chance) -> Value {
             "my_own",
             "rlimit_nofile",
         ]);
-        if !wanted.contains_key(key) && !(key == "rlimit_nofile" && wanted.contains_key("rlimits"))
-        {
+        let as_part = key == "rlimit_nofile" && wanted.contains_key("rlimits");
+        if !wanted.contains_key(key) && !as_part {
             unset.insert(key);
         }
     }
