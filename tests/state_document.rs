@@ -373,6 +373,16 @@ fn what_is_wrong_is_told_with_its_line_and_key() {
             "[circus]\nendpiont = \"x\"",
             "did you mean endpoint?",
         ),
+        (
+            Format::Toml,
+            "[circus]\nendpoint = 5555",
+            "not an endpoint such as",
+        ),
+        (
+            Format::Toml,
+            "[circus]\nendpoint = \"localhost:5555\"",
+            "not an endpoint such as",
+        ),
         (Format::Toml, "[circus]\numask = 22", "octal digits"),
         (
             Format::Toml,
@@ -1103,4 +1113,31 @@ fn a_circus_ini_that_a_daemon_takes_is_a_desired_state() {
     }
     println!("{read} of {} files", files.len());
     assert!(read > 0);
+}
+
+#[test]
+fn a_long_document_is_read_in_a_time_that_grows_with_its_length() {
+    // Ten times the watchers may take ten times as long, not a hundred times; the rest is left to chance.
+    let document = |watchers: usize| {
+        let table = |at: usize| {
+            format!("[watcher.w{at}]\ncmd = \"sleep {at}\"\nnumprocesses = 2\nenv.A = \"{at}\"\n")
+        };
+        (0..watchers).map(table).collect::<String>()
+    };
+    let time = |text: &str| {
+        let state = parse(text, Format::Toml).unwrap();
+        let json = document::write(&state, Format::Json).unwrap();
+        let best = |format, text: &str| {
+            let once = || {
+                let start = std::time::Instant::now();
+                parse(text, format).unwrap();
+                start.elapsed()
+            };
+            (0..5).map(|_| once()).min().unwrap()
+        };
+        best(Format::Toml, text) + best(Format::Json, &json)
+    };
+    let (short, long) = (time(&document(400)), time(&document(4000)));
+    println!("400 watchers {short:?}, 4000 watchers {long:?}");
+    assert!(long < short * 50, "{short:?} {long:?}");
 }

@@ -6,7 +6,7 @@ use serde::de::{Deserializer, MapAccess, Visitor};
 use serde_json::value::RawValue;
 use serde_json::{Error, Value};
 
-use super::tree::{Data, Node, is_plain_fraction, line_at};
+use super::tree::{Data, Lines, Node, is_plain_fraction};
 
 /// No desired state is nested deeper than a few levels.
 const DEEPEST: usize = 16;
@@ -17,6 +17,7 @@ pub fn parse(text: &str) -> Result<Node, Vec<(usize, String)>> {
     let root: &RawValue = serde_json::from_str(text).map_err(|error| vec![syntax(&error)])?;
     let mut reader = Reader {
         text,
+        lines: Lines::of(text),
         problems: Vec::new(),
     };
     let node = reader.node(root, 0);
@@ -42,13 +43,14 @@ fn syntax(error: &Error) -> (usize, String) {
 
 struct Reader<'a> {
     text: &'a str,
+    lines: Lines,
     problems: Vec<(usize, String)>,
 }
 
 impl<'a> Reader<'a> {
     fn line(&self, raw: &RawValue) -> usize {
         let offset = (raw.get().as_ptr() as usize).saturating_sub(self.text.as_ptr() as usize);
-        line_at(self.text, offset)
+        self.lines.at(offset)
     }
 
     fn node(&mut self, raw: &'a RawValue, depth: usize) -> Node {

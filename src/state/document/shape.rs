@@ -22,6 +22,8 @@ pub enum Shape {
     Text,
     /// Text that says something.
     Filled,
+    /// Where a socket of ZeroMQ is: `tcp://HOST:PORT`, `ipc://PATH`; empty for none.
+    Endpoint,
     /// Text, or a list of words.
     Words,
     /// A user or group, by name or number.
@@ -84,7 +86,7 @@ impl Shape {
             "user" => Shape::Account,
             "Python class" => Shape::Filled,
             // Circus takes an empty endpoint as none: `multicast_endpoint =` is how discovery is turned off.
-            "endpoint" => Shape::Text,
+            "endpoint" => Shape::Endpoint,
             "patterns of files" | "directories" => Shape::Words,
             "file" if spec.name == "path" => Shape::Filled,
             form if form.contains(" or ") && form.contains(", ") => Shape::OneOf(
@@ -138,7 +140,7 @@ impl Shape {
                 Some(digits) => self.check(digits),
                 None => refuse(),
             },
-            (Data::Number(..), Shape::Filled) => Err(format!(
+            (Data::Number(..), Shape::Filled | Shape::Endpoint) => Err(format!(
                 "{} is not {}; put it in quotes if it is meant as text",
                 node.shown(),
                 self.expected()
@@ -263,6 +265,17 @@ impl Shape {
                 Ok(bare.to_string())
             }
             Shape::OneOf(_) => refuse(),
+            Shape::Endpoint => match bare.split_once("://") {
+                Some((transport, rest))
+                    if !rest.is_empty()
+                        && !transport.is_empty()
+                        && transport.chars().all(|c| c.is_ascii_lowercase()) =>
+                {
+                    Ok(bare.to_string())
+                }
+                None if bare.is_empty() => Ok(String::new()),
+                _ => refuse(),
+            },
             Shape::Filled if bare.is_empty() => refuse(),
             Shape::Text | Shape::Filled | Shape::Words | Shape::Scalar => Ok(text.to_string()),
         }
@@ -279,6 +292,9 @@ impl Shape {
             Shape::Truth => "a truth value (true or false)".to_string(),
             Shape::Text => "text".to_string(),
             Shape::Filled => "text that is not empty".to_string(),
+            Shape::Endpoint => {
+                "an endpoint such as tcp://127.0.0.1:5555 or ipc:///run/circus.sock".to_string()
+            }
             Shape::Words => "text or a list of texts".to_string(),
             Shape::Account => "a name or a number from 0 up".to_string(),
             Shape::Signal => "a signal: a number from 1 to 64 or a name such as TERM".to_string(),

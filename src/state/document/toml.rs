@@ -1,9 +1,11 @@
 //! TOML as a tree that knows its lines.
 
+use std::ops::Range;
+
 use serde_json::Number;
 use toml_edit::{Document, Item, Key, Table, TableLike, Value};
 
-use super::tree::{Data, Node, is_plain_fraction, line_at};
+use super::tree::{Data, Lines, Node, is_plain_fraction};
 
 /// The text is TOML.
 pub fn parses(text: &str) -> bool {
@@ -13,83 +15,94 @@ pub fn parses(text: &str) -> bool {
 /// The tree of a TOML text, or the line and what is wrong there.
 pub fn parse(text: &str) -> Result<Node, Vec<(usize, String)>> {
     let text = text.trim_start_matches('\u{feff}');
+    let lines = Lines::of(text);
     let document = Document::parse(text).map_err(|error| {
-        let line = error.span().map_or(1, |span| line_at(text, span.start));
+        let line = error.span().map_or(1, |span| lines.at(span.start));
         let what = error.message().trim().replace('\n', ", ");
         vec![(line, format!("this is not TOML: {what}"))]
     })?;
+    let reader = Reader { text, lines };
     Ok(Node {
         line: 1,
-        data: table(text, document.as_table(), 1),
+        data: reader.table(document.as_table(), 1),
     })
 }
 
-fn table(text: &str, table: &dyn TableLike, line: usize) -> Data {
-    let pairs = table.iter().filter_map(|(name, item)| {
-        let key = table.key(name).and_then(Key::span);
-        let line = key
-            .or_else(|| item.span())
-            .map_or(line, |span| line_at(text, span.start));
-        Some((name.to_string(), node(text, item, line)?))
-    });
-    Data::Table(pairs.collect())
+struct Reader<'a> {
+    text: &'a str,
+    lines: Lines,
 }
 
-fn node(text: &str, item: &Item, line: usize) -> Option<Node> {
-    let data = match item {
-        Item::None => return None,
-        Item::Value(value) => return Some(self::value(text, value, line)),
-        Item::Table(inner) => table(text, inner, line),
-        Item::ArrayOfTables(tables) => {
-            let tables = tables.iter().map(|inner: &Table| {
-                let line = inner.span().map_or(line, |span| line_at(text, span.start));
-                Node {
-                    line,
-                    data: table(text, inner, line),
-                }
-            });
-            Data::List(tables.collect())
-        }
-    };
-    Some(Node { line, data })
-}
+impl Reader<'_> {
+    fn line(&self, span: Option<Range<usize>>, or: usize) -> usize {
+        span.map_or(or, |span| self.lines.at(span.start))
+    }
 
-fn value(text: &str, value: &Value, line: usize) -> Node {
-    let source = value
-        .span()
-        .and_then(|span| text.get(span))
-        .unwrap_or_default();
-    let data = match value {
-        Value::String(text) => Data::Text(with_line_feeds(text.value(), source)),
-        Value::Integer(number) => {
-            let written = match source.starts_with("0o") {
-                true => format!("0o{:03o}", number.value()),
-                false => number.value().to_string(),
-            };
-            Data::Number(Number::from(*number.value()), written)
-        }
-        Value::Float(number) => match Number::from_f64(*number.value()) {
-            Some(number) => {
-                let written = match is_plain_fraction(source) {
-                    true => source.to_string(),
-                    false => number.to_string(),
-                };
-                Data::Number(number, written)
+    fn table(&self, table: &dyn TableLike, line: usize) -> Data {
+        let pairs = table.iter().filter_map(|(name, item)| {
+            let key = table.key(name).and_then(Key::span);
+            let line = self.line(key.or_else(|| item.span()), line);
+            Some((name.to_string(), self.node(item, line)?))
+        });
+        Data::Table(pairs.collect())
+    }
+
+    fn node(&self, item: &Item, line: usize) -> Option<Node> {
+        let data = match item {
+            Item::None => return None,
+            Item::Value(value) => return Some(self.value(value, line)),
+            Item::Table(inner) => self.table(inner, line),
+            Item::ArrayOfTables(tables) => {
+                let tables = tables.iter().map(|inner: &Table| {
+                    let line = self.line(inner.span(), line);
+                    Node {
+                        line,
+                        data: self.table(inner, line),
+                    }
+                });
+                Data::List(tables.collect())
             }
-            None => Data::Other("a number without bounds"),
-        },
-        Value::Boolean(flag) => Data::Bool(*flag.value()),
-        Value::Datetime(_) => Data::Other("a date"),
-        Value::Array(items) => {
-            let items = items.iter().map(|item| {
-                let line = item.span().map_or(line, |span| line_at(text, span.start));
-                self::value(text, item, line)
-            });
-            Data::List(items.collect())
-        }
-        Value::InlineTable(inner) => table(text, inner, line),
-    };
-    Node { line, data }
+        };
+        Some(Node { line, data })
+    }
+
+    fn value(&self, value: &Value, line: usize) -> Node {
+        let source = value
+            .span()
+            .and_then(|span| self.text.get(span))
+            .unwrap_or_default();
+        let data = match value {
+            Value::String(text) => Data::Text(with_line_feeds(text.value(), source)),
+            Value::Integer(number) => {
+                let written = match source.starts_with("0o") {
+                    true => format!("0o{:03o}", number.value()),
+                    false => number.value().to_string(),
+                };
+                Data::Number(Number::from(*number.value()), written)
+            }
+            Value::Float(number) => match Number::from_f64(*number.value()) {
+                Some(number) => {
+                    let written = match is_plain_fraction(source) {
+                        true => source.to_string(),
+                        false => number.to_string(),
+                    };
+                    Data::Number(number, written)
+                }
+                None => Data::Other("a number without bounds"),
+            },
+            Value::Boolean(flag) => Data::Bool(*flag.value()),
+            Value::Datetime(_) => Data::Other("a date"),
+            Value::Array(items) => {
+                let items = items.iter().map(|item| {
+                    let line = self.line(item.span(), line);
+                    self.value(item, line)
+                });
+                Data::List(items.collect())
+            }
+            Value::InlineTable(inner) => self.table(inner, line),
+        };
+        Node { line, data }
+    }
 }
 
 /// Line breaks inside a text over several lines are line feeds, whatever the file's own are.

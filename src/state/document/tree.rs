@@ -55,8 +55,18 @@ pub fn is_plain_fraction(written: &str) -> bool {
         .is_some_and(|(whole, fraction)| digits(whole) && digits(fraction))
 }
 
-/// The line, counted from 1, of the byte at `offset`.
-pub fn line_at(text: &str, offset: usize) -> usize {
-    let upto = &text.as_bytes()[..offset.min(text.len())];
-    1 + upto.iter().filter(|byte| **byte == b'\n').count()
+/// Where the lines of a text begin.
+pub struct Lines(Vec<usize>);
+
+impl Lines {
+    /// Looks at a text once.
+    pub fn of(text: &str) -> Lines {
+        let breaks = text.bytes().enumerate().filter(|(_, byte)| *byte == b'\n');
+        Lines(breaks.map(|(at, _)| at + 1).collect())
+    }
+
+    /// The line, counted from 1, of the byte at `offset`.
+    pub fn at(&self, offset: usize) -> usize {
+        1 + self.0.partition_point(|start| *start <= offset)
+    }
 }

@@ -47,6 +47,7 @@ pub fn of_shape(shape: &Shape) -> Value {
         ]}),
         Shape::Text => json!({"type": ["string", "number"]}),
         Shape::Filled => json!({"type": "string", "pattern": r"\S"}),
+        Shape::Endpoint => texts(r"([a-z]+://[\s\S]+)?"),
         Shape::Words => any(
             json!({"type": "string"}),
             json!({"type": "array", "items": {"type": ["string", "number"]}}),
