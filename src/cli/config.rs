@@ -3,8 +3,8 @@
 mod address;
 mod check;
 mod convert;
-mod edit;
-mod editing;
+pub(super) mod edit;
+pub(super) mod editing;
 mod get;
 mod keys;
 mod layout;

@@ -13,6 +13,7 @@ use std::process::ExitCode;
 use clap::{ArgMatches, Args, Command, FromArgMatches};
 
 pub mod agent;
+pub mod ansible;
 pub mod circusctl;
 mod completions;
 pub mod config;
@@ -34,6 +35,9 @@ pub const EXIT_REFUSED: u8 = 3;
 /// Runs the program that `args[0]` names and returns its exit code.
 pub fn run(args: impl IntoIterator<Item = OsString>) -> ExitCode {
     let mut args: Vec<OsString> = args.into_iter().collect();
+    if let Some(called) = ansible::called(&args) {
+        return ansible::run_called(called);
+    }
     if let Some(program) = args.get(1).and_then(compatible) {
         args.remove(0);
         return program(args);
@@ -85,6 +89,10 @@ fn command() -> Command {
             "The resource that Microsoft's DSC drives: get, test, set, delete and export watchers",
         ))
         .subcommand(about(
+            ansible::Args::augment_args(Command::new("ansible")),
+            "Do the task of an Ansible module, its arguments as JSON",
+        ))
+        .subcommand(about(
             config::Args::augment_args(Command::new("config")),
             "Look at a configuration file, edit and check it",
         ))
@@ -102,7 +110,7 @@ fn command() -> Command {
 /// The commands in groups, with their one line each: clap itself knows no groups of subcommands.
 const GROUPS: &[(&str, &[&str])] = &[
     ("Run", &["daemon"]),
-    ("Desired state", &["state", "agent", "dsc"]),
+    ("Desired state", &["state", "agent", "dsc", "ansible"]),
     ("Configuration files", &["config"]),
     (
         "Look",
@@ -177,7 +185,7 @@ fn dispatch(matches: &ArgMatches) -> Result<ExitCode, clap::Error> {
         // clap requires a subcommand, so this is not reached.
         return Ok(ExitCode::from(EXIT_USAGE));
     };
-    if let ("daemon" | "state" | "agent" | "dsc" | "config" | "completions", Some(option)) =
+    if let ("daemon" | "state" | "agent" | "dsc" | "ansible" | "config" | "completions", Some(option)) =
         (name, before.first_given())
     {
         return Err(command().error(
@@ -188,6 +196,7 @@ fn dispatch(matches: &ArgMatches) -> Result<ExitCode, clap::Error> {
     Ok(match name {
         "daemon" => daemon::run(daemon::Args::from_arg_matches(matches)?),
         "agent" => agent::run(agent::Args::from_arg_matches(matches)?),
+        "ansible" => ansible::run(ansible::Args::from_arg_matches(matches)?),
         "state" => state::run(state::Args::from_arg_matches(matches)?),
         "dsc" => state::dsc::run(&state::dsc::Args::from_arg_matches(matches)?),
         "config" => config::run(config::Args::from_arg_matches(matches)?),

@@ -369,13 +369,15 @@ pub enum Format {
     Ansible,
 }
 
-fn fallback_endpoint() -> Option<String> {
+/// The endpoint of the environment, which a configuration overrules.
+pub(super) fn fallback_endpoint() -> Option<String> {
     std::env::var("CIRCUSCTL_ENDPOINT")
         .ok()
         .filter(|endpoint| !endpoint.is_empty())
 }
 
-fn seconds(text: &str) -> Result<Duration, String> {
+/// A duration as an option takes it: seconds, also with a fraction.
+pub(super) fn seconds(text: &str) -> Result<Duration, String> {
     text.parse::<f64>()
         .ok()
         .and_then(|seconds| Duration::try_from_secs_f64(seconds).ok())
@@ -450,7 +452,8 @@ fn test(args: &Test, diff: bool) -> Report {
     apply(&desired.cloned().unwrap_or_default(), args.prune, settings)
 }
 
-fn apply(desired: &Path, prune: bool, mut settings: Settings) -> Report {
+/// Applies the desired state of a file, a directory or standard input.
+pub(super) fn apply(desired: &Path, prune: bool, mut settings: Settings) -> Report {
     let source = Source::of_argument(desired);
     if settings.config.is_none() && document::is_configuration(&source, &settings.cwd) {
         settings.config = Some(desired.to_owned());

@@ -30,5 +30,5 @@ pub use driver::{Driver, Handle};
 pub use ports::Port;
 pub use process::{Process, children, descendants, is_alive, kill_tree};
 pub use site::{Daemon, Program, TempSite};
-pub use venv::{Venv, venv};
+pub use venv::{Venv, venv, venv_of};
 pub use wait::{DEADLINE, deadline, wait_for, wait_for_within};

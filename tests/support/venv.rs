@@ -1,4 +1,4 @@
-//! The Python environment of the tests: made once under `target/`, from the pinned `tests/requirements.txt`.
+//! The Python environments of the tests: each made once under `target/`, from a pinned list of requirements.
 
 use std::fs::{self, File, OpenOptions};
 use std::path::{Path, PathBuf};
@@ -7,7 +7,7 @@ use std::sync::OnceLock;
 
 use nix::fcntl::{Flock, FlockArg};
 
-/// A ready Python environment with the real Circus in it.
+/// A ready Python environment.
 #[derive(Debug, Clone)]
 pub struct Venv {
     bin: PathBuf,
@@ -63,18 +63,21 @@ impl Venv {
     }
 }
 
-/// The environment, made at the first call of all test programs of all runs.
+/// The environment with the real Circus in it, made at the first call of all test programs of all runs.
+pub fn venv() -> &'static Venv {
+    static VENV: OnceLock<Venv> = OnceLock::new();
+    VENV.get_or_init(|| venv_of("tests/requirements.txt"))
+}
+
+/// The environment of this list of requirements, a path in the repository.
 ///
 /// A file lock makes parallel test programs wait for the one that builds it; the requirements' hash is part
 /// of the directory's name and a stamp file is written last, so a half-built one is never used.
-pub fn venv() -> &'static Venv {
-    static VENV: OnceLock<Venv> = OnceLock::new();
-    VENV.get_or_init(build)
-}
-
-fn build() -> Venv {
-    let requirements = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/requirements.txt");
-    let text = fs::read_to_string(&requirements).expect("tests/requirements.txt is readable");
+pub fn venv_of(requirements: &str) -> Venv {
+    let list = requirements;
+    let requirements = Path::new(env!("CARGO_MANIFEST_DIR")).join(list);
+    let text =
+        fs::read_to_string(&requirements).unwrap_or_else(|e| panic!("cannot read {list}: {e}"));
     let home = Path::new(env!("CARGO_TARGET_TMPDIR"));
     fs::create_dir_all(home).expect("the tests' own directory under target/ can be made");
     let version = run(
@@ -101,7 +104,9 @@ fn build() -> Venv {
         Command::new(venv.bin.join("python"))
             .args(["-m", "pip", "install", "--quiet", "-r"])
             .arg(&requirements),
-        "the packages of tests/requirements.txt must be installable with pip (network or a wheel directory)",
+        &format!(
+            "the packages of {list} must be installable with pip (network or a wheel directory)"
+        ),
     );
     fs::write(&stamp, b"").expect("the stamp of the Python environment can be written");
     venv

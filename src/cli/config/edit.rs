@@ -55,26 +55,26 @@ pub struct UnsetArgs {
 }
 
 /// What both take.
-#[derive(Debug, clap::Args)]
-struct Run {
+#[derive(Debug, Default, clap::Args)]
+pub struct Run {
     /// Write nothing; say what would change (exit code 2 if anything would)
     #[arg(long)]
-    check: bool,
+    pub check: bool,
     /// Show what changes in the file
     #[arg(long)]
-    diff: bool,
+    pub diff: bool,
     /// Print the report as JSON
     #[arg(long)]
-    json: bool,
+    pub json: bool,
     /// Keep the old version beside the new one, as FILE.2026-01-31T12-00-00~
     #[arg(long)]
-    backup: bool,
+    pub backup: bool,
     /// Show the values of [env] sections, which are masked otherwise
     #[arg(long)]
-    show_secrets: bool,
+    pub show_secrets: bool,
     /// Exit with 0 if nothing changed, 2 if something did
     #[arg(long)]
-    detailed_exitcode: bool,
+    pub detailed_exitcode: bool,
 }
 
 /// Runs `circ config set`.
@@ -119,12 +119,21 @@ pub fn unset(args: UnsetArgs) -> ExitCode {
 }
 
 fn run(file: &Path, section: &str, wish: &Wish, leave: Leave, run: &Run) -> ExitCode {
+    let report = report(file, section, wish, leave, run);
+    writing::print(&report, run.json);
+    ExitCode::from(report.exit_code(run.detailed_exitcode, false))
+}
+
+/// Does an edit. Whatever goes wrong is in the report.
+pub fn report(file: &Path, section: &str, wish: &Wish, leave: Leave, run: &Run) -> Report {
     let report = match work(file, section, wish, leave, run) {
         Ok(report) => report,
         Err(error) => Report::failure(section, run.check, error),
     };
-    writing::print(&report, run.json);
-    ExitCode::from(report.exit_code(run.detailed_exitcode, false))
+    Report {
+        resource: "config",
+        ..report
+    }
 }
 
 fn work(

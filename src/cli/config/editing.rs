@@ -19,6 +19,8 @@ pub enum Wish {
     Set(Vec<Pair>),
     /// Keys have no value.
     Unset(Vec<String>),
+    /// Keys have these values, and others have none.
+    Change(Vec<Pair>, Vec<String>),
     /// The section is not there.
     Remove,
 }
@@ -80,7 +82,9 @@ pub struct Outcome {
 /// What is wrong with the wish, or with the configuration as it would be.
 pub fn edit(opened: &Opened, given: &str, wish: &Wish, leave: Leave) -> Result<Outcome, String> {
     let keys: Vec<&str> = match wish {
-        Wish::Set(pairs) => pairs.iter().map(|(key, _)| key.as_str()).collect(),
+        Wish::Set(pairs) | Wish::Change(pairs, _) => {
+            pairs.iter().map(|(key, _)| key.as_str()).collect()
+        }
         Wish::Unset(keys) => keys.iter().map(String::as_str).collect(),
         Wish::Remove => Vec::new(),
     };
@@ -89,8 +93,8 @@ pub fn edit(opened: &Opened, given: &str, wish: &Wish, leave: Leave) -> Result<O
         Lookup::Found(section) => (section, false),
         Lookup::Ambiguous(all) => return Err(opened::ambiguous(given, &all)),
         Lookup::Missing(near) => match wish {
-            Wish::Set(_) if leave.create => (new_section(given, leave)?, true),
-            Wish::Set(_) => return Err(no_section(opened, given, near)),
+            Wish::Set(_) | Wish::Change(..) if leave.create => (new_section(given, leave)?, true),
+            Wish::Set(_) | Wish::Change(..) => return Err(no_section(opened, given, near)),
             // What is not there is as it is wanted; a slip of the pen is worth a word.
             Wish::Unset(_) | Wish::Remove => {
                 if let Some(near) = near {
@@ -104,7 +108,7 @@ pub fn edit(opened: &Opened, given: &str, wish: &Wish, leave: Leave) -> Result<O
         },
     };
     match wish {
-        Wish::Set(pairs) => {
+        Wish::Set(pairs) | Wish::Change(pairs, _) => {
             if !leave.force {
                 pairs
                     .iter()
@@ -120,6 +124,9 @@ pub fn edit(opened: &Opened, given: &str, wish: &Wish, leave: Leave) -> Result<O
         }
         Wish::Unset(keys) => keys.iter().try_for_each(|key| work.unset(&section, key))?,
         Wish::Remove => work.remove(&section)?,
+    }
+    if let Wish::Change(_, keys) = wish {
+        keys.iter().try_for_each(|key| work.unset(&section, key))?;
     }
     finish(work, section, created)
 }

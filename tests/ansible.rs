@@ -1,0 +1,492 @@
+//! Ansible and circ: the collection `circ.circus`, the binary as a module, and the script that asks a host's own circ,
+//! played by the real ansible-core against running daemons.
+
+mod support;
+
+#[path = "ansible/hammer.rs"]
+mod hammer;
+#[path = "ansible/hosts.rs"]
+mod hosts;
+#[path = "ansible/room.rs"]
+mod room;
+#[path = "state/run.rs"]
+#[allow(dead_code)]
+mod run;
+
+use std::collections::BTreeSet;
+use std::fs;
+
+use serde_json::{Value, json};
+
+use circ::cli::ansible::Module;
+use room::{Form, House, Played, play};
+use run::fingerprint;
+use support::{Program, TempSite};
+
+/// The same scenario in each form.
+macro_rules! in_each_form {
+    ($($name:ident),* $(,)?) => {
+        mod with_python_modules {
+            $(#[test] fn $name() { super::$name(super::Form::Python); })*
+        }
+        mod with_the_binary {
+            $(#[test] fn $name() { super::$name(super::Form::Binary); })*
+        }
+        mod with_the_script {
+            $(#[test] fn $name() { super::$name(super::Form::Script); })*
+        }
+    };
+}
+
+in_each_form!(
+    a_site_is_created_once,
+    a_watcher_lives_from_task_to_task,
+    mistakes_are_told,
+);
+
+/// A watcher that no task names, and that nothing may happen to.
+const BODY: &str = "check_delay = 0.5\n\n; the site\n[watcher:other]\ncmd = sleep 2000\n";
+
+/// The head of every playbook.
+const HEAD: &str = "- hosts: all
+  gather_facts: false
+  vars:
+    procs: 2
+  tasks:
+";
+
+fn set(pids: Vec<i32>) -> BTreeSet<i32> {
+    pids.into_iter().collect()
+}
+
+fn ini(site: &TempSite) -> String {
+    fs::read_to_string(site.path("circus.ini")).expect("the file is there")
+}
+
+const SITE: &str = r#"
+  - name: web
+    MODULE(watcher):
+      name: web
+      cmd: sleep 1000
+      procs: "{{ procs }}"
+      options: {max_age: 4000, rlimit_nofile: "512"}
+      env: {TOKEN: hunter2hunter2, DEBUG: 1}
+      config: "{{ config }}"
+      settle: 0.1
+  - name: whole
+    MODULE(state):
+      desired:
+        circus: {warmup_delay: 0}
+        watcher:
+          job: {cmd: sleep 300, state: stopped}
+      config: "{{ config }}"
+      settle: 0.1
+"#;
+
+/// `--check --diff` tells and changes nothing; the first run does it; the second changes nothing.
+fn a_site_is_created_once(form: Form) {
+    let site = TempSite::new();
+    site.ini(BODY);
+    let daemon = site.start(Program::Circ);
+    let other = set(daemon.wait_pids("other", 1));
+    let text = format!("{HEAD}{SITE}");
+    let before = fingerprint(&site.path("circus.ini"));
+
+    let told = play(&site, form, &text, &["--check", "--diff"]).fine();
+    assert_eq!(told.changed(), 2, "{}", told.output);
+    assert_eq!(fingerprint(&site.path("circus.ini")), before);
+    assert_eq!(daemon.ok("list", json!({}))["watchers"], json!(["other"]));
+    let web = told.result("web");
+    assert_eq!(web["check"], true);
+    assert_eq!(web["diff"][0]["before"], json!(ini(&site)));
+    let after = web["diff"][0]["after"].as_str().unwrap_or_default();
+    assert!(after.contains("[watcher:web]\ncmd = sleep 1000\n"), "{web}");
+    let live = web["diff"][1]["prepared"].as_str().unwrap_or_default();
+    assert!(live.contains("daemon: web added"), "{web}");
+
+    let made = play(&site, form, &text, &[]).fine();
+    assert_eq!(made.changed(), 2, "{}", made.output);
+    let web = made.result("web");
+    assert_eq!(
+        (&web["name"], &web["state"]),
+        (&json!("web"), &json!("started"))
+    );
+    assert_eq!(web["after"]["daemon"]["running"], 2, "{web}");
+    assert!(!made.output.contains("hunter2"), "{}", made.output);
+    let pids = set(daemon.wait_pids("web", 2));
+    assert_eq!(
+        daemon.call("status", json!({"name": "job"}))["status"],
+        "stopped"
+    );
+    let options = daemon.ok("options", json!({"name": "web"}));
+    assert_eq!(options["options"]["max_age"], 4000);
+    let env = &options["options"]["env"];
+    assert_eq!(
+        (&env["TOKEN"], &env["DEBUG"]),
+        (&json!("hunter2hunter2"), &json!("1"))
+    );
+
+    let made = fingerprint(&site.path("circus.ini"));
+    let again = play(&site, form, &text, &["--diff"]).fine();
+    assert_eq!(again.changed(), 0, "{}", again.output);
+    assert_eq!(fingerprint(&site.path("circus.ini")), made);
+    let checked = play(&site, form, &text, &["--check", "--diff", "-e", "procs=4"]).fine();
+    assert_eq!(checked.changed(), 1, "{}", checked.output);
+    let live = &checked.result("web")["diff"][1]["prepared"];
+    assert_eq!(live, "daemon: web numprocesses 2 -> 4\n");
+    assert_eq!(set(daemon.pids("web")), pids);
+    assert_eq!(set(daemon.pids("other")), other);
+}
+
+const LIFE: &str = r#"
+  - {name: create, MODULE(watcher): {name: web, cmd: sleep 1000, procs: 2}}
+  - {name: scale, MODULE(watcher): {name: web, procs: 4}}
+  - {name: scaled, MODULE(watcher): {name: web, procs: 4}}
+  - {name: option, MODULE(watcher): {name: web, options: {graceful_timeout: 7}}, notify: reload web}
+  - {name: same option, MODULE(watcher): {name: web, options: {graceful_timeout: "7.0"}}, notify: never}
+  - meta: flush_handlers
+  - {name: stop, MODULE(watcher): {name: web, state: stopped}}
+  - {name: stopped, MODULE(watcher): {name: web, state: stopped}}
+  - {name: present, MODULE(watcher): {name: web, state: present, procs: 3}}
+  - {name: start, MODULE(watcher): {name: web, unset: [graceful_timeout]}}
+  - {name: hup, MODULE(watcher): {name: web, state: signalled, signal: CONT}}
+  - {name: restart, MODULE(watcher): {name: web, state: restarted}}
+  - {name: remove, MODULE(watcher): {name: web, state: absent}}
+  - {name: removed, MODULE(watcher): {name: web, state: absent}}
+  handlers:
+  - {name: reload web, MODULE(watcher): {name: web, state: reloaded}}
+  - {name: never, MODULE(watcher): {name: web, state: restarted}}
+"#;
+
+/// Every state, one after the other, and a handler that runs for a change and only then.
+fn a_watcher_lives_from_task_to_task(form: Form) {
+    let site = TempSite::new();
+    site.ini(BODY);
+    let daemon = site.start(Program::Circ);
+    let other = set(daemon.wait_pids("other", 1));
+    let untouched = ini(&site);
+    let common = ", config: \"{{ config }}\", settle: 0.1}";
+    let text = LIFE.replace("}}\n", &format!("{common}}}\n"));
+    let text = text.replace("}, notify", &format!("{common}, notify"));
+    let played = play(&site, form, &format!("{HEAD}{text}"), &[]).fine();
+    let wanted = [
+        ("create", true, "web: added"),
+        ("scale", true, "web: numprocesses 2 -> 4"),
+        ("scaled", false, "web: as desired, 4 running"),
+        ("option", true, "web: graceful_timeout 30.0 -> 7.0"),
+        ("same option", false, "web: as desired, 4 running"),
+        ("reload web", true, "web: reloaded"),
+        ("stop", true, "web: active -> stopped"),
+        ("stopped", false, "web: as desired, 0 running"),
+        ("present", true, "web: numprocesses 4 -> 3"),
+        (
+            "start",
+            true,
+            "web: graceful_timeout 7.0 -> 30.0, stopped -> started",
+        ),
+        ("hup", true, "web: signalled (CONT)"),
+        ("restart", true, "web: restarted"),
+        ("remove", true, "web: removed"),
+        ("removed", false, "web: as desired"),
+    ];
+    let told: Vec<(&str, bool, &str)> = played
+        .lines
+        .iter()
+        .map(|line| {
+            let msg = line.result["msg"].as_str().unwrap_or_default();
+            (line.task.as_str(), line.result["changed"] == true, msg)
+        })
+        .collect();
+    assert_eq!(told, wanted, "{}", played.output);
+    assert_eq!(played.result("present")["after"]["daemon"]["running"], 0);
+    assert_eq!(played.result("start")["after"]["daemon"]["running"], 3);
+    assert_eq!(ini(&site).trim_end(), untouched.trim_end());
+    assert_eq!(daemon.ok("list", json!({}))["watchers"], json!(["other"]));
+    assert_eq!(set(daemon.pids("other")), other);
+}
+
+const MISTAKES: &str = r#"
+  - {name: unknown option, MODULE(watcher): {name: other, options: {max_agee: 1}}}
+  - {name: bad value, MODULE(watcher): {name: other, options: {max_age: soon, stop_signal: NOPE}}}
+  - {name: below zero, MODULE(watcher): {name: other, procs: -1}}
+  - {name: no command, MODULE(watcher): {name: nobody, procs: 1}}
+  - {name: bad socket, MODULE(watcher): {name: other, sockets: {web: nowhere}}}
+  - {name: order, MODULE(watcher): {name: other, state: restarted, procs: 3}}
+  - {name: misspelt, MODULE(watcher): {name: othr, state: reloaded}}
+  - {name: dies, MODULE(watcher): {name: short, cmd: "sh -c 'echo oh dear >&2; exit 7'", persist: false}}
+  - {name: unknown key, MODULE(state): {desired: {watchers: {}}}}
+"#;
+
+/// What is wrong is told, the same in every form, and nothing was changed.
+fn mistakes_are_told(form: Form) {
+    let site = TempSite::new();
+    site.ini(BODY);
+    let daemon = site.start(Program::Circ);
+    let pids = daemon.wait_pids("other", 1);
+    let untouched = fingerprint(&site.path("circus.ini"));
+    site.write(
+        "broken.ini",
+        "[circus]\nendpoint = x\n[watcher:a]\ncmd = sleep 1\nnumprocesses = many\n",
+    );
+    let nobody = format!("tcp://127.0.0.1:{}", site.port());
+    let mut text = MISTAKES.to_string();
+    text.push_str("  - {name: bad ini, MODULE(watcher): {name: other, procs: 2, live: false}}\n");
+    text.push_str("  - {name: down, MODULE(watcher): {name: other, procs: 2}}\n");
+    let text: String = text
+        .lines()
+        .map(|line| {
+            let config = if line.contains("bad ini") { "broken.ini" } else { "circus.ini" };
+            let endpoint = if line.contains(": down,") { format!(", endpoint: \"{nobody}\"") } else { String::new() };
+            let end = format!(
+                ", config: {config}, settle: 0.1{endpoint}}}, ignore_errors: true, args: {{chdir: x}}}}\n"
+            );
+            let end = end.replace(", args: {chdir: x}", "");
+            line.strip_suffix("}}").map_or(format!("{line}\n"), |line| format!("{line}{end}"))
+        })
+        .collect();
+    let text = text
+        .replace(
+            "config: broken.ini",
+            &format!("config: {}", site.path("broken.ini").display()),
+        )
+        .replace("config: circus.ini", "config: \"{{ config }}\"");
+    let played = play(&site, form, &format!("{HEAD}{text}"), &[]).fine();
+    let endpoint = nobody.as_str();
+    for (task, says) in [
+        (
+            "unknown option",
+            "other: max_agee: unknown option; did you mean max_age?",
+        ),
+        ("bad value", "max_age: \"soon\" is not a whole number"),
+        ("bad value", "stop_signal: \"NOPE\" is not a signal"),
+        (
+            "below zero",
+            "numprocesses: -1 is not a whole number from 0",
+        ),
+        ("no command", "cmd"),
+        (
+            "bad socket",
+            "other: sockets: web=nowhere: NAME=HOST:PORT or NAME=unix:PATH is expected",
+        ),
+        ("order", "procs cannot be given with it"),
+        ("misspelt", "did you mean other?"),
+        ("dies", "oh dear"),
+        (
+            "unknown key",
+            "watchers: unknown key; did you mean watcher?",
+        ),
+        ("bad ini", "numprocesses"),
+        ("down", endpoint),
+        ("down", "start_daemon: true"),
+    ] {
+        let result = played.result(task);
+        let msg = result["msg"].as_str().unwrap_or_default();
+        assert!(msg.contains(says), "{task}: {msg}");
+        assert_eq!(
+            (&result["failed"], &result["changed"]),
+            // The watcher whose workers die was added, and stays.
+            (&json!(true), &json!(task == "dies")),
+            "{task}"
+        );
+    }
+    assert_eq!(played.changed(), 1, "{}", played.output);
+    assert_eq!(fingerprint(&site.path("circus.ini")), untouched);
+    assert_eq!(daemon.pids("other"), pids);
+    let watchers = daemon.ok("list", json!({}));
+    assert_eq!(watchers["watchers"], json!(["other", "short"]));
+}
+
+/// A fleet of three hosts, each with its sshd and its daemon, whose workers share a socket that is never closed.
+fn with_three_hosts(test: impl FnOnce(&Fleet)) {
+    let Some(program) = hosts::sshd_program() else {
+        return;
+    };
+    let (desk, sites) = (TempSite::ipc(), [(); 3].map(|()| TempSite::ipc()));
+    let keys = hosts::Keys::make(&desk);
+    let names = ["a", "b", "c"];
+    let mut inventory = String::new();
+    let mut sshds = Vec::new();
+    let mut ports = Vec::new();
+    let mut daemons = Vec::new();
+    for (name, site) in names.into_iter().zip(&sites) {
+        let port = site.port();
+        site.ini(&format!(
+            "[watcher:web]\ncmd = {} -B {} $(circus.sockets.web)\nuse_sockets = True\nnumprocesses = 2\n\n\
+             [socket:web]\nhost = 127.0.0.1\nport = {port}\n",
+            support::venv().python().display(),
+            room::source("tests/ansible/worker.py").display(),
+        ));
+        let (sshd, line) = hosts::start(&program, &keys, name, site);
+        inventory.push_str(&line);
+        sshds.push(sshd);
+        ports.push(port);
+        daemons.push(site.start(Program::Circ));
+    }
+    let fleet = Fleet {
+        inventory: desk.write("hosts", inventory),
+        keys,
+        desk: &desk,
+        daemons: std::cell::RefCell::new(daemons),
+        ports,
+    };
+    for port in &fleet.ports {
+        assert!(answer(*port).starts_with("version 1"));
+    }
+    test(&fleet);
+}
+
+struct Fleet<'a> {
+    inventory: std::path::PathBuf,
+    keys: hosts::Keys,
+    desk: &'a TempSite,
+    daemons: std::cell::RefCell<Vec<support::Daemon<'a>>>,
+    ports: Vec<u16>,
+}
+
+impl Fleet<'_> {
+    fn play(&self, form: Form, text: &str) -> Played {
+        room::play_on(
+            self.desk,
+            form,
+            &self.inventory,
+            text,
+            &[("ANSIBLE_SSH_ARGS", self.keys.ssh_args())],
+        )
+    }
+}
+
+/// What a host's workers say; they may still be starting.
+fn answer(port: u16) -> String {
+    support::wait_for("an answer of the workers", || hammer::ask(port).ok())
+}
+
+const ROLLING: &str = r#"
+- hosts: all
+  gather_facts: false
+  serial: 1
+  tasks:
+  - name: new version
+    MODULE(watcher):
+      name: web
+      env: {VERSION: NEXT}
+      config: "{{ config }}"
+      settle: 0.1
+"#;
+
+#[test]
+fn a_rolling_update_of_three_hosts_fails_no_request() {
+    with_three_hosts(|fleet| {
+        for (form, version) in [(Form::Python, "2"), (Form::Binary, "3")] {
+            let text = ROLLING.replace("NEXT", &format!("\"{version}\""));
+            let hammer = hammer::Hammer::start(fleet.ports.clone());
+            let played = fleet.play(form, &text);
+            let seen = hammer.stop();
+            let played = played.fine();
+            assert_eq!(played.changed(), 3, "{}", played.output);
+            let order: Vec<&str> = played.lines.iter().map(|line| line.host.as_str()).collect();
+            assert_eq!(order, ["a", "b", "c"], "one after the other");
+            assert!(
+                played
+                    .lines
+                    .iter()
+                    .all(|line| line.result["restarted"] == true)
+            );
+            assert!(seen.answered > 100, "{seen:?}");
+            assert_eq!(
+                seen.failed,
+                Vec::<String>::new(),
+                "of {} requests",
+                seen.answered
+            );
+            for port in &fleet.ports {
+                let told = answer(*port);
+                assert!(told.starts_with(&format!("version {version} ")), "{told}");
+            }
+            let again = fleet.play(form, &text.replace("  serial: 1\n", "")).fine();
+            assert_eq!(again.changed(), 0, "{}", again.output);
+        }
+        // One daemon is down: its host fails with the reason, the others do not.
+        let down = fleet.daemons.borrow_mut().remove(1);
+        assert!(down.stop().success());
+        let text = ROLLING
+            .replace("NEXT", "\"4\"")
+            .replace("  serial: 1\n", "");
+        let played = fleet.play(Form::Python, &text);
+        assert!(!played.success);
+        for line in &played.lines {
+            let failed = line.host == "b";
+            assert_eq!(
+                line.kind,
+                if failed { "failed" } else { "ok" },
+                "{}",
+                played.output
+            );
+            if failed {
+                let msg = line.result["msg"].as_str().unwrap_or_default();
+                assert!(msg.contains("nobody listens on"), "{msg}");
+            }
+        }
+        assert_eq!(played.lines.len(), 3, "{}", played.output);
+    });
+}
+
+#[test]
+fn the_documentation_names_the_arguments_that_circ_takes() {
+    let modules = [
+        Module::Watcher,
+        Module::Socket,
+        Module::Config,
+        Module::State,
+        Module::Info,
+    ];
+    let names = modules.map(|module| format!("circ.circus.{}", module.name()));
+    let site = TempSite::ipc();
+    let mut command = House::get().ansible("ansible-doc", Form::Python, site.dir());
+    let told = room::done(command.args(["--json", "--type", "module"]).args(&names));
+    let told: Value = serde_json::from_str(&told).expect("ansible-doc prints JSON");
+    for (module, name) in modules.into_iter().zip(&names) {
+        let options = told[name]["doc"]["options"].as_object();
+        let documented: BTreeSet<&str> = options
+            .into_iter()
+            .flat_map(|options| options.keys().map(String::as_str))
+            .collect();
+        let taken: BTreeSet<&str> = module.arguments().into_iter().collect();
+        assert_eq!(documented, taken, "{name}");
+        for part in ["examples", "return"] {
+            assert!(!told[name][part].is_null(), "{name} has no {part}");
+        }
+    }
+}
+
+/// A circ of another age, in the place of the real one.
+#[test]
+fn a_circ_of_another_age_is_told() {
+    let site = TempSite::ipc();
+    let mut tasks = String::new();
+    for (name, schema) in [("older", "circ.state/0"), ("newer", "circ.state/2")] {
+        let program = site.path(name);
+        let report =
+            json!({"schema": schema, "changed": true, "failed": false, "msg": "all is well"});
+        room::program(&program, &format!("#!/bin/sh\necho '{report}'\n"));
+        tasks.push_str(&format!(
+            "  - {{name: {name}, circ.circus.circus_watcher: {{name: web, executable: {}}}, ignore_errors: true}}\n",
+            program.display()
+        ));
+    }
+    let played = play(&site, Form::Python, &format!("{HEAD}{tasks}"), &[]).fine();
+    for (task, says) in [
+        (
+            "older",
+            "is older than this collection: it reports in circ.state/0, the collection reads circ.state/1",
+        ),
+        (
+            "newer",
+            "is newer than this collection: it reports in circ.state/2, the collection reads circ.state/1",
+        ),
+    ] {
+        let result = played.result(task);
+        let msg = result["msg"].as_str().unwrap_or_default();
+        assert!(msg.contains(says) && result["failed"] == true, "{result}");
+    }
+    assert_eq!(played.changed(), 0, "{}", played.output);
+}
