@@ -185,8 +185,10 @@ fn dispatch(matches: &ArgMatches) -> Result<ExitCode, clap::Error> {
         // clap requires a subcommand, so this is not reached.
         return Ok(ExitCode::from(EXIT_USAGE));
     };
-    if let ("daemon" | "state" | "agent" | "dsc" | "ansible" | "config" | "completions", Some(option)) =
-        (name, before.first_given())
+    if let (
+        "daemon" | "state" | "agent" | "dsc" | "ansible" | "config" | "completions",
+        Some(option),
+    ) = (name, before.first_given())
     {
         return Err(command().error(
             clap::error::ErrorKind::UnknownArgument,
