@@ -718,6 +718,22 @@ fn a_toml_file_is_edited_in_its_own_types() {
 }
 
 #[test]
+fn a_watchers_own_variables_have_the_last_word_in_a_rendering() {
+    let site = TempSite::ipc();
+    site.write(
+        "circus.toml",
+        "[circus]\ninclude = [\"more.ini\"]\n[watcher.web]\ncmd = \"sleep 1\"\n[watcher.web.env]\nA = \"1\"\n",
+    );
+    site.write("more.ini", "[env:*]\nA = 2\nB = 3\n");
+    let text = ok(&site, "render", &["circus.toml"]);
+    assert!(
+        text.ends_with("[env:*]\nA = 2\nB = 3\n\n[env:web]\nA = 1\n"),
+        "{text}"
+    );
+    ok(&site, "render", &["circus.toml", "--format", "toml"]);
+}
+
+#[test]
 fn a_backup_is_kept_when_asked_for() {
     let site = site();
     let run = circ(

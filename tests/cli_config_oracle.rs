@@ -17,7 +17,7 @@ use std::collections::BTreeMap;
 use std::path::Path;
 
 use circ::config::render::{self, Rendering};
-use circ::config::{Config, Document, Effective};
+use circ::config::{Config, Document, Effective, convert};
 use oracle::Oracle;
 use random::Chance;
 use serde_json::{Value, json};
@@ -103,6 +103,19 @@ fn a_rendering_means_what_the_files_mean() {
                 assert!(
                     same,
                     "seed {seed} {how:?}:\n{text}\n{again:#?}\n{config:#?}"
+                );
+                let toml = convert::ini_to_toml(text.as_bytes(), "one")
+                    .unwrap_or_else(|error| panic!("seed {seed}: {error}\n{text}"))
+                    .text;
+                let other = dir.join("one.toml");
+                std::fs::write(&other, &toml).expect("written");
+                let again = Config::load(&other, &environ, &dir);
+                let same = again
+                    .as_ref()
+                    .is_ok_and(|again| render::same(&config, again, true));
+                assert!(
+                    same,
+                    "seed {seed} {how:?}:\n{toml}\n{again:#?}\n{config:#?}"
                 );
                 if !defaults {
                     rendered += 1;

@@ -82,6 +82,13 @@ impl Effective {
             || section == DEFAULT_SECTION && !merged.defaults.is_empty()
     }
 
+    /// Does the section hold the variables of one watcher, written with it in a circus.toml? Such sections come after
+    /// every `[env:PATTERN]`, wherever they stand.
+    pub(super) fn comes_last(&self, section: &str) -> bool {
+        let own = self.loader.merged.sections.get(section);
+        own.is_some_and(|own| own.of_watcher)
+    }
+
     /// Where the section begins: file as spelled, absolute path, line (from 1).
     pub fn section_place(&self, section: &str) -> Option<(&Path, &Path, usize)> {
         let own = self.loader.merged.sections.get(section)?;

@@ -122,6 +122,8 @@ fn sections(effective: &Effective, how: Rendering) -> Vec<(String, Vec<Line>)> {
         // It may have held nothing but the names of the included files.
         .filter(|(section, lines)| section != "circus" || !lines.is_empty())
         .collect();
+    // In a circus.ini the order of the [env:…] sections counts.
+    all.sort_by_key(|(section, _)| effective.comes_last(section));
     if how.defaults && !all.iter().any(|(section, _)| section == "circus") {
         let mut lines = Vec::new();
         add_defaults("circus", &mut lines);

@@ -80,27 +80,38 @@ fn work(args: &Args) -> Result<String, String> {
         origin: args.origin,
         defaults: args.defaults,
     };
+    let name = opened.shown.display().to_string();
     let mut text = ini(&opened, how)?;
-    if how.expand && !means(&opened, &config, &text, how) {
+    if how.expand && !means(&opened, &config, "rendering.ini", &text, how) {
         // A variable that stands for something with variables in it, read again by somebody else.
-        output::plain_error(
-            "warning: the variables are left as they are: with their values the configuration would mean something else",
-        );
         how.expand = false;
         text = ini(&opened, how)?;
     }
-    if !means(&opened, &config, &text, how) {
-        return Err(format!(
-            "{}: this configuration cannot be written as one file with the same meaning",
-            opened.shown.display()
-        ));
+    let impossible = || {
+        format!("{name}: this configuration cannot be written as one file with the same meaning")
+    };
+    if !means(&opened, &config, "rendering.ini", &text, how) {
+        return Err(impossible());
+    }
+    if !how.expand && !args.no_expand {
+        output::plain_error(
+            "warning: the variables are left as they are: with their values the configuration would mean something else",
+        );
     }
     Ok(match args.format {
         Format::Ini => text,
         Format::Toml => {
-            let name = opened.shown.display().to_string();
             let converted = convert::ini_to_toml(text.as_bytes(), &name);
-            converted.map_err(|error| error.to_string())?.text
+            let toml = converted.map_err(|error| error.to_string())?.text;
+            // `yes` has become `true`: of a socket's keys only what they mean can be compared.
+            let typed = Rendering {
+                defaults: true,
+                ..how
+            };
+            if !means(&opened, &config, "rendering.toml", &toml, typed) {
+                return Err(impossible());
+            }
+            toml
         }
         Format::Json => format!("{:#}\n", render::json(&opened.effective, how)),
     })
@@ -111,8 +122,8 @@ fn ini(opened: &Opened, how: Rendering) -> Result<String, String> {
 }
 
 /// Does the rendering read back to the same configuration?
-fn means(opened: &Opened, config: &Config, text: &str, how: Rendering) -> bool {
-    let name = PathBuf::from("rendering.ini");
+fn means(opened: &Opened, config: &Config, name: &str, text: &str, how: Rendering) -> bool {
+    let name = PathBuf::from(name);
     let overlay = BTreeMap::from([(opened.cwd.join(&name), text.as_bytes().to_vec())]);
     Config::load_edited(&name, &opened.environ, &opened.cwd, &overlay)
         .is_ok_and(|again| render::same(config, &again, how.defaults))
