@@ -143,8 +143,11 @@ impl TomlDocument {
         }
         let mut candidates = Vec::new();
         for path in self.section_paths(section) {
-            for dotted in [true, false] {
-                candidates.push(self.with_table(section, &path, options, dotted));
+            // The end of the file is in nobody's way.
+            for at in [self.place_for(section, &path), self.text.len()] {
+                for dotted in [true, false] {
+                    candidates.push(self.with_table(section, &path, options, dotted, at));
+                }
             }
             candidates.extend(self.with_braces(section, &path, options));
         }

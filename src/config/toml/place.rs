@@ -180,7 +180,7 @@ impl TomlDocument {
         let Some(end) = ends.max() else {
             return self.text.len();
         };
-        let end = self.line_end(end);
+        let end = self.end_of_body(self.line_end(end));
         // A comment right below the last key belongs to it, unless it stands right above something else.
         let mut after = end;
         while after < self.text.len() && self.line_at(after).trim_start().starts_with('#') {
@@ -191,6 +191,21 @@ impl TomlDocument {
         } else {
             end
         }
+    }
+
+    /// The end of the last key that stands below the same header as what ends here.
+    fn end_of_body(&self, end: usize) -> usize {
+        let headers = self.layouts.values().flat_map(|layout| &layout.tables);
+        let headers = headers.filter(|table| table.braces.is_none());
+        let starts = headers.map(|table| table.span.start);
+        let next = starts.filter(|start| *start >= end).min();
+        let keys = self.layouts.values().flat_map(anchors);
+        let here = keys.filter(|key| {
+            matches!(key.within, Within::Lines(_))
+                && key.start >= end
+                && next.is_none_or(|next| key.start < next)
+        });
+        here.map(|key| self.line_end(key.end)).max().unwrap_or(end)
     }
 
     /// The text of a key below `home`, with its dots and quotes.

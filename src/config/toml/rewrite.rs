@@ -81,16 +81,16 @@ impl TomlDocument {
         Some(self.spliced(span.clone(), &whole.to_string()))
     }
 
-    /// The text with a new table under a header; its keys with dots are tables (`dotted`) or are quoted.
+    /// The text with a new table under a header at byte `at`; its keys with dots are tables (`dotted`) or are quoted.
     pub(super) fn with_table(
         &self,
         section: &str,
         path: &[String],
         options: &[(&str, &str)],
         dotted: bool,
+        at: usize,
     ) -> String {
         let eol = self.usual_eol();
-        let at = self.place_for(section, path);
         let before = &self.text[..at];
         let mut block = String::new();
         if !before.is_empty() {

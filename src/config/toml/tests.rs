@@ -486,6 +486,15 @@ fn sections_come_and_go() -> Result<(), ConfigError> {
 }
 
 #[test]
+fn a_new_table_does_not_cut_another_one() -> Result<(), ConfigError> {
+    let mut document = read("[env]\n\"w*\" = { A = 1 }\nB = 1\n\n[circus]\nx = 1\n");
+    document.add_section("env:y*", &[("C", "1")])?;
+    let want = "[env]\n\"w*\" = { A = 1 }\nB = 1\n\n[env.\"y*\"]\nC = \"1\"\n\n[circus]\nx = 1\n";
+    assert_eq!(document.to_string(), want);
+    Ok(())
+}
+
+#[test]
 fn what_stands_inside_a_removed_section_stays() -> Result<(), ConfigError> {
     for (text, want) in [
         (
