@@ -313,15 +313,29 @@ impl Live {
     /// The age of the youngest worker in seconds; none if the daemon does not tell all ages.
     pub fn youngest(&mut self, name: &str) -> Result<Option<f64>, LiveError> {
         let reply = self.ask("stats", named(name))?;
-        let Some(info) = reply.get("info").and_then(Value::as_object) else {
-            return Ok(None);
-        };
-        let ages: Option<Vec<f64>> = info
-            .values()
-            .map(|process| process.get("age").and_then(Value::as_f64))
-            .collect();
-        Ok(ages.and_then(|ages| ages.into_iter().reduce(f64::min)))
+        let info = reply.get("info").and_then(Value::as_object);
+        Ok(info.and_then(youngest_of))
     }
+
+    /// The same for every watcher, by names in lower case.
+    pub fn all_youngest(&mut self) -> Result<BTreeMap<String, f64>, LiveError> {
+        let reply = self.ask("stats", Map::new())?;
+        let infos = reply.get("infos").and_then(Value::as_object);
+        Ok(infos
+            .into_iter()
+            .flatten()
+            .filter_map(|(name, info)| Some((name.to_lowercase(), youngest_of(info.as_object()?)?)))
+            .collect())
+    }
+}
+
+/// The age of the youngest of some processes; none if it is not told of all of them.
+fn youngest_of(info: &Map<String, Value>) -> Option<f64> {
+    let ages: Option<Vec<f64>> = info
+        .values()
+        .map(|process| process.get("age").and_then(Value::as_f64))
+        .collect();
+    ages.and_then(|ages| ages.into_iter().reduce(f64::min))
 }
 
 fn options_of(reply: &Map<String, Value>) -> Map<String, Value> {

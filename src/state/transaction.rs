@@ -379,6 +379,7 @@ impl<'a> Run<'a> {
     fn settle(&mut self) {
         let first = self.prepared.sections.len();
         let check = self.settings.check;
+        let nothing_sent = self.prepared.is_empty();
         let Some(live) = self.prepared.live.as_mut() else {
             return;
         };
@@ -393,7 +394,12 @@ impl<'a> Run<'a> {
             let Some(mut expect) = run.plan.expect else {
                 continue;
             };
-            match live.observe(&run.desired.name) {
+            // What was seen a moment ago is still so if nothing was sent.
+            let now = match (nothing_sent, &run.seen.daemon) {
+                (true, Some(seen)) => Ok(seen.clone()),
+                _ => live.observe(&run.desired.name),
+            };
+            match now {
                 Ok(now) => {
                     if let Some(watcher) = &now.watcher
                         && run.desired.running == Running::Yes
@@ -421,7 +427,13 @@ impl<'a> Run<'a> {
                 self.telling.fail(resource, error.to_string());
             }
         }
-        if !check {
+        if nothing_sent {
+            for (at, run) in self.prepared.watchers.iter().enumerate() {
+                if let Some(daemon) = &run.seen.daemon {
+                    self.telling.after(first + at, run, daemon);
+                }
+            }
+        } else if !check {
             self.still_wrong();
         }
     }

@@ -18,6 +18,9 @@ const PATIENCE: Duration = Duration::from_secs(12);
 /// The same, once the daemon has stopped the watcher or says what is wrong: nothing better is to come.
 const HOPELESS: Duration = Duration::from_secs(2);
 
+/// So many watchers are asked about one by one.
+const FEW: usize = 4;
+
 /// This many workers may die (beyond the wanted number) before the watcher counts as failing.
 const DEATHS: usize = 2;
 
@@ -56,6 +59,14 @@ pub fn wait_running(
     settle: Duration,
 ) -> Vec<Result<(), VerifyError>> {
     let mut waits: Vec<Wait> = watchers.iter().map(Wait::new).collect();
+    // One question about all is cheaper than one about each.
+    if watchers.iter().filter(|watcher| watcher.at_rest).count() > FEW
+        && let Ok(ages) = live.all_youngest()
+    {
+        for wait in &mut waits {
+            wait.age = ages.get(&wait.of.name.to_lowercase()).copied();
+        }
+    }
     loop {
         let mut waiting = false;
         for wait in waits.iter_mut().filter(|wait| wait.result.is_none()) {
@@ -79,6 +90,8 @@ pub fn wait_running(
 struct Wait<'a> {
     of: &'a Awaited,
     patience: Option<Duration>,
+    /// How old its youngest worker was at the beginning, if that was asked.
+    age: Option<f64>,
     /// All pids that were ever seen.
     seen: BTreeSet<i64>,
     stable: Option<(Vec<i64>, Instant)>,
@@ -91,6 +104,7 @@ impl Wait<'_> {
         Wait {
             of,
             patience: None,
+            age: None,
             seen: BTreeSet::new(),
             stable: None,
             wrong_since: Instant::now(),
@@ -125,9 +139,12 @@ impl Wait<'_> {
                     }
                 }
                 _ => {
-                    if look.pids.is_empty() && expect.running == 0
-                        || *at_rest && old_enough(live, name, settle)?
-                    {
+                    let old_enough = match (at_rest, self.age) {
+                        (false, _) => false,
+                        (true, Some(age)) => age >= settle.as_secs_f64(),
+                        (true, None) => old_enough(live, name, settle)?,
+                    };
+                    if look.pids.is_empty() && expect.running == 0 || old_enough {
                         self.result = Some(Ok(()));
                         return Ok(());
                     }
