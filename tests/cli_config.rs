@@ -4,7 +4,7 @@ mod support;
 
 use std::fs;
 use std::io::Write;
-use std::os::unix::fs::MetadataExt;
+use std::os::unix::fs::{MetadataExt, PermissionsExt};
 use std::path::Path;
 use std::process::{Command, Stdio};
 
@@ -777,6 +777,17 @@ fn both_spellings_convert_into_each_other() {
         "--force",
     );
     assert_eq!(written, fingerprint(&site.path("circus.toml")));
+    // Who may not read the one may not read the other.
+    let private = site.write(
+        "private.ini",
+        "[watcher:a]\ncmd = x\n[env:a]\nTOKEN = s3cret\n",
+    );
+    fs::set_permissions(&private, fs::Permissions::from_mode(0o600)).expect("its mode");
+    ok(&site, "convert", &["private.ini", "-o", "private.toml"]);
+    let mode = fs::metadata(site.path("private.toml"))
+        .expect("it is there")
+        .mode();
+    assert_eq!(mode & 0o777, 0o600);
     // Both mean the same.
     let ini = ok(&site, "render", &["circus.ini", "--format", "json"]);
     assert_eq!(

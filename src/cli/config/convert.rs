@@ -1,9 +1,11 @@
 //! `circ config convert`: from one spelling of a configuration to another.
 
+use std::os::unix::fs::PermissionsExt;
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 
 use clap::ValueEnum;
+use nix::sys::stat::{Mode, umask};
 
 use super::{opened, writing};
 use crate::cli::output;
@@ -60,7 +62,7 @@ enum To {
 pub fn run(args: &Args) -> ExitCode {
     let converted = convert(args).and_then(|(text, notes)| {
         match &args.output {
-            Some(path) => store(path, text.as_bytes(), args.force)?,
+            Some(path) => store(&args.file, path, text.as_bytes(), args.force)?,
             None => {
                 output::bytes(text.as_bytes());
             }
@@ -81,8 +83,9 @@ pub fn run(args: &Args) -> ExitCode {
     }
 }
 
-/// Writes the result to a file of its own; nothing is written if it holds it already.
-fn store(path: &Path, text: &[u8], force: bool) -> Result<(), String> {
+/// Writes the result to a file of its own, which nobody may read who may not read the source; nothing is written if it
+/// holds the result already.
+fn store(source: &Path, path: &Path, text: &[u8], force: bool) -> Result<(), String> {
     let _lock = writing::lock(path)?;
     let before = match std::fs::read(path) {
         Ok(before) => Some(before),
@@ -103,7 +106,12 @@ fn store(path: &Path, text: &[u8], force: bool) -> Result<(), String> {
         before: before.as_deref(),
         after: Some(text),
     };
+    // There may be passwords in it. A file that exists keeps its own mode.
+    let mode = std::fs::metadata(source).map_or(0o600, |metadata| metadata.permissions().mode());
+    let usual = umask(Mode::empty());
+    umask(usual | Mode::from_bits_truncate(!mode & 0o777));
     let stored = store::write(&[change], &store::Options::default());
+    umask(usual);
     for file in stored.map_err(|error| error.to_string())? {
         for warning in file.warnings {
             output::plain_error(&format!("warning: {warning}"));
