@@ -35,6 +35,8 @@ for_each_daemon!(
     a_changed_desired_state_is_applied,
     audit_reports_and_changes_nothing,
     a_daemon_that_was_away_is_caught_up_with,
+    whatever_hands_do_is_undone,
+    a_restart_of_everything_goes_on,
     it_does_not_stop_the_watcher_it_runs_in,
 );
 
@@ -144,8 +146,19 @@ fn a_changed_desired_state_is_applied(program: Program) {
         decr(daemon, "web");
         daemon.wait_pids("web", 3);
         agent.line_after(seen, "a repair", |line| line["changed"] == true);
-        // A file that is written bit by bit is not taken before it is whole.
+        // Likewise one that is refused as a whole.
         at_rest(site, &agent);
+        let seen = agent.lines().len();
+        let three = STATE.replace("= 2\n", "= 3\n");
+        let incomplete = format!("{three}[watcher.incomplete]\nnumprocesses = 1\n");
+        replace(site, "state.toml", &incomplete);
+        let (seen, line) = agent.line_after(seen, "the complaint", |line| line["failed"] == true);
+        let told = line["msg"].as_str().unwrap_or_default();
+        assert!(told.contains("incomplete"), "{line}");
+        decr(daemon, "web");
+        daemon.wait_pids("web", 3);
+        agent.line_after(seen, "a repair", |line| line["changed"] == true);
+        // A file that is written bit by bit is not taken before it is whole.
         let seen = agent.lines().len();
         let mut text = String::new();
         for part in STATE.replace("= 2\n", "= 1\n").split_inclusive(['=', '"']) {
@@ -255,6 +268,104 @@ fn it_does_not_stop_the_watcher_it_runs_in(program: Program) {
     daemon.wait_pids("web", 2);
     // The daemon can be ended with the agent in it.
     assert!(daemon.stop().success());
+}
+
+fn whatever_hands_do_is_undone(program: Program) {
+    started(program, |site, daemon| {
+        let agent = Agent::start(site, &["--prune"]);
+        at_rest(site, &agent);
+        let set = |options: Value| {
+            (
+                "set",
+                json!({"name": "web", "options": options, "waiting": true}),
+            )
+        };
+        for (command, properties) in [
+            ("decr", json!({"name": "web", "waiting": true})),
+            ("incr", json!({"name": "web", "nb": 3, "waiting": true})),
+            ("stop", json!({"name": "web", "waiting": true})),
+            ("rm", json!({"name": "web", "waiting": true})),
+            set(json!({"cmd": "sleep 1001"})),
+            set(json!({"numprocesses": 5})),
+            (
+                "add",
+                json!({"name": "stray", "cmd": "sleep 3000", "start": true, "waiting": true}),
+            ),
+        ] {
+            // That what was done before is not taken for a fight.
+            direct(site, &["run-now"]);
+            let seen = agent.lines().len();
+            daemon.ok(command, properties);
+            let (_, line) = agent.line_after(seen, command, |line| {
+                line["changed"] == true && line["failed"] == false
+            });
+            assert_eq!(line["trigger"], "event", "{command}: {line}");
+            at_rest(site, &agent);
+            assert_eq!(daemon.wait_pids("web", 2).len(), 2);
+            let options = daemon.ok("options", json!({"name": "web"}));
+            assert_eq!(options["options"]["cmd"], "sleep 1000", "{command}");
+            let listed = daemon.ok("list", json!({}));
+            assert_eq!(
+                listed["watchers"].as_array().map(Vec::len),
+                Some(2),
+                "{listed}"
+            );
+        }
+        // Several hands at once, at any time: in the end it is as desired.
+        for round in 0..30 {
+            let command = ["decr", "incr", "stop", "start", "restart"][round % 5];
+            let name = ["web", "other"][round % 2];
+            daemon.call(command, json!({ "name": name }));
+        }
+        direct(site, &["resume"]);
+        agent.wait_for("peace", || {
+            direct(site, &["run-now"]);
+            let good = daemon.pids("web").len() == 2 && daemon.pids("other").len() == 1;
+            let last = agent.lines().pop()?;
+            (good && last["failed"] == false && last["changed"] == false).then_some(())
+        });
+    });
+}
+
+fn a_restart_of_everything_goes_on(program: Program) {
+    started(program, |site, daemon| {
+        let agent = Agent::start(site, &[]);
+        at_rest(site, &agent);
+        let before = daemon.pids("web");
+        // Without `waiting`, because circusd then answers nobody.
+        daemon.call("restart", json!({"name": "*", "match": "glob"}));
+        daemon.wait_for("new workers", || {
+            let pids = daemon.wait_pids("web", 2);
+            (!pids.iter().any(|pid| before.contains(pid))).then_some(())
+        });
+        let status = at_rest(site, &agent);
+        assert_eq!(status["last"]["failed"], false, "{status}");
+        daemon.wait_pids("web", 2);
+        daemon.wait_pids("other", 1);
+    });
+}
+
+#[test]
+fn a_daemon_that_does_not_answer_does_not_stop_the_agent() {
+    started(Program::Circ, |site, daemon| {
+        let agent = Agent::start(site, &["--timeout", "2s"]);
+        at_rest(site, &agent);
+        let seen = agent.lines().len();
+        daemon.signal(Signal::SIGSTOP);
+        agent.signal(Signal::SIGHUP);
+        let (seen, line) = agent.line_after(seen, "a failure", |line| line["failed"] == true);
+        let told = line["msg"].as_str().unwrap_or_default();
+        assert!(
+            told.contains("did not answer") || told.contains("said nothing"),
+            "{told}"
+        );
+        let (code, ..) = run(site, &["agent", "status", "--config", "circus.ini"]);
+        assert_eq!(code, 0);
+        daemon.signal(Signal::SIGCONT);
+        agent.line_after(seen, "a run without failure", |line| {
+            line["failed"] == false
+        });
+    });
 }
 
 #[test]
@@ -561,8 +672,16 @@ fn the_last_reports_are_kept_and_secrets_are_not() {
             serde_json::from_str(&text).unwrap()
         };
         let last = agent.lines().pop().unwrap();
-        assert_eq!(read(&names[3]), last);
-        assert_eq!(read(&names[2]), last);
+        let kept = read(&names[3]);
+        assert_eq!(kept, read(&names[2]));
+        assert_eq!(agent::short(&kept), agent::short(&last));
+        // The file has the whole report, the line what is not as desired.
+        assert_eq!(
+            kept["report"]["resources"].as_array().map(Vec::len),
+            Some(2)
+        );
+        assert_eq!(last["report"]["resources"], json!([]));
+        assert_eq!(last["report"]["as_desired"], 2);
         let status = direct(site, &["status"]).to_string();
         let all: String = agent.lines().iter().map(Value::to_string).collect();
         assert!(all.contains("TOKEN") || all.contains("env"), "{all}");

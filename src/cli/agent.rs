@@ -277,6 +277,7 @@ pub(super) fn work(desired: PathBuf, settings: Settings, prune: bool) -> Work {
         apply: Box::new(apply),
         own_watcher: Box::new(move || own.find(&shell::endpoint(&asked).ok()?)),
         good: None,
+        held: None,
     }
 }
 

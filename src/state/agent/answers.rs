@@ -55,7 +55,7 @@ impl Shell<'_> {
             Ok(()) => {}
         }
         tracing::info!(
-            "paused{}",
+            "agent: paused{}",
             until.map_or(String::new(), |until| format!(" until {}", moment(until)))
         );
         reply
@@ -64,7 +64,7 @@ impl Shell<'_> {
     fn resume(&mut self) -> Value {
         let was = self.schedule.paused().is_some();
         if was {
-            tracing::info!("resumed");
+            tracing::info!("agent: resumed");
         }
         self.step(Input::Resume);
         json!({"status": "ok", "paused": false, "was_paused": was})
@@ -76,7 +76,7 @@ impl Shell<'_> {
         if let Some(until) = self.memory.recall(clock.wall) {
             let left = until.map(|until| until.duration_since(clock.wall).as_millis());
             let until = left.map(|left| clock.now.after(u64::try_from(left).unwrap_or(0)));
-            tracing::warn!("still paused; `circ agent resume` ends that");
+            tracing::warn!("agent: still paused; `circ agent resume` ends that");
             self.step(Input::Pause(until));
         }
     }

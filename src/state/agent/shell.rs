@@ -272,7 +272,7 @@ impl Shell<'_> {
         self.look_at_window();
         if let Some(problem) = self.window.problem() {
             tracing::warn!(
-                "maintenance window: {problem}; nothing is changed until that is mended"
+                "agent: maintenance window: {problem}; nothing is changed until that is mended"
             );
         }
         let contact = Instant::now() + FIRST_CONTACT;
@@ -290,7 +290,7 @@ impl Shell<'_> {
         self.setup.notifier.tell("READY=1");
         self.step(Input::Start);
         if self.setup.once && self.current.is_none() {
-            tracing::warn!("paused, or in a maintenance window: nothing was done");
+            tracing::warn!("agent: paused, or in a maintenance window: nothing was done");
             return Ok(());
         }
         while !self.over {
@@ -351,11 +351,11 @@ impl Shell<'_> {
                 self.step(Input::RunNow(ticket));
             }
             Message::Stop(why) if self.stopping.is_some() => {
-                tracing::warn!("{why} again: the run under way is left");
+                tracing::warn!("agent: {why} again: the run under way is left");
                 self.stopping = Some(Instant::now());
             }
             Message::Stop(why) => {
-                tracing::info!("{why}, ending");
+                tracing::info!("agent: {why}, ending");
                 self.stopping = Some(Instant::now() + self.setup.grace);
                 self.step(Input::Stop);
             }
@@ -366,7 +366,7 @@ impl Shell<'_> {
         match heard {
             Heard::Connected => {
                 if !matches!(self.daemon, None | Some(Ok(()))) {
-                    tracing::info!("the daemon can be heard");
+                    tracing::info!("agent: the daemon can be heard");
                 }
                 self.daemon = Some(Ok(()));
                 self.cause.get_or_insert("daemon".to_string());
@@ -374,7 +374,7 @@ impl Shell<'_> {
             }
             Heard::Lost(reason) => {
                 if !matches!(self.daemon, Some(Err(_))) {
-                    tracing::warn!("the daemon's events cannot be heard: {reason}");
+                    tracing::warn!("agent: the daemon's events cannot be heard: {reason}");
                 }
                 self.daemon = Some(Err(reason));
             }
@@ -408,7 +408,7 @@ impl Shell<'_> {
             Kind::Window => {
                 if let Some(problem) = self.window.read() {
                     tracing::warn!(
-                        "maintenance window: {problem}; nothing is changed until that is mended"
+                        "agent: maintenance window: {problem}; nothing is changed until that is mended"
                     );
                 }
                 self.look_at_window();
@@ -421,9 +421,11 @@ impl Shell<'_> {
         let (hold, certain) = self.window.now(&jiff::Zoned::now());
         if hold != self.schedule.hold() {
             match hold {
-                Hold::Free => tracing::info!("the maintenance window is over"),
-                Hold::Audit => tracing::info!("in a maintenance window: drift is only reported"),
-                Hold::Off => tracing::info!("in a maintenance window: no runs"),
+                Hold::Free => tracing::info!("agent: the maintenance window is over"),
+                Hold::Audit => {
+                    tracing::info!("agent: in a maintenance window, drift is only reported")
+                }
+                Hold::Off => tracing::info!("agent: in a maintenance window, no runs"),
             }
             self.step(Input::Hold(hold));
         }
@@ -475,7 +477,7 @@ impl Shell<'_> {
                     Some(answer) => {
                         let _ = answer.send(refusal(reason));
                     }
-                    None => tracing::warn!("no run now: {reason}"),
+                    None => tracing::warn!("agent: no run now: {reason}"),
                 }
             }
             Effect::Fight {
@@ -483,7 +485,7 @@ impl Shell<'_> {
                 repairs,
                 until,
             } => tracing::warn!(
-                "somebody fights over {name}: it was repaired {repairs} times within {} s; it is left alone until {}",
+                "agent: somebody fights over {name}: it was repaired {repairs} times within {} s; it is left alone until {}",
                 self.setup.rules.fight_within / 1000,
                 moment(self.clock().at(until))
             ),
@@ -507,7 +509,7 @@ impl Shell<'_> {
             effects: &effects,
         };
         self.last_line = telling::line(&run, self.clock());
-        (self.output)(&self.last_line);
+        (self.output)(&telling::brief(&self.last_line));
         self.note(&current, &done);
         self.last = Some(done);
         for effect in effects {
@@ -528,9 +530,9 @@ impl Shell<'_> {
         );
         self.setup.notifier.status(&text);
         match (done.failed(), done.changed()) {
-            (true, _) => tracing::warn!("{text}"),
-            (false, true) => tracing::info!("{text}"),
-            (false, false) => tracing::debug!("{text}"),
+            (true, _) => tracing::warn!("agent: {text}"),
+            (false, true) => tracing::info!("agent: {text}"),
+            (false, false) => tracing::debug!("agent: {text}"),
         }
         let Some(reports) = &self.setup.reports else {
             return;

@@ -4,6 +4,7 @@ use serde_json::{Map, Value, json};
 
 use super::schedule::{Effect, Hold, Order, Schedule, Time};
 use super::work::Done;
+use crate::state::report::Report;
 
 /// The version of a run's line.
 pub const LINE: &str = "circ.agent/1";
@@ -101,11 +102,46 @@ pub fn line(run: &Run<'_>, clock: Clock) -> Value {
         add("fights", fights.into());
     }
     let report = run.done.report.as_ref();
-    add(
-        "report",
-        report.map_or(Value::Null, crate::state::report::Report::to_json),
-    );
+    add("report", report.map_or(Value::Null, Report::to_json));
+    if let Some(kept) = &run.done.kept {
+        add("kept", kept.to_json());
+    }
     Value::Object(line)
+}
+
+/// A line for those who read every one of them: its report tells only of what changed, failed or has a warning, and
+/// how much else is as desired. On a machine of hundreds of watchers a line would be a page otherwise.
+pub fn brief(line: &Value) -> Value {
+    let mut short = line.clone();
+    for report in ["report", "kept"] {
+        if let Some(Value::Object(report)) = short.get_mut(report) {
+            shorten(report);
+        }
+    }
+    short
+}
+
+fn shorten(report: &mut Map<String, Value>) {
+    let Some(Value::Array(resources)) = report.get_mut("resources") else {
+        return;
+    };
+    let all = resources.len();
+    let is = |part: &Value, key: &str| part.get(key) == Some(&Value::Bool(true));
+    resources.retain(|part| {
+        let warned = part.get("warnings").and_then(Value::as_array);
+        is(part, "changed") || is(part, "failed") || warned.is_some_and(|all| !all.is_empty())
+    });
+    let left: Vec<String> = resources
+        .iter()
+        .filter_map(|part| Some(part.get("name")?.as_str()?.to_string()))
+        .collect();
+    let as_desired = all - resources.len();
+    for side in ["before", "after"] {
+        if let Some(Value::Object(found)) = report.get_mut(side) {
+            found.retain(|name, _| left.contains(name));
+        }
+    }
+    report.insert("as_desired".into(), as_desired.into());
 }
 
 /// A line without its report, and of that what matters.
@@ -114,6 +150,7 @@ pub fn summary(line: &Value) -> Value {
     if let Some(map) = short.as_object_mut() {
         map.remove("schema");
         map.remove("report");
+        map.remove("kept");
     }
     short
 }
@@ -155,7 +192,23 @@ mod tests {
 
     use super::super::schedule::{Mode, Trigger};
     use super::*;
-    use crate::state::report::Report;
+
+    #[test]
+    fn a_brief_line_leaves_out_what_is_as_desired() {
+        let part = |name: &str, changed: bool, warnings: &[&str]| json!({"name": name, "changed": changed, "failed": false, "warnings": warnings});
+        let sides = json!({"a": 1, "b": 2, "c": 3});
+        let line = json!({"run": 1, "report": {"before": sides, "after": sides, "resources": [
+            part("a", false, &[]), part("b", true, &[]), part("c", false, &["look"])]}});
+        let short = brief(&line);
+        assert_eq!(
+            short["report"]["resources"].as_array().map(Vec::len),
+            Some(2)
+        );
+        assert_eq!(short["report"]["before"], json!({"b": 2, "c": 3}));
+        assert_eq!(short["report"]["after"], json!({"b": 2, "c": 3}));
+        assert_eq!(short["report"]["as_desired"], 1);
+        assert_eq!(brief(&json!({"report": null})), json!({"report": null}));
+    }
 
     #[test]
     fn a_line_has_the_contracts_keys_in_order() {
@@ -172,6 +225,7 @@ mod tests {
             run: 7,
             report: Some(report),
             unreadable: None,
+            kept: None,
         };
         let wall: jiff::Timestamp = "2026-11-21T10:20:30Z".parse().unwrap();
         let clock = Clock {

@@ -1,4 +1,5 @@
-//! One run: the desired state is read, and applied or compared. What cannot be read leaves the last good one in force.
+//! One run: the desired state is read, and applied or compared. One that cannot be read, or is refused as a whole, leaves
+//! the last good one in force.
 
 use std::collections::BTreeSet;
 use std::panic::{AssertUnwindSafe, catch_unwind};
@@ -31,6 +32,8 @@ pub struct Work {
     pub own_watcher: OwnWatcher,
     /// The last state that could be read.
     pub good: Option<DesiredState>,
+    /// The last state that was not refused as a whole.
+    pub held: Option<DesiredState>,
 }
 
 /// How a run went.
@@ -42,6 +45,8 @@ pub struct Done {
     pub report: Option<Report>,
     /// Why the desired state could not be read; the last good one is in force then.
     pub unreadable: Option<String>,
+    /// The desired state was refused and nothing of it done; this is of the state that was in force before, and is held.
+    pub kept: Option<Report>,
 }
 
 impl Work {
@@ -56,6 +61,7 @@ impl Work {
                 "the run ended by a mistake in the program, which standard error tells more of",
             )),
             unreadable: None,
+            kept: None,
         })
     }
 
@@ -67,18 +73,32 @@ impl Work {
             }
             Err(reason) => Some(reason),
         };
-        let report = self.good.clone().map(|mut state| {
-            let mut settings = self.settings.clone();
-            settings.check = order.mode == Mode::Audit;
-            settings.protect.extend((self.own_watcher)());
-            leave(&mut state, &mut settings, &order.leave);
-            (self.apply)(&state, &settings)
+        let mut kept = None;
+        let report = self.good.clone().map(|state| {
+            let report = self.apply(&state, order);
+            if report.failed && !report.changed {
+                let before = self.held.clone().filter(|before| *before != state);
+                kept = before.map(|before| self.apply(&before, order));
+            } else {
+                self.held = Some(state);
+            }
+            report
         });
         Done {
             run: order.run,
             report,
             unreadable,
+            kept,
         }
+    }
+
+    fn apply(&mut self, state: &DesiredState, order: &Order) -> Report {
+        let mut state = state.clone();
+        let mut settings = self.settings.clone();
+        settings.check = order.mode == Mode::Audit;
+        settings.protect.extend((self.own_watcher)());
+        leave(&mut state, &mut settings, &order.leave);
+        (self.apply)(&state, &settings)
     }
 }
 
@@ -133,22 +153,26 @@ impl Done {
 
     /// Something was changed, or would be.
     pub fn changed(&self) -> bool {
-        self.report.as_ref().is_some_and(|report| report.changed)
+        let reports = self.report.iter().chain(&self.kept);
+        reports.into_iter().any(|report| report.changed)
     }
 
     /// One line for a person.
     pub fn message(&self) -> String {
-        match (&self.unreadable, &self.report) {
+        let mut text = match (&self.unreadable, &self.report) {
             (None, Some(report)) => report.msg.clone(),
-            (Some(reason), Some(report)) => {
-                format!(
-                    "{reason}; the last state that could be read stays in force: {}",
-                    report.msg
-                )
-            }
+            (Some(reason), Some(report)) => format!(
+                "{reason}; the last state that could be read stays in force: {}",
+                report.msg
+            ),
             (Some(reason), None) => reason.clone(),
             (None, None) => "nothing to do".to_string(),
+        };
+        if let Some(kept) = &self.kept {
+            text.push_str("; the state before it stays in force: ");
+            text.push_str(&kept.msg);
         }
+        text
     }
 
     /// For the schedule. A state that cannot be read is no reason to try again before it changes.
@@ -156,24 +180,40 @@ impl Done {
         let Some(report) = &self.report else {
             return Outcome::default();
         };
-        let names = |wanted: fn(&Report) -> bool| {
-            let parts = report.resources.iter().filter(|part| wanted(part));
-            parts.map(name_of).collect::<BTreeSet<String>>()
-        };
-        let troubled = if report.failed {
-            names(|part| part.failed)
-        } else {
-            BTreeSet::new()
-        };
-        let mut repaired = names(|part| part.changed && !part.failed);
-        if report.changed && !report.failed && repaired.is_empty() {
-            repaired.insert(name_of(report));
+        let mut outcome = outcome_of(report);
+        if let Some(kept) = &self.kept {
+            let held = outcome_of(kept);
+            outcome.repaired.extend(held.repaired);
+            if !held.failed && outcome.troubled.is_empty() {
+                // What is held is looked after at once, although the whole has failed.
+                outcome.troubled.insert(REFUSED.to_string());
+            }
         }
-        Outcome {
-            failed: report.failed,
-            troubled,
-            repaired,
-        }
+        outcome
+    }
+}
+
+/// Stands for a desired state that was refused as a whole; no watcher is called that, because it is no topic's part.
+const REFUSED: &str = "the desired state";
+
+fn outcome_of(report: &Report) -> Outcome {
+    let names = |wanted: fn(&Report) -> bool| {
+        let parts = report.resources.iter().filter(|part| wanted(part));
+        parts.map(name_of).collect::<BTreeSet<String>>()
+    };
+    let troubled = if report.failed {
+        names(|part| part.failed)
+    } else {
+        BTreeSet::new()
+    };
+    let mut repaired = names(|part| part.changed && !part.failed);
+    if report.changed && !report.failed && repaired.is_empty() {
+        repaired.insert(name_of(report));
+    }
+    Outcome {
+        failed: report.failed,
+        troubled,
+        repaired,
     }
 }
 

@@ -45,6 +45,10 @@ impl Site {
                 );
                 let mut report = Report::new("state", settings.check);
                 report.resource = "state";
+                if state.watchers.iter().any(|w| w.name == "refused") {
+                    report.fail("as told".into());
+                    return report;
+                }
                 for watcher in &state.watchers {
                     let mut part = Report::new(&watcher.name, settings.check);
                     part.changed = watcher.name.starts_with("Changed");
@@ -59,6 +63,7 @@ impl Site {
             }),
             own_watcher: Box::new(|| Some("agent".to_string())),
             good: None,
+            held: None,
         }
     }
 }
@@ -162,4 +167,38 @@ fn a_panic_is_a_failed_run() {
     assert!(done.outcome().failed);
     site.write(&watchers(&["web"]));
     assert!(!work.run(&order(2, Mode::Enforce, &[])).failed());
+}
+
+#[test]
+fn a_state_that_is_refused_as_a_whole_leaves_the_one_before_in_force() {
+    let site = Site::new();
+    let mut work = site.work(false);
+    site.write(&watchers(&["refused"]));
+    let done = work.run(&order(1, Mode::Enforce, &[]));
+    assert!(
+        done.failed() && done.kept.is_none(),
+        "there was none before"
+    );
+    assert!(done.outcome().troubled.is_empty());
+    site.write(&watchers(&["Changed one"]));
+    assert!(!work.run(&order(2, Mode::Enforce, &[])).failed());
+    site.write(&watchers(&["Changed one", "refused"]));
+    let done = work.run(&order(3, Mode::Enforce, &[]));
+    assert!(done.failed() && done.changed() && done.kept.is_some());
+    assert!(
+        done.message().contains("stays in force"),
+        "{}",
+        done.message()
+    );
+    let outcome = done.outcome();
+    assert!(outcome.failed && !outcome.troubled.contains("changed_one"));
+    assert!(
+        !outcome.troubled.is_empty(),
+        "or everything would wait for the retry"
+    );
+    assert!(outcome.repaired.contains("changed_one"));
+    // What fails after it was changed is in force, broken as it is.
+    site.write(&watchers(&["Changed one", "failed"]));
+    assert!(work.run(&order(4, Mode::Enforce, &[])).kept.is_none());
+    assert_eq!(work.held, work.good);
 }
