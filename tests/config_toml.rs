@@ -272,7 +272,7 @@ fn a_broken_circus_toml_is_told_with_its_line_and_starts_nothing() {
     for (body, wanted) in [
         (
             "[watcher.web]\ncmd = \"sleep 1000\"\ncmd = \"x\"\n",
-            "circus.toml:7: duplicate key",
+            "circus.toml:7: \"cmd = \\\"x\\\"\": duplicate key",
         ),
         (
             "[watcher.web]\ncmd = [\"sleep\", \"1000\"]\n",

@@ -15,8 +15,16 @@ enum Element {
     Set(bool, Vec<(char, char)>),
 }
 
+/// Does the pattern fit nothing but itself?
+pub fn is_plain(pattern: &str) -> bool {
+    !pattern.contains(['*', '?', '['])
+}
+
 /// `fnmatch.fnmatchcase(name, pattern)`: the whole name must match, case counts.
 pub fn matches(pattern: &str, name: &str) -> bool {
+    if is_plain(pattern) {
+        return pattern == name;
+    }
     let elements = parse(pattern);
     let name: Vec<char> = name.chars().collect();
     let (mut at, mut from) = (0, 0);

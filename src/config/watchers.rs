@@ -119,7 +119,14 @@ fn apply_env_sections(loader: &Loader, drafts: &mut [Draft]) {
             .map(|(key, item)| (key, item.value))
             .collect();
         for wanted in patterns.split(',').map(pytext::strip) {
-            for draft in drafts.iter_mut() {
+            // They are sorted by name, and most sections name one of them.
+            let fitting = if pattern::is_plain(wanted) {
+                drafts.partition_point(|draft| draft.name.as_str() < wanted)
+                    ..drafts.partition_point(|draft| draft.name.as_str() <= wanted)
+            } else {
+                0..drafts.len()
+            };
+            for draft in &mut drafts[fitting] {
                 if pattern::matches(wanted, &draft.name) {
                     draft.env.extend(values.iter().cloned());
                 }

@@ -129,6 +129,10 @@ fn what_circus_ini_cannot_say_is_told() {
 
 #[test]
 fn line_breaks_are_kept() {
+    assert_eq!(
+        to_ini("\u{feff}# c\n[a]\nk = \"1\"\n").text,
+        "# c\n[a]\nk = 1\n"
+    );
     assert_eq!(to_toml("[a]\r\nk = 1\r\n").text, "[a]\r\nk = \"1\"\r\n");
     assert_eq!(
         to_ini("[a]\r\nk = \"\"\"x\r\ny\"\"\"\r\n").text,

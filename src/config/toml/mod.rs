@@ -36,7 +36,7 @@ use std::fmt;
 use indexmap::IndexMap;
 
 use super::document::{Entries, not_utf8};
-use super::error::{ConfigError, Problem, ProblemKind};
+use super::error::{ConfigError, Problem, ProblemKind, quoted};
 pub(super) use literal::{canonical, literals};
 use read::{Layout, Lines};
 pub(super) use read::{escaped, shown_key, shown_path, spelled};
@@ -63,17 +63,8 @@ impl TomlDocument {
                 .filter(|byte| **byte == b'\n');
             not_utf8(bytes, &error, name).at(lines.count() + 1)
         })?;
-        let parsed = toml_edit::Document::parse(text).map_err(|error| {
-            let mut what = error.message().trim().replace('\n', "; ");
-            if what == "duplicate key" {
-                what.push_str(": the same key or table was written above");
-            }
-            let problem = Problem::new(ProblemKind::Syntax, name, what);
-            match error.span() {
-                Some(span) => problem.at(Lines::of(text).number(span.start)),
-                None => problem,
-            }
-        })?;
+        let parsed =
+            toml_edit::Document::parse(text).map_err(|error| not_toml(&error, text, name))?;
         let (sections, layouts) = read::sections(&parsed, name)?;
         Ok(Self {
             name: name.to_owned(),
@@ -126,5 +117,46 @@ impl fmt::Display for TomlDocument {
 
 #[cfg(test)]
 pub(super) mod random_tests;
+/// What is wrong with a text that is no TOML: the line, what the parser says of it, and what to do if it is one of the
+/// slips of who comes from circus.ini.
+fn not_toml(error: &toml_edit::TomlError, text: &str, name: &str) -> Problem {
+    let lines = Lines::of(text);
+    let number = error.span().map_or(1, |span| lines.number(span.start));
+    let line = text.lines().nth(number - 1).unwrap_or_default().trim();
+    let what = error.message().trim().replace('\n', "; ");
+    let what = what
+        .strip_suffix(", expected literal string")
+        .unwrap_or(&what);
+    let what = what.strip_suffix(", expected nothing").unwrap_or(what);
+    let hint = if what == "duplicate key" {
+        "the same key or table stands above"
+    } else if line.starts_with('[') && line.contains(':') {
+        "a section is written with a dot, as in [watcher.web]"
+    } else if line.starts_with(';') {
+        "a comment begins with #"
+    } else if what.starts_with("invalid boolean") {
+        "write true or false; text stands in quotes"
+    } else if what.starts_with("string values must be quoted") {
+        "write key = \"text\""
+    } else if what.starts_with("key with no value") && line.contains(':') {
+        "write key = value"
+    } else if what.contains("leading zero") {
+        "leave it out, or put the value in quotes"
+    } else {
+        ""
+    };
+    let hint = if hint.is_empty() {
+        String::new()
+    } else {
+        format!("; {hint}")
+    };
+    Problem::new(
+        ProblemKind::Syntax,
+        name,
+        format!("{}: {what}{hint}", quoted(line)),
+    )
+    .at(number)
+}
+
 #[cfg(test)]
 mod tests;

@@ -188,9 +188,30 @@ fn what_circus_ini_could_not_say_is_told_with_its_line() {
             "[watcher.a]\n\"hooks.x\" = \"\"\nhooks.x = \"\"\n",
             "t.toml:3: [watcher.a] hooks.x: the key stands on line 2 too",
         ),
-        ("[watcher.a]\nk = 1\nk = 2\n", "t.toml:3: duplicate key"),
-        ("[watcher.a]\n[watcher.a]\n", "t.toml:2: duplicate key"),
-        ("[watcher.a]\nk = four\n", "t.toml:2: "),
+        (
+            "[watcher.a]\nk = 1\nk = 2\n",
+            "t.toml:3: \"k = 2\": duplicate key; the same key or table stands above",
+        ),
+        (
+            "[watcher.a]\n[watcher.a]\n",
+            "t.toml:2: \"[watcher.a]\": duplicate key",
+        ),
+        (
+            "[watcher.a]\nk = four\n",
+            "t.toml:2: \"k = four\": invalid boolean, expected `false`; write true or false; text stands in quotes",
+        ),
+        (
+            "[watcher:a]\n",
+            "t.toml:1: \"[watcher:a]\": invalid unquoted key, expected letters, numbers, `-`, `_`; a section is written with a dot",
+        ),
+        (
+            "[watcher.a]\ncmd = sleep 1\n",
+            "t.toml:2: \"cmd = sleep 1\": string values must be quoted; write key = \"text\"",
+        ),
+        (
+            "; c\n",
+            "t.toml:1: \"; c\": key with no value, expected `=`; a comment begins with #",
+        ),
         (
             "[watcher.\"a,b\".env]\nA = 1\n",
             "t.toml:1: [watcher.\"a,b\"] env: variables of a watcher",
@@ -518,6 +539,16 @@ fn what_stands_inside_a_removed_section_stays() -> Result<(), ConfigError> {
         assert!(document.remove_section("watcher:a")?);
         assert_eq!(document.to_string(), want, "{text:?}");
     }
+    Ok(())
+}
+
+#[test]
+fn a_byte_order_mark_stays_where_it_is() -> Result<(), ConfigError> {
+    let mut document = read("\u{feff}[watcher.a]\ncmd = \"x\"\n");
+    document.set("watcher:a", "cmd", "y")?;
+    document.add_section("watcher:b", &[])?;
+    let want = "\u{feff}[watcher.a]\ncmd = \"y\"\n\n[watcher.b]\n";
+    assert_eq!(document.to_string(), want);
     Ok(())
 }
 
