@@ -205,3 +205,28 @@ proptest! {
         }
     }
 }
+
+#[test]
+fn an_empty_variable_is_one_that_is_there() {
+    let directory = tempfile::tempdir().expect("a directory");
+    fs::write(
+        directory.path().join("circus.ini"),
+        "[watcher:web]\ncmd = sleep 9\n",
+    )
+    .expect("a file");
+    let request = Request {
+        name: "web".into(),
+        env: vec!["TOKEN=".into()],
+        ..Request::default()
+    };
+    let settings = settings(directory.path(), "circus.ini");
+    for changed in [true, false] {
+        let report = ensure(&request, &settings);
+        assert_eq!((report.failed, report.changed), (false, changed));
+        let config = Config::load(Path::new("circus.ini"), &settings.environ, directory.path());
+        let config = config.expect("a configuration");
+        let (watcher, _) = config.watcher("web").expect("it is there");
+        let token = watcher.env().and_then(|env| env.get("TOKEN"));
+        assert_eq!(token.and_then(|value| value.as_str()), Some(""));
+    }
+}

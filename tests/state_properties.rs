@@ -26,6 +26,7 @@ use circ::options::WatcherOptions;
 use circ::state::document::{self, Format};
 use circ::state::report::Report;
 use circ::state::{self, Settings};
+use circ::state::{export, looking};
 use proxy::Proxy;
 use random::Chance;
 use support::{Daemon, Program, TempSite};
@@ -363,7 +364,7 @@ const WALKS: u64 = 4;
 /// One state after the other is wanted of a running daemon, with something done behind its back in between.
 #[test]
 fn a_second_apply_to_a_daemon_only_asks() {
-    let all = seeds(500);
+    let all = seeds(400);
     let tallies: Vec<Tally> = std::thread::scope(|scope| {
         let walks: Vec<_> = (0..WALKS)
             .map(|walk| {
@@ -455,8 +456,45 @@ fn walk_with_a_daemon(seeds: impl Iterator<Item = u64>) -> Tally {
         );
         assert_eq!(files(&site), written, "the second run wrote: {}", told());
         assert_eq!(all_pids(&daemon), pids, "{}", told());
+        if seed % 3 == 0 {
+            assert_export_is_satisfied(&settings, &proxy, &daemon, &told);
+        }
     }
     tally
+}
+
+/// What runs, written down and applied: the daemon is only asked, at most the file learns of what only the daemon had;
+/// and then nothing is left to do.
+fn assert_export_is_satisfied(
+    settings: &Settings,
+    proxy: &Proxy,
+    daemon: &Daemon,
+    told: &dyn Fn() -> String,
+) {
+    let seen = looking::look(&[], settings).expect("it can be looked at");
+    let state = export::export(&seen, "export");
+    let written = document::write(&state, Format::Toml).expect("it can be written");
+    let state = document::parse(written.as_bytes(), "export.toml", Format::Toml)
+        .unwrap_or_else(|error| panic!("{error}\n{written}\n{}", told()));
+    let pids = all_pids(daemon);
+    proxy.commands();
+    let first = state::apply(&state, settings);
+    let sent = proxy.commands();
+    assert!(
+        !first.failed
+            && sent
+                .iter()
+                .all(|command| QUERIES.contains(&command.as_str())),
+        "{sent:?} {first:?}\n{written}\n{}",
+        told()
+    );
+    assert_eq!(all_pids(daemon), pids, "{written}\n{}", told());
+    let second = state::apply(&state, settings);
+    assert!(
+        !second.failed && !second.changed,
+        "{second:?}\n{written}\n{}",
+        told()
+    );
 }
 
 /// The files of the configuration.

@@ -45,11 +45,13 @@ pub(super) fn wire_value(key: &str, value: Option<&Value>) -> Value {
     }
 }
 
-/// Two values of an option mean the same: numbers by value, null as the empty text, a signal by its number.
+/// Two values of an option mean the same: numbers by value, null as the empty text, a signal by its number. A variable
+/// of the environment that is empty is not one that is not there.
 pub fn same(key: &str, a: Option<&Value>, b: Option<&Value>) -> bool {
     let a = a.unwrap_or(&Value::Null);
     let b = b.unwrap_or(&Value::Null);
-    if a == b || is_unset(a) && is_unset(b) {
+    let variable = key.starts_with("env.");
+    if a == b || !variable && is_unset(a) && is_unset(b) {
         return true;
     }
     if let (Some(a), Some(b)) = (a.as_f64(), b.as_f64()) {
@@ -64,7 +66,7 @@ pub fn same(key: &str, a: Option<&Value>, b: Option<&Value>) -> bool {
             plain(a) == plain(b)
         }
         // Environment variables are text, whatever a caller's JSON made of them.
-        _ if key.starts_with("env.") => plain(a) == plain(b) && !a.is_null() && !b.is_null(),
+        _ if variable => plain(a) == plain(b) && !a.is_null() && !b.is_null(),
         _ => false,
     }
 }
