@@ -11,6 +11,7 @@ mod config;
 #[allow(dead_code)] // Other test programs use the rest.
 mod generated;
 #[path = "ini_oracle/oracle.rs"]
+#[allow(dead_code)] // Other test programs use the rest.
 mod oracle;
 #[path = "ini_oracle/random.rs"]
 #[allow(dead_code)] // Only its chance is used here.
