@@ -1,14 +1,14 @@
 //! `circ state`: brings file and daemon to a desired state.
 
 use std::collections::BTreeMap;
-use std::io::{IsTerminal, Write};
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
-use std::time::Duration;
 
 use clap::{Subcommand, ValueEnum};
 
 pub mod dsc;
+mod looking;
+mod running;
 mod schema;
 
 use super::output;
@@ -16,7 +16,10 @@ use crate::state::desired::{Desired, DesiredState, OnChange, Request, Running};
 use crate::state::document::{self, Source};
 use crate::state::handlers::Order;
 use crate::state::report::Report;
-use crate::state::{self, Settings, export, looking};
+use crate::state::{self, Settings};
+use looking::{Export, Get};
+use running::Run;
+pub(super) use running::{fallback_endpoint, seconds};
 
 /// Arguments of `circ state`.
 #[derive(Debug, clap::Args)]
@@ -142,89 +145,6 @@ struct Test {
     run: Run,
 }
 
-/// Arguments of `circ state get`.
-#[derive(Debug, clap::Args)]
-struct Get {
-    /// The watchers; all of them without a name
-    names: Vec<String>,
-    #[command(flatten)]
-    look: Look,
-    /// The same as --format json
-    #[arg(long, conflicts_with = "format")]
-    json: bool,
-    /// How to print
-    #[arg(long, value_enum, default_value_t = LookFormat::Text)]
-    format: LookFormat,
-    /// Show the values of environment variables
-    #[arg(long)]
-    show_secrets: bool,
-}
-
-/// Arguments of `circ state export`.
-#[derive(Debug, clap::Args)]
-struct Export {
-    /// The watchers; all of them without a name
-    names: Vec<String>,
-    #[command(flatten)]
-    look: Look,
-    /// How to write it
-    #[arg(long, value_enum, default_value_t = DocumentFormat::Toml)]
-    format: DocumentFormat,
-    /// Write it to this file, readable by its owner only
-    #[arg(short, long, value_name = "FILE")]
-    output: Option<PathBuf>,
-}
-
-/// What the verbs take that only look.
-#[derive(Debug, clap::Args)]
-struct Look {
-    /// The circus.ini; its [circus] endpoint is where the daemon is
-    #[arg(short, long, value_name = "FILE")]
-    config: Option<PathBuf>,
-    /// The daemon's endpoint; wins over the configuration's
-    #[arg(long, value_name = "ENDPOINT")]
-    endpoint: Option<String>,
-    /// Look at the file only; no daemon is needed
-    #[arg(long)]
-    no_live: bool,
-    /// Seconds for the whole run
-    #[arg(long, value_name = "SECONDS", default_value = "10", value_parser = seconds)]
-    timeout: Duration,
-}
-
-impl Look {
-    fn settings(&self) -> Settings {
-        Settings {
-            config: self.config.clone(),
-            endpoint: self.endpoint.clone(),
-            fallback_endpoint: fallback_endpoint(),
-            live: !self.no_live,
-            timeout: self.timeout,
-            ..Settings::new(current_directory(), environ())
-        }
-    }
-}
-
-/// The shapes of what was looked at.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
-enum LookFormat {
-    /// A table for a person
-    Text,
-    /// One JSON object
-    Json,
-}
-
-/// The shapes of a desired state.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
-enum DocumentFormat {
-    /// TOML, as circus.toml
-    Toml,
-    /// JSON of the same shape
-    Json,
-    /// The dialect of circus.ini
-    Ini,
-}
-
 /// When a change replaces running workers.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
 enum RestartOnChange {
@@ -272,90 +192,6 @@ struct Signalled {
     run: Run,
 }
 
-/// What every verb takes.
-#[derive(Debug, clap::Args)]
-struct Run {
-    /// The circus.ini to edit; its [circus] endpoint is where the daemon is. Without it only the daemon is managed
-    #[arg(short, long, value_name = "FILE")]
-    config: Option<PathBuf>,
-    /// The daemon's endpoint; wins over the configuration's
-    #[arg(long, value_name = "ENDPOINT")]
-    endpoint: Option<String>,
-    /// Change nothing; say what would change (exit code 2 if anything would)
-    #[arg(long)]
-    check: bool,
-    /// Show the changes of the file and of the daemon
-    #[arg(long)]
-    diff: bool,
-    /// The same as --format json
-    #[arg(long, conflicts_with = "format")]
-    json: bool,
-    /// How to print the report
-    #[arg(long, value_enum, default_value_t = Format::Text)]
-    format: Format,
-    /// Seconds for the whole run
-    #[arg(long, value_name = "SECONDS", default_value = "60", value_parser = seconds)]
-    timeout: Duration,
-    /// Seconds that the workers must stay before they count as running
-    #[arg(long, value_name = "SECONDS", default_value = "1", value_parser = seconds)]
-    settle: Duration,
-    /// Exit with 0 if nothing changed, 2 if something did, 6 if it failed after changing something
-    #[arg(long)]
-    detailed_exitcode: bool,
-    /// With --check: exit with 0 also if something would change
-    #[arg(long)]
-    check_exit_zero: bool,
-    /// Edit the file only; no daemon is needed
-    #[arg(long)]
-    no_live: bool,
-    /// Change the daemon only; the file is read for its endpoint and stays as it is
-    #[arg(long)]
-    no_persist: bool,
-    /// Keep a copy of each file that is changed, beside it
-    #[arg(long)]
-    backup: bool,
-    /// If no daemon listens, start one on the configuration file
-    #[arg(long)]
-    start_daemon: bool,
-    /// Show the values of environment variables in reports and diffs
-    #[arg(long)]
-    show_secrets: bool,
-}
-
-impl Run {
-    fn settings(&self) -> Settings {
-        Settings {
-            config: self.config.clone(),
-            endpoint: self.endpoint.clone(),
-            fallback_endpoint: fallback_endpoint(),
-            check: self.check,
-            diff: self.diff,
-            live: !self.no_live,
-            persist: !self.no_persist,
-            timeout: self.timeout,
-            settle: self.settle,
-            backup: self.backup,
-            start_daemon: self.start_daemon,
-            show_secrets: self.show_secrets,
-            ..Settings::new(current_directory(), environ())
-        }
-    }
-
-    /// Prints the report; the result is the exit code.
-    fn finish(&self, report: &Report) -> ExitCode {
-        let format = if self.json { Format::Json } else { self.format };
-        self.finish_as(report, |report, coloured| {
-            output::state::render(report, format, coloured)
-        })
-    }
-
-    fn finish_as(&self, report: &Report, render: impl Fn(&Report, bool) -> String) -> ExitCode {
-        let coloured = std::io::stdout().is_terminal() && std::env::var_os("NO_COLOR").is_none();
-        print(&render(report, coloured));
-        ExitCode::from(report.exit_code(self.detailed_exitcode, self.check_exit_zero))
-    }
-}
-
 /// The shapes of a report.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
 pub enum Format {
@@ -367,23 +203,6 @@ pub enum Format {
     Salt,
     /// What an Ansible module returns (the report)
     Ansible,
-}
-
-/// The endpoint of the environment, which a configuration overrules.
-pub(super) fn fallback_endpoint() -> Option<String> {
-    std::env::var("CIRCUSCTL_ENDPOINT")
-        .ok()
-        .filter(|endpoint| !endpoint.is_empty())
-}
-
-/// A duration as an option takes it: seconds, also with a fraction.
-pub(super) fn seconds(text: &str) -> Result<Duration, String> {
-    text.parse::<f64>()
-        .ok()
-        .and_then(|seconds| Duration::try_from_secs_f64(seconds).ok())
-        // A deadline further away than that cannot be told from none.
-        .map(|duration| duration.min(Duration::from_secs(366 * 24 * 3600)))
-        .ok_or_else(|| "a number of seconds from 0 upwards is expected".to_string())
 }
 
 /// Runs a state command; the result is its exit code.
@@ -405,8 +224,8 @@ pub fn run(args: Args) -> ExitCode {
                 false => args.run.finish_as(&report, output::state::comparison),
             }
         }
-        Verb::Get(args) => get(&args),
-        Verb::Export(args) => export(&args),
+        Verb::Get(args) => looking::get(&args),
+        Verb::Export(args) => looking::export(&args),
         Verb::Absent(args) => absent(&args),
         Verb::Schema(args) => schema::run(&args),
         Verb::Restarted(args) => handle(&args.name, &Order::Restart, &args.run),
@@ -483,79 +302,6 @@ pub(super) fn apply(desired: &Path, prune: bool, mut settings: Settings) -> Repo
 fn is_same_file(desired: &Path, config: Option<&Path>, cwd: &Path) -> bool {
     let real = |path: &Path| std::fs::canonicalize(cwd.join(path)).ok();
     config.is_some_and(|config| real(config).is_some() && real(config) == real(desired))
-}
-
-fn get(args: &Get) -> ExitCode {
-    let settings = args.look.settings();
-    let seen = match looking::look(&args.names, &settings) {
-        Ok(seen) => seen,
-        Err(error) => return failed(&error),
-    };
-    let json = seen.to_json(args.show_secrets);
-    let text = match args.json || args.format == LookFormat::Json {
-        true => format!("{json}\n"),
-        false => output::state::observed(&json),
-    };
-    print(&text);
-    ExitCode::SUCCESS
-}
-
-fn export(args: &Export) -> ExitCode {
-    let settings = args.look.settings();
-    let format = match args.format {
-        DocumentFormat::Toml => document::Format::Toml,
-        DocumentFormat::Json => document::Format::Json,
-        DocumentFormat::Ini => document::Format::Ini,
-    };
-    let written = looking::look(&args.names, &settings).and_then(|seen| {
-        let mut state = export::export(&seen, "export");
-        if !args.names.is_empty() {
-            // Only these watchers were asked for.
-            state.sections.clear();
-        }
-        let text = document::write(&state, format).map_err(|error| error.to_string())?;
-        Ok((text, state.warnings))
-    });
-    let (text, warnings) = match written {
-        Ok(written) => written,
-        Err(error) => return failed(&error),
-    };
-    for warning in warnings {
-        eprintln!("circ: warning: {warning}");
-    }
-    match &args.output {
-        None => print(&text),
-        Some(path) => {
-            if let Err(error) = write_private(path, &text) {
-                return failed(&format!("cannot write {}: {error}", path.display()));
-            }
-        }
-    }
-    ExitCode::SUCCESS
-}
-
-/// It may hold secrets, so a new file is its owner's alone.
-fn write_private(path: &Path, text: &str) -> std::io::Result<()> {
-    use std::os::unix::fs::OpenOptionsExt;
-    let mut file = std::fs::OpenOptions::new()
-        .write(true)
-        .create(true)
-        .truncate(true)
-        .mode(0o600)
-        .open(path)?;
-    file.write_all(text.as_bytes())
-}
-
-fn failed(error: &str) -> ExitCode {
-    eprintln!("circ: {error}");
-    ExitCode::FAILURE
-}
-
-fn print(text: &str) {
-    let mut stdout = std::io::stdout().lock();
-    // A reader that went away cannot be told.
-    let _ = stdout.write_all(text.as_bytes());
-    let _ = stdout.flush();
 }
 
 fn absent(args: &Absent) -> ExitCode {

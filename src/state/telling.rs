@@ -1,5 +1,9 @@
 //! What a run tells: a report for each resource while it goes on, and one over all of them in the end. Pure.
 
+mod whole;
+
+pub(super) use whole::{refused, single};
+
 use serde_json::{Map, Value, json};
 
 use super::apply::{Journal, Undone};
@@ -224,60 +228,8 @@ impl Telling {
             .iter()
             .map(|path| path.display().to_string())
             .collect();
-        sum_up(&mut whole, self.error);
+        whole::sum_up(&mut whole, self.error);
         whole
-    }
-}
-
-/// The report over all from those of the resources.
-fn sum_up(whole: &mut Report, error: Option<String>) {
-    for report in &whole.resources {
-        whole.changed |= report.changed;
-        whole.failed |= report.failed;
-        whole.restarted |= report.restarted;
-        if !report.changes.is_empty() {
-            whole
-                .changes
-                .insert(report.name.clone(), Value::Object(report.changes.clone()));
-        }
-        whole
-            .before
-            .insert(report.name.clone(), Value::Object(report.before.clone()));
-        whole
-            .after
-            .insert(report.name.clone(), Value::Object(report.after.clone()));
-        for line in &report.actions {
-            let mut line = line.clone();
-            line.name = Some(report.name.clone());
-            whole.actions.push(line);
-        }
-        let warnings = report.warnings.iter();
-        whole
-            .warnings
-            .extend(warnings.map(|warning| format!("{}: {warning}", report.name)));
-    }
-    let count = whole.resources.len();
-    let failed: Vec<&Report> = whole.resources.iter().filter(|r| r.failed).collect();
-    if let Some(error) = error {
-        whole.fail(error);
-    } else if !failed.is_empty() {
-        let texts: Vec<String> = failed.iter().map(|report| report.msg.clone()).collect();
-        let text = format!("{} of {count} failed: {}", failed.len(), texts.join("; "));
-        whole.fail(text);
-    } else if whole.changed {
-        let changed: Vec<&Report> = whole.resources.iter().filter(|r| r.changed).collect();
-        let mut texts: Vec<String> = changed.iter().map(|report| report.msg.clone()).collect();
-        if whole.changes.contains_key(DAEMON) {
-            let verb = if whole.check {
-                "would be started"
-            } else {
-                "started"
-            };
-            texts.insert(0, format!("the daemon {verb}"));
-        }
-        whole.msg = format!("{}: {}", whole.name, texts.join("; "));
-    } else {
-        whole.msg = format!("{}: {count} as desired", whole.name);
     }
 }
 
@@ -470,96 +422,4 @@ fn file_diff(edited: &[Edited], masks: bool) -> Vec<Diff> {
             }
         })
         .collect()
-}
-
-/// A run that could not even be planned.
-pub(super) fn refused(
-    state: &DesiredState,
-    settings: &Settings,
-    name: Option<&str>,
-    reason: String,
-) -> Report {
-    let mut whole = Report::new(&state.origin, settings.check);
-    whole.resource = "state";
-    match name {
-        Some(name) => {
-            whole
-                .resources
-                .push(Report::failure(name, settings.check, reason));
-            sum_up(&mut whole, None);
-        }
-        None => whole.fail(reason),
-    }
-    whole
-}
-
-/// The report of a state of one watcher: its own, and what became of sections in it.
-pub(super) fn single(whole: Report, name: &str) -> Report {
-    let mut sections = Vec::new();
-    let mut own = None;
-    for report in whole.resources {
-        if report.resource == "watcher" && report.name == name {
-            own = Some(report);
-        } else {
-            sections.push(report);
-        }
-    }
-    let mut single = own.unwrap_or_else(|| Report::new(name, whole.check));
-    for section in sections {
-        for (key, change) in section.changes {
-            let key = match key.as_str() {
-                "section" => section.name.clone(),
-                key => format!("{}.{key}", section.name),
-            };
-            single.changes.insert(key, change);
-        }
-        let told = section
-            .msg
-            .strip_prefix(&format!("{}: ", section.name))
-            .map(|text| text.strip_prefix("would change: ").unwrap_or(text));
-        if section.failed && !single.failed {
-            single.fail(format!(
-                "[{}] {}",
-                section.name,
-                section.error.unwrap_or_default()
-            ));
-        } else if section.changed && !single.failed {
-            let text = format!("[{}] {}", section.name, told.unwrap_or_default());
-            single.msg = match (single.changed, single.check) {
-                (true, _) => format!("{}, {text}", single.msg),
-                (false, true) => format!("{name}: would change: {text}"),
-                (false, false) => format!("{name}: {text}"),
-            };
-            single.changed = true;
-        }
-        single.restarted |= section.restarted;
-        let mut actions = section.actions;
-        for action in &mut actions {
-            action.name = Some(section.name.clone());
-        }
-        actions.append(&mut single.actions);
-        single.actions = actions;
-        single.warnings.extend(section.warnings);
-    }
-    if whole.changes.contains_key(DAEMON) && !single.failed {
-        single
-            .changes
-            .insert("daemon".into(), whole.changes[DAEMON].clone());
-        let verb = if whole.check {
-            "would be started"
-        } else {
-            "started"
-        };
-        single.msg = match single.changed {
-            true => format!("{}, the daemon {verb}", single.msg),
-            false => format!("{name}: the daemon {verb}"),
-        };
-        single.changed = true;
-    }
-    if whole.failed && !single.failed {
-        single.fail(whole.error.unwrap_or_default());
-    }
-    single.diff = whole.diff;
-    single.backups = whole.backups;
-    single
 }

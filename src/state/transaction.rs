@@ -4,18 +4,20 @@
 //! by priority. If it refuses anything, everything is taken back. In the end it is looked at, because an accepted
 //! command is no proof.
 
+mod again;
+
 use std::collections::BTreeSet;
 use std::time::Instant;
+
+use again::{file_after, plan_anew};
 
 use super::apply::{Journal, Undone};
 use super::desired::{Desired, DesiredState, Request, Running};
 use super::live::LiveError;
-use super::observed::{DaemonSide, FileSide, Observed};
-use super::plan::{self, DaemonAction, FileEdit, Plan};
-use super::prepare::{Prepared, Refusal, WatcherRun, prepare};
+use super::plan::{DaemonAction, FileEdit, Plan};
+use super::prepare::{Prepared, Refusal, prepare};
 use super::report::Report;
 use super::settings::Settings;
-use super::targets::align;
 use super::telling::{self, Telling};
 use super::{starting, verify};
 
@@ -469,45 +471,6 @@ impl<'a> Run<'a> {
             }
         }
     }
-}
-
-/// The plan for a daemon that was looked at again; the file has been written by now.
-fn plan_anew(run: &WatcherRun, file: Option<FileSide>, daemon: DaemonSide) -> Result<Plan, String> {
-    let mut seen = Observed {
-        file,
-        daemon: Some(daemon),
-    };
-    align(&mut seen, &run.desired, &run.target);
-    let mut plan = plan::plan(&run.desired, &run.target, &seen)?;
-    plan.edits = Vec::new();
-    Ok(plan)
-}
-
-/// The file's side after the edits of the plan.
-fn file_after(run: &WatcherRun) -> Option<FileSide> {
-    let mut file = run.seen.file.clone()?;
-    file.watcher = run.desired.present.then(|| run.target.clone());
-    for edit in &run.plan.edits {
-        match edit {
-            FileEdit::Set { key, .. } if !file.stated.contains(key) => {
-                file.stated.push(key.clone());
-            }
-            FileEdit::Unset { key } => file.stated.retain(|stated| stated != key),
-            FileEdit::AddSection(options) => {
-                file.stated = options.iter().map(|wanted| wanted.key.clone()).collect();
-            }
-            FileEdit::Env { name, text } => {
-                let own = file.own_env.get_or_insert_default();
-                own.retain(|known| known != name);
-                if text.is_some() {
-                    own.push(name.clone());
-                }
-            }
-            FileEdit::RemoveEnv => file.own_env = None,
-            FileEdit::Set { .. } | FileEdit::RemoveSection => {}
-        }
-    }
-    Some(file)
 }
 
 fn trouble(resource: Option<usize>, reason: String) -> Trouble {
