@@ -490,3 +490,204 @@ fn a_circ_of_another_age_is_told() {
     }
     assert_eq!(played.changed(), 0, "{}", played.output);
 }
+
+const OTHERS: &str = r#"
+  - {name: socket, MODULE(socket): {name: api, host: 127.0.0.1, port: "{{ port }}", settle: 0.1}}
+  - {name: same socket, MODULE(socket): {name: api, host: 127.0.0.1, port: "{{ port | string }}", settle: 0.1}}
+  - {name: config, MODULE(config): {section: circus, options: {warmup_delay: 0, umask: null}, unset: [debug]}}
+  - {name: same config, MODULE(config): {section: circus, options: {warmup_delay: 0}}}
+  - {name: misspelt, MODULE(config): {section: circus, options: {warmup_dealy: 0}}, ignore_errors: true}
+  - {name: new section, MODULE(config): {section: "watcher:late", options: {cmd: sleep 3, numprocesses: 2}, backup: true}}
+  - {name: info, MODULE(info): {names: [other]}}
+  - {name: nobody, MODULE(info): {names: [othr]}, ignore_errors: true}
+  - {name: no section, MODULE(config): {section: "watcher:late", state: absent}}
+  - {name: text, MODULE(state): {desired: "{{ text }}", settle: 0.1}}
+  - {name: same text, MODULE(state): {desired: "{{ text }}", settle: 0.1}}
+  - {name: path, MODULE(state): {desired: "{{ path }}", prune: true, settle: 0.1}}
+  - {name: same path, MODULE(state): {desired: "{{ path }}", prune: true, settle: 0.1}}
+"#;
+
+/// The modules beside that of watchers, with the defaults of their group.
+fn every_module_does_its_part(form: Form) {
+    let site = TempSite::new();
+    site.ini(BODY);
+    let daemon = site.start(Program::Circ);
+    daemon.wait_pids("other", 1);
+    let port = site.port();
+    let text = "[watcher:job]\ncmd = sleep 400\nnumprocesses = 2\n";
+    let path = site.write(
+        "desired.toml",
+        "[watcher.other]\ncmd = \"sleep 2000\"\n[socket.api]\nhost = \"127.0.0.1\"\nport = PORT\n"
+            .replace("PORT", &port.to_string()),
+    );
+    let defaults = match form {
+        Form::Python => "{group/circ.circus.circus: {config: \"{{ config }}\"}}".to_string(),
+        _ => {
+            let each = ["socket", "config", "info", "state"]
+                .map(|name| format!("circus_{name}: {{config: \"{{{{ config }}}}\"}}"));
+            format!("{{{}}}", each.join(", "))
+        }
+    };
+    let head = HEAD.replace(
+        "  tasks:",
+        &format!("  module_defaults: {defaults}\n  tasks:"),
+    );
+    let variables = json!({"port": port, "text": text, "path": path}).to_string();
+    let played = play(&site, form, &format!("{head}{OTHERS}"), &["-e", &variables]).fine();
+    for (task, changed, says) in [
+        ("socket", true, "socket:api: added"),
+        ("same socket", false, "as desired"),
+        ("config", true, "warmup_delay unset -> 0"),
+        ("same config", false, "as desired"),
+        (
+            "misspelt",
+            false,
+            "did you mean warmup_delay?; force: true writes it all the same",
+        ),
+        ("new section", true, "watcher:late"),
+        ("nobody", false, "did you mean other?"),
+        ("no section", true, "removed the section"),
+        ("text", true, "job: added"),
+        ("same text", false, "as desired"),
+        ("path", true, "job: removed"),
+        ("same path", false, "as desired"),
+    ] {
+        let result = played.result(task);
+        let msg = result["msg"].as_str().unwrap_or_default();
+        assert!(
+            msg.contains(says) && result["changed"] == changed,
+            "{task}: {result}"
+        );
+    }
+    let info = played.result("info");
+    assert_eq!(info["schema"], "circ.observed/1");
+    assert_eq!(info["watchers"]["other"]["file"]["cmd"], "sleep 2000");
+    assert_eq!(
+        info["watchers"]["other"]["daemon"]["pids"],
+        json!(daemon.pids("other"))
+    );
+    assert_eq!(info["sockets"][0]["port"], port);
+    let backup = played.result("new section")["backups"][0]
+        .as_str()
+        .map(fs::read_to_string);
+    let backup = backup.and_then(Result::ok).unwrap_or_default();
+    assert!(
+        backup.contains("[watcher:other]") && !backup.contains("late"),
+        "{backup}"
+    );
+    assert!(std::net::TcpStream::connect(("127.0.0.1", port)).is_ok());
+    assert_eq!(daemon.ok("list", json!({}))["watchers"], json!(["other"]));
+}
+
+mod every_module {
+    #[test]
+    fn in_python() {
+        super::every_module_does_its_part(super::Form::Python);
+    }
+    #[test]
+    fn as_the_binary() {
+        super::every_module_does_its_part(super::Form::Binary);
+    }
+}
+
+/// A daemon that a play has started; it ends with its test.
+struct StartedByPlay(String);
+
+impl Drop for StartedByPlay {
+    fn drop(&mut self) {
+        let circ = |args: &[&str]| {
+            let mut command = std::process::Command::new(env!("CARGO_BIN_EXE_circ"));
+            command.args(["--endpoint", &self.0]).args(args).output()
+        };
+        let told = circ(&["identity", "--json"])
+            .map(|output| output.stdout)
+            .unwrap_or_default();
+        let told: Value = serde_json::from_slice(&told).unwrap_or_default();
+        let pid = told["pid"].as_i64().unwrap_or(0) as i32;
+        let _ = circ(&["quit"]);
+        support::wait_for_within(support::deadline(), || {
+            (!support::is_alive(pid)).then_some(())
+        });
+    }
+}
+
+#[test]
+fn the_role_makes_a_host_that_the_modules_go_on_with() {
+    let site = TempSite::ipc();
+    let _daemon = StartedByPlay(site.endpoint.clone());
+    let me = nix::unistd::User::from_uid(nix::unistd::Uid::effective());
+    let me = me.ok().flatten().expect("the tests' user has a name").name;
+    let text = "- hosts: all
+  gather_facts: false
+  roles:
+  - role: circ.circus.daemon
+  module_defaults:
+    group/circ.circus.circus: {executable: \"{{ daemon_executable }}\"}
+  tasks:
+  - name: web
+    circ.circus.circus_watcher: {name: web, cmd: sleep 1000, procs: 2, config: \"{{ config }}\", settle: 0.1, start_daemon: true}
+";
+    let variables = json!({
+        "daemon_binary": House::get().bin().join("circ"),
+        "daemon_executable": site.path("circ"),
+        "daemon_config": site.path("circus.ini"),
+        "daemon_endpoint": site.endpoint,
+        "daemon_pubsub_endpoint": site.pubsub,
+        "daemon_unit_directory": site.dir(),
+        "daemon_service_manage": false,
+        "daemon_user": me,
+    })
+    .to_string();
+    let made = play(&site, Form::Python, text, &["-e", &variables]).fine();
+    assert_eq!(
+        made.result("web")["after"]["daemon"]["running"],
+        2,
+        "{}",
+        made.output
+    );
+    let unit = fs::read_to_string(site.path("circ.service")).expect("a unit");
+    let start = format!(
+        "ExecStart={} daemon {}\n",
+        site.path("circ").display(),
+        site.path("circus.ini").display()
+    );
+    assert!(unit.contains(&start), "{unit}");
+    let again = play(&site, Form::Python, text, &["-e", &variables]).fine();
+    assert_eq!(again.changed(), 0, "{}", again.output);
+    assert!(ini(&site).contains("[watcher:web]\ncmd = sleep 1000\n"));
+}
+
+/// `ansible-test` on the collection as it is built. What it installs for itself is kept for the next run.
+fn ansible_test(arguments: &[&str]) {
+    let home = std::path::Path::new(env!("CARGO_TARGET_TMPDIR")).join("ansible-test");
+    let cache = home.join(".ansible/test/cache");
+    fs::create_dir_all(&cache).expect("a directory under target/");
+    // Its environments get their pip from the index like everything else, not from a page on the web.
+    fs::write(
+        cache.join("get_pip_24_2.py"),
+        "import subprocess\nimport sys\n\n\
+         subprocess.check_call([sys.executable, \"-m\", \"ensurepip\"], stdout=subprocess.DEVNULL)\n\
+         pip = [sys.executable, \"-m\", \"pip\", \"install\", \"--quiet\"]\n\
+         sys.exit(subprocess.call(pip + [a for a in sys.argv[1:] if not a.startswith(\"--no-\")]))\n",
+    )
+    .expect("a file under target/");
+    let mut command = room::ansible("ansible-test", &home);
+    command
+        .args(arguments)
+        .args(["--requirements", "--color", "no", "--python"])
+        .arg(format!("3.{}", room::venv().minor_version()))
+        .env_remove("ANSIBLE_CONFIG")
+        .env_remove("ANSIBLE_HOME")
+        .current_dir(
+            House::get()
+                .collections()
+                .join("ansible_collections/circ/circus"),
+        );
+    room::done(&mut command);
+}
+
+#[test]
+fn ansible_test_finds_nothing_and_its_unit_tests_pass() {
+    ansible_test(&["sanity"]);
+    ansible_test(&["units"]);
+}

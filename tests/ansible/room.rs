@@ -172,7 +172,8 @@ impl House {
         self.path().join("bin")
     }
 
-    fn collections(&self) -> PathBuf {
+    /// Where the built collection is installed.
+    pub fn collections(&self) -> PathBuf {
         self.path().join("collections")
     }
 
@@ -191,7 +192,10 @@ impl House {
             .env("PATH", path)
             .env("ANSIBLE_COLLECTIONS_PATH", self.collections());
         if form != Form::Python {
-            command.env("ANSIBLE_LIBRARY", self.library(form));
+            // These hosts have no Python.
+            command
+                .env("ANSIBLE_LIBRARY", self.library(form))
+                .env("ANSIBLE_PYTHON_INTERPRETER", "/nonexistent/python");
         }
         command
     }
