@@ -458,6 +458,22 @@ fn the_documentation_names_the_arguments_that_circ_takes() {
     }
 }
 
+#[test]
+fn the_examples_are_sound() {
+    let site = TempSite::ipc();
+    let inventory = site.write("hosts", "[web]\nhere\n");
+    for (form, example) in [(Form::Python, "site.yml"), (Form::Script, "binary.yml")] {
+        let mut command = House::get().ansible("ansible-playbook", form, site.dir());
+        let told = room::done(
+            command
+                .args(["--syntax-check", "-i"])
+                .arg(&inventory)
+                .arg(room::source("examples/ansible").join(example)),
+        );
+        assert!(told.contains(example), "{told}");
+    }
+}
+
 /// A circ of another age, in the place of the real one.
 #[test]
 fn a_circ_of_another_age_is_told() {
@@ -657,37 +673,64 @@ fn the_role_makes_a_host_that_the_modules_go_on_with() {
     assert!(ini(&site).contains("[watcher:web]\ncmd = sleep 1000\n"));
 }
 
-/// `ansible-test` on the collection as it is built. What it installs for itself is kept for the next run.
-fn ansible_test(arguments: &[&str]) {
-    let home = std::path::Path::new(env!("CARGO_TARGET_TMPDIR")).join("ansible-test");
-    let cache = home.join(".ansible/test/cache");
-    fs::create_dir_all(&cache).expect("a directory under target/");
-    // Its environments get their pip from the index like everything else, not from a page on the web.
-    fs::write(
-        cache.join("get_pip_24_2.py"),
-        "import subprocess\nimport sys\n\n\
-         subprocess.check_call([sys.executable, \"-m\", \"ensurepip\"], stdout=subprocess.DEVNULL)\n\
-         pip = [sys.executable, \"-m\", \"pip\", \"install\", \"--quiet\"]\n\
-         sys.exit(subprocess.call(pip + [a for a in sys.argv[1:] if not a.startswith(\"--no-\")]))\n",
-    )
-    .expect("a file under target/");
-    let mut command = room::ansible("ansible-test", &home);
-    command
-        .args(arguments)
-        .args(["--requirements", "--color", "no", "--python"])
-        .arg(format!("3.{}", room::venv().minor_version()))
-        .env_remove("ANSIBLE_CONFIG")
-        .env_remove("ANSIBLE_HOME")
-        .current_dir(
-            House::get()
-                .collections()
-                .join("ansible_collections/circ/circus"),
+/// `ansible-test` on a copy of the collection as it is built, outside of any repository: in one it would look at the files
+/// that git tells it of. What it installs for itself is kept for the next run.
+struct AnsibleTest {
+    site: TempSite,
+}
+
+impl AnsibleTest {
+    fn new() -> AnsibleTest {
+        let site = TempSite::ipc();
+        room::done(
+            std::process::Command::new("cp")
+                .arg("-r")
+                .arg(House::get().collections().join("ansible_collections"))
+                .arg(site.dir()),
         );
-    room::done(&mut command);
+        AnsibleTest { site }
+    }
+
+    fn path(&self, name: &str) -> std::path::PathBuf {
+        self.site.path("ansible_collections/circ/circus").join(name)
+    }
+
+    fn command(&self, arguments: &[&str]) -> std::process::Command {
+        let home = std::path::Path::new(env!("CARGO_TARGET_TMPDIR")).join("ansible-test");
+        let cache = home.join(".ansible/test/cache");
+        fs::create_dir_all(&cache).expect("a directory under target/");
+        // Its environments get their pip from the index like everything else, not from a page on the web.
+        fs::copy(
+            room::source("tests/ansible/get_pip.py"),
+            cache.join("get_pip_24_2.py"),
+        )
+        .expect("a file under target/");
+        let mut command = room::ansible("ansible-test", &home);
+        command
+            .args(arguments)
+            .args(["--requirements", "--color", "no", "--python"])
+            .arg(format!("3.{}", room::venv().minor_version()))
+            .env_remove("ANSIBLE_CONFIG")
+            .env_remove("ANSIBLE_HOME")
+            // What pytest leaves behind goes with the site.
+            .env("TMPDIR", self.site.dir())
+            .current_dir(self.path(""));
+        command
+    }
 }
 
 #[test]
 fn ansible_test_finds_nothing_and_its_unit_tests_pass() {
-    ansible_test(&["sanity"]);
-    ansible_test(&["units"]);
+    let test = AnsibleTest::new();
+    // It looks at our files: a broken one is found.
+    let info = test.path("plugins/modules/circus_info.py");
+    let fine = fs::read_to_string(&info).expect("a module");
+    fs::write(&info, format!("{fine}import  os\n")).expect("a module");
+    let found = test.command(&["sanity", "--test", "pep8"]).output();
+    let found = found.expect("ansible-test runs");
+    let told = String::from_utf8_lossy(&found.stdout);
+    assert!(told.contains("plugins/modules/circus_info.py"), "{found:?}");
+    fs::write(&info, fine).expect("a module");
+    room::done(&mut test.command(&["sanity"]));
+    room::done(&mut test.command(&["units"]));
 }
