@@ -17,7 +17,7 @@ use crate::state::agent::own::OwnWatcher;
 use crate::state::agent::reports::Reports;
 use crate::state::agent::schedule::{Mode, Rules};
 use crate::state::agent::work::{Done, Work};
-use crate::state::agent::{Handle, Setup, channels, shell};
+use crate::state::agent::{Handle, Setup, address, channels, shell};
 use crate::state::{Settings, apply};
 
 mod direct;
@@ -275,7 +275,7 @@ pub(super) fn work(desired: PathBuf, settings: Settings, prune: bool) -> Work {
         settings,
         prune,
         apply: Box::new(apply),
-        own_watcher: Box::new(move || own.find(&shell::endpoint(&asked).ok()?)),
+        own_watcher: Box::new(move || own.find(&address::endpoint(&asked).ok()?)),
         good: None,
         held: None,
     }

@@ -11,8 +11,8 @@ use serde_json::Value;
 use super::{duration, fallback_endpoint, socket};
 use crate::cli::{EXIT_REFUSED, EXIT_UNREACHABLE, EXIT_USAGE, output, state};
 use crate::state::Settings;
+use crate::state::agent::address;
 use crate::state::agent::control::{Place, Request, ask};
-use crate::state::agent::shell;
 
 /// What a running agent is told.
 #[derive(Debug, Subcommand)]
@@ -133,8 +133,8 @@ fn place(args: &Where) -> Result<(Place, String), String> {
         fallback_endpoint: fallback_endpoint(),
         ..Settings::new(state::current_directory(), state::environ())
     };
-    let endpoint = shell::endpoint(&settings)?;
-    let place = shell::place(&endpoint, &settings.cwd);
+    let endpoint = address::endpoint(&settings)?;
+    let place = address::place(&endpoint, &settings.cwd);
     Ok((place, endpoint.to_string()))
 }
 

@@ -1,13 +1,57 @@
-//! The name under which the agent of a daemon is found: derived from the daemon's endpoint, so that two agents on one
-//! daemon meet, and a control command needs no more than the endpoint.
+//! Which daemon an agent is about, and the name under which the agent of a daemon is found: derived from the daemon's
+//! endpoint, so that two agents on one daemon meet, and a control command needs no more than the endpoint.
 
 use std::net::{IpAddr, Ipv4Addr, ToSocketAddrs, UdpSocket};
 use std::path::{Path, PathBuf};
 
+use super::control::Place;
+use crate::config::{Config, Document};
+use crate::state::Settings;
 use crate::wire::Endpoint;
+use crate::wire::endpoint::DEFAULT_CONTROL;
 
 /// The longest name of a socket in the abstract namespace.
 const LONGEST: usize = 107;
+
+/// The control endpoint that runs are about: the caller's, else the configuration's, else the environment's, else the
+/// default.
+///
+/// # Errors
+/// The configuration cannot be read, or the endpoint makes no sense.
+pub fn endpoint(settings: &Settings) -> Result<Endpoint, String> {
+    let text = match (&settings.endpoint, &settings.config) {
+        (Some(text), _) => text.clone(),
+        (None, Some(path)) => match Config::load(path, &settings.environ, &settings.cwd) {
+            Ok(config) => config.circus.endpoint,
+            // A mistake elsewhere in the file is no reason to lose sight of the daemon.
+            Err(error) => {
+                plain_endpoint(&settings.cwd.join(path)).ok_or_else(|| error.to_string())?
+            }
+        },
+        (None, None) => settings
+            .fallback_endpoint
+            .clone()
+            .unwrap_or_else(|| DEFAULT_CONTROL.to_string()),
+    };
+    let endpoint = text
+        .parse::<Endpoint>()
+        .map_err(|error| error.to_string())?;
+    Ok(endpoint.reachable())
+}
+
+/// The endpoint that the file itself says in plain text, whatever else is wrong with it.
+fn plain_endpoint(path: &Path) -> Option<String> {
+    let bytes = std::fs::read(path).ok()?;
+    let document = Document::parse(&bytes, &path.display().to_string()).ok()?;
+    let endpoint = document.get("circus", "endpoint")?;
+    (!endpoint.contains(['(', '{'])).then(|| endpoint.to_string())
+}
+
+/// The place at which the agent of this endpoint is asked.
+pub fn place(endpoint: &Endpoint, cwd: &Path) -> Place {
+    let normalized = normalized(endpoint, cwd);
+    Place::Name(socket_name(&normalized))
+}
 
 /// The daemon's endpoint in the one spelling that all its spellings have in common: an address instead of a host's
 /// name, loopback instead of every interface, the real directory of a socket file.

@@ -5,9 +5,10 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::sync::mpsc::Receiver;
 
+use super::address::endpoint;
 use super::hearing;
 use super::schedule::Order;
-use super::shell::{Handle, Message, Setup, endpoint};
+use super::shell::{Handle, Message, Setup};
 use super::watch::{Kind, Targets, Watcher};
 use super::work::{self, Work};
 use crate::config::Config;

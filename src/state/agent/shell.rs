@@ -3,12 +3,13 @@
 //! own, so that the agent can be asked at any time.
 
 use std::collections::HashMap;
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 use std::sync::mpsc::{Receiver, RecvTimeoutError, Sender, channel};
 use std::time::{Duration, Instant};
 
 use serde_json::{Value, json};
 
+use super::address;
 use super::control::{Control, ControlError, Request, refusal};
 use super::ears::{self, Ears};
 use super::hearing::{Heard, Sign};
@@ -20,11 +21,6 @@ use super::schedule::{Effect, Hold, Input, News, Order, Rules, Schedule, Ticket,
 use super::telling::{self, Clock, moment};
 use super::watch::{Change, Kind};
 use super::work::{Done, Work};
-use super::{address, control};
-use crate::config::{Config, Document};
-use crate::state::Settings;
-use crate::wire::Endpoint;
-use crate::wire::endpoint::DEFAULT_CONTROL;
 
 /// How long the first run waits for the daemon to be listened to: a run covers what happened before it began.
 const FIRST_CONTACT: Duration = Duration::from_secs(1);
@@ -130,40 +126,6 @@ impl Handle {
     }
 }
 
-/// The control endpoint that runs are about: the caller's, else the configuration's, else the environment's, else the
-/// default.
-///
-/// # Errors
-/// The configuration cannot be read, or the endpoint makes no sense.
-pub fn endpoint(settings: &Settings) -> Result<Endpoint, String> {
-    let text = match (&settings.endpoint, &settings.config) {
-        (Some(text), _) => text.clone(),
-        (None, Some(path)) => match Config::load(path, &settings.environ, &settings.cwd) {
-            Ok(config) => config.circus.endpoint,
-            // A mistake elsewhere in the file is no reason to lose sight of the daemon.
-            Err(error) => {
-                plain_endpoint(&settings.cwd.join(path)).ok_or_else(|| error.to_string())?
-            }
-        },
-        (None, None) => settings
-            .fallback_endpoint
-            .clone()
-            .unwrap_or_else(|| DEFAULT_CONTROL.to_string()),
-    };
-    let endpoint = text
-        .parse::<Endpoint>()
-        .map_err(|error| error.to_string())?;
-    Ok(endpoint.reachable())
-}
-
-/// The endpoint that the file itself says in plain text, whatever else is wrong with it.
-fn plain_endpoint(path: &Path) -> Option<String> {
-    let bytes = std::fs::read(path).ok()?;
-    let document = Document::parse(&bytes, &path.display().to_string()).ok()?;
-    let endpoint = document.get("circus", "endpoint")?;
-    (!endpoint.contains(['(', '{'])).then(|| endpoint.to_string())
-}
-
 /// Runs an agent until it is told to end; `output` gets the line of every run. The last run's result is returned.
 ///
 /// # Errors
@@ -176,7 +138,7 @@ pub fn run(
     output: &mut dyn FnMut(&Value),
 ) -> Result<Option<Done>, AgentError> {
     let settings = work.settings.clone();
-    let daemon = endpoint(&settings).map_err(AgentError::Endpoint)?;
+    let daemon = address::endpoint(&settings).map_err(AgentError::Endpoint)?;
     let normalized = address::normalized(&daemon, &settings.cwd);
     let requests = handle.clone();
     let (mut control, door) = Control::claim(
@@ -548,10 +510,4 @@ impl Shell<'_> {
             Err(_) => {}
         }
     }
-}
-
-/// The place at which the agent of this endpoint is asked.
-pub fn place(endpoint: &Endpoint, cwd: &Path) -> control::Place {
-    let normalized = address::normalized(endpoint, cwd);
-    control::Place::Name(address::socket_name(&normalized))
 }
