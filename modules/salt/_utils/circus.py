@@ -157,7 +157,7 @@ def word(text):
     return text
 
 
-def control(chosen, command, words=(), switches=()):
+def control(chosen, command, words=(), switches=(), limit=None):
     """
     Sends one command to the daemon and gives its reply.
 
@@ -167,12 +167,15 @@ def control(chosen, command, words=(), switches=()):
     switches
         Options of the command line, already as they are written there.
 
+    limit
+        Seconds after which circ is ended, if it should be late for its own deadline.
+
     Raises CommandExecutionError with the daemon's own reason if it refuses, or with that of the client if nobody
     answers.
     """
     argv = [find(chosen.get("bin")), command, "--json"]
     argv += where(chosen, control=True) + list(switches) + [word(text) for text in words]
-    code, out, err = run(argv, limit=seconds(chosen.get("timeout"), 5.0) + GRACE)
+    code, out, err = run(argv, limit=limit or seconds(chosen.get("timeout"), 5.0) + GRACE)
     reply = parse(out)
     if code == 0 and isinstance(reply, dict):
         return reply

@@ -1,0 +1,3 @@
+"""
+Salt's loader finds the modules in the packages below this one.
+"""
