@@ -1,4 +1,4 @@
-//! `circ state` killed with SIGKILL at every one of its system calls: each file is then the old one or the new one,
+//! `circ state` and `circ config` killed with SIGKILL at every one of its system calls: each file is then the old one or the new one,
 //! whole, no other file has changed, and the next run brings the wanted state and removes what the killed one left.
 
 mod support;
@@ -336,6 +336,31 @@ fn a_file_and_one_that_it_includes() {
         "{tally:?}"
     );
     assert_eq!(tally.to_the_end, 0);
+}
+
+#[test]
+fn an_edit_of_an_included_file_alone() {
+    let tally = Lane::together(2, MOST_POINTS, |lane| {
+        let site = TempSite::new();
+        site.ini(&format!("include = conf/*.ini\n{BODY}"));
+        fs::create_dir(site.path("conf")).expect("made");
+        make_special(&site.write("conf/more.ini", "[watcher:web]\nmax_age = 3\n"));
+        let run = || {
+            let mut command = Command::new(env!("CARGO_BIN_EXE_circ"));
+            command
+                .args(["config", "set", "circus.ini", "watcher:web"])
+                .args(["max_age", "100", "--json"])
+                .current_dir(site.dir());
+            command
+        };
+        kill_everywhere("config set", &site, &run, &["conf/more.ini"], &|| {}, lane)
+    });
+    tally.tell("config set, an included file");
+    assert!(
+        tally.old > 0 && tally.new > 0 && tally.leftovers > 0,
+        "{tally:?}"
+    );
+    assert_eq!((tally.mixed, tally.to_the_end), (0, 0));
 }
 
 #[test]

@@ -147,12 +147,15 @@ fn work(
         return Err("standard input cannot be edited; `circ config render - --set …` prints what it would be".into());
     }
     // Held until the end: nobody else writes between our reading and our writing.
-    let _lock = if run.check {
+    let mut locks = if run.check {
         None
     } else {
         Some(writing::lock(file)?)
     };
     let opened = Opened::open(file)?;
+    if let Some(locks) = &mut locks {
+        writing::lock_too(locks, opened.files.iter().map(|file| file.path.as_path()))?;
+    }
     let outcome = editing::edit(&opened, section, wish, leave)?;
     let mut report = describe(&opened, &outcome, run);
     if run.check || outcome.files.is_empty() {

@@ -15,12 +15,32 @@ use crate::state::{secrets, store};
 /// How long to wait for another run that edits the same file.
 const LOCK_PATIENCE: Duration = Duration::from_secs(10);
 
-/// Keeps others from writing this file, and all in its directory, as long as the lock is held.
+/// Keeps others from writing this file, and all in its directory, as long as the lock is held. What killed runs left
+/// there is removed.
 ///
 /// # Errors
 /// Another run holds it for too long, or the directory cannot be locked.
-pub fn lock(file: &Path) -> Result<store::Lock, String> {
-    store::lock_file(file, Instant::now() + LOCK_PATIENCE).map_err(|error| error.to_string())
+pub fn lock(file: &Path) -> Result<store::Locks, String> {
+    let mut locks = store::Locks::default();
+    lock_too(&mut locks, [file])?;
+    Ok(locks)
+}
+
+/// As [`lock`] for further files, which may lie in other directories.
+///
+/// # Errors
+/// As there.
+pub fn lock_too<'a>(
+    locks: &mut store::Locks,
+    files: impl IntoIterator<Item = &'a Path>,
+) -> Result<(), String> {
+    let deadline = Instant::now() + LOCK_PATIENCE;
+    for file in files {
+        locks
+            .file(file, deadline)
+            .map_err(|error| error.to_string())?;
+    }
+    Ok(())
 }
 
 /// Writes all files or none of them, and says so in the report.
