@@ -160,9 +160,18 @@ const LIFE: &str = r#"
 
 /// Every state, one after the other, and a handler that runs for a change and only then.
 fn a_watcher_lives_from_task_to_task(form: Form) {
+    a_watcher_lives(form, Program::Circ);
+}
+
+#[test]
+fn a_watcher_of_circusd_lives_from_task_to_task() {
+    a_watcher_lives(Form::Script, Program::Circusd);
+}
+
+fn a_watcher_lives(form: Form, daemon: Program) {
     let site = TempSite::new();
     site.ini(BODY);
-    let daemon = site.start(Program::Circ);
+    let daemon = site.start(daemon);
     let other = set(daemon.wait_pids("other", 1));
     let untouched = ini(&site);
     let common = ", config: \"{{ config }}\", settle: 0.1}";

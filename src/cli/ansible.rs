@@ -14,6 +14,7 @@ use serde_json::{Map, Value, json};
 
 mod arguments;
 mod tasks;
+mod words;
 
 pub use arguments::Module;
 use arguments::Task;

@@ -5,6 +5,7 @@ use std::path::{Path, PathBuf};
 use serde_json::{Map, Value, json};
 
 use super::arguments::{Module, Task};
+use super::words;
 use crate::cli::config::edit;
 use crate::cli::config::editing::{Leave, Wish};
 use crate::cli::state as command;
@@ -51,47 +52,15 @@ const ARGUMENTS: [&str; 8] = [
     "with_socket",
 ];
 
-/// How the options of the command line, which messages name, are called in a task.
-const WORDS: [(&str, &str); 13] = [
-    ("--socket ", "sockets: "),
-    ("--env NAME=VALUE", "env"),
-    ("--no-live", "live: false"),
-    ("--no-persist", "persist: false"),
-    ("--start-daemon", "start_daemon: true"),
-    ("--show-secrets", "show_secrets: true"),
-    ("--backup", "backup: true"),
-    ("--create", "create: true"),
-    ("--force", "force: true"),
-    ("--config", "config"),
-    ("--endpoint", "endpoint"),
-    ("--timeout", "timeout"),
-    ("--settle", "settle"),
-];
-
 /// Does a task; the result is what Ansible reads.
 pub fn run(task: Task) -> Value {
     let mut report = carry_out(task);
     for key in ["msg", "comment", "error", "warnings"] {
         if let Some(value) = report.get_mut(key) {
-            translate(value);
+            words::translate(value);
         }
     }
     report
-}
-
-/// The same message with the arguments of a task in place of options.
-fn translate(value: &mut Value) {
-    match value {
-        Value::String(text) if text.contains("--") => {
-            *text = WORDS
-                .iter()
-                .fold(std::mem::take(text), |text, (option, argument)| {
-                    text.replace(option, argument)
-                });
-        }
-        Value::Array(items) => items.iter_mut().for_each(translate),
-        _ => {}
-    }
 }
 
 fn carry_out(mut task: Task) -> Value {
@@ -221,7 +190,7 @@ fn ensure(task: &mut Task, name: &str, wanted: &str) -> Result<Report, String> {
     let mut addressed = Vec::new();
     match Desired::new(&request) {
         Ok((_, sections)) => addressed = sections,
-        Err(error) => task.refuse(error.to_string()),
+        Err(error) => task.refuse(error.to_string().replace("--socket ", "sockets: ")),
     }
     task.check()?;
     state.origin = name.to_string();
