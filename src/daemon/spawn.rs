@@ -455,6 +455,52 @@ pub fn send_signal(pid: i32, signum: i32) -> io::Result<()> {
     }
 }
 
+/// Lets go of the pages of this program's own code and constants: those that are needed again come back from the page
+/// cache by themselves, those that only the start needed (options, the configuration's parsers) do not. A daemon is
+/// counted by what it has mapped. What the start freed of the heap goes back as well. Does nothing where the kernel does
+/// not tell where the pages are.
+pub fn give_back_code() {
+    #[cfg(target_env = "gnu")]
+    // SAFETY: takes a number, and returns free memory only, under the allocator's own locks.
+    unsafe {
+        libc::malloc_trim(0);
+    }
+    let (Ok(maps), Ok(program)) = (
+        std::fs::read_to_string("/proc/self/maps"),
+        std::fs::read_link("/proc/self/exe"),
+    ) else {
+        return;
+    };
+    for range in code_of(&maps, &program.to_string_lossy()) {
+        let length = range.end - range.start;
+        // SAFETY: the range is a private mapping of this program's file that was never writable (see `code_of`), so no
+        // page of it differs from the file: what is read there again is what was there before.
+        unsafe {
+            libc::madvise(
+                range.start as *mut libc::c_void,
+                length,
+                libc::MADV_DONTNEED,
+            );
+        }
+    }
+}
+
+/// The ranges of the program's machine code, and of the read-only segment at the beginning of its file. Read-only ranges
+/// behind the code are left out: the loader wrote addresses into them before it took the right to write away.
+fn code_of(maps: &str, program: &str) -> Vec<std::ops::Range<usize>> {
+    let address = |text: &str| usize::from_str_radix(text, 16).ok();
+    maps.lines()
+        .filter_map(|line| {
+            let mut words = line.split_ascii_whitespace();
+            let (start, end) = words.next()?.split_once('-')?;
+            let (rights, offset) = (words.next()?, words.next()?);
+            let path = words.nth(2)?;
+            let is_code = rights == "r-xp" || rights == "r--p" && address(offset) == Some(0);
+            (is_code && path == program).then_some(address(start)?..address(end)?)
+        })
+        .collect()
+}
+
 /// Which of the two processes returned from [`fork_detach`].
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum ForkSide {

@@ -11,6 +11,7 @@ use super::router::Router;
 use super::sampling::Sampling;
 use super::shell::{Shell, wall_clock};
 use super::sockets::ListenSocket;
+use super::spawn::give_back_code;
 use super::spawner::Spawner;
 use super::{accounts, detach, not_yet};
 use crate::config::Config;
@@ -19,7 +20,7 @@ use crate::supervisor::Supervisor;
 use std::collections::{BTreeMap, BTreeSet, HashMap, VecDeque};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
-use std::time::Instant;
+use std::time::{Duration, Instant};
 use tokio::sync::mpsc;
 
 /// Requests that may wait for the supervision thread.
@@ -130,6 +131,11 @@ fn serve(
         if let Some(report) = ready.take() {
             report.succeed();
         }
+        // Once: what the start needed is not needed any more.
+        tokio::spawn(async {
+            tokio::time::sleep(START).await;
+            give_back_code();
+        });
         shell
             .run(calls)
             .await
@@ -139,6 +145,9 @@ fn serve(
         Ok(())
     })
 }
+
+/// When the first workers are up, usually.
+const START: Duration = Duration::from_secs(1);
 
 /// The options of `[circus]` that the command line has the say over.
 fn settled(options: &Options) -> Vec<&'static str> {
