@@ -721,8 +721,6 @@ impl AnsibleTest {
             .arg(format!("3.{}", room::venv().minor_version()))
             .env_remove("ANSIBLE_CONFIG")
             .env_remove("ANSIBLE_HOME")
-            // What pytest leaves behind goes with the site.
-            .env("TMPDIR", self.site.dir())
             .current_dir(self.path(""));
         command
     }
@@ -741,5 +739,9 @@ fn ansible_test_finds_nothing_and_its_unit_tests_pass() {
     assert!(told.contains("plugins/modules/circus_info.py"), "{found:?}");
     fs::write(&info, fine).expect("a module");
     room::done(&mut test.command(&["sanity"]));
+    // pytest leaves directories behind: they go with the site. ansible-test hands on no environment of ours.
+    let root = json!(test.site.dir());
+    let text = format!("import os\nos.environ[\"PYTEST_DEBUG_TEMPROOT\"] = {root}\n");
+    fs::write(test.path("tests/unit/conftest.py"), text).expect("a file");
     room::done(&mut test.command(&["units"]));
 }
