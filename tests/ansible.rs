@@ -214,6 +214,37 @@ fn a_watcher_lives(form: Form, daemon: Program) {
     assert_eq!(set(daemon.pids("other")), other);
 }
 
+const ORDERS: &str = r#"
+  - {name: restart, MODULE(watcher): {name: other, state: restarted, config: "{{ config }}"}}
+  - {name: reload, MODULE(watcher): {name: other, state: reloaded, config: "{{ config }}"}}
+  - {name: signal, MODULE(watcher): {name: other, state: signalled, signal: KILL, config: "{{ config }}"}}
+  - {name: remove, MODULE(watcher): {name: other, state: absent, config: "{{ config }}"}}
+"#;
+
+/// With `--check`, not even an order is sent.
+#[test]
+fn orders_are_not_sent_in_check_mode() {
+    let site = TempSite::new();
+    site.ini(BODY);
+    let daemon = site.start(Program::Circ);
+    let pids = daemon.wait_pids("other", 1);
+    let untouched = fingerprint(&site.path("circus.ini"));
+    for form in [Form::Python, Form::Binary] {
+        let text = format!("{HEAD}{ORDERS}");
+        let told = play(&site, form, &text, &["--check", "--diff"]).fine();
+        assert_eq!(told.changed(), 4, "{}", told.output);
+        for (task, says) in [
+            ("restart", "daemon: other restarted\n"),
+            ("reload", "daemon: other reloaded\n"),
+            ("signal", "daemon: other signalled (KILL)\n"),
+        ] {
+            assert_eq!(told.result(task)["diff"], json!([{"prepared": says}]));
+        }
+        assert_eq!(daemon.pids("other"), pids);
+        assert_eq!(fingerprint(&site.path("circus.ini")), untouched);
+    }
+}
+
 const MISTAKES: &str = r#"
   - {name: unknown option, MODULE(watcher): {name: other, options: {max_agee: 1}}}
   - {name: bad value, MODULE(watcher): {name: other, options: {max_age: soon, stop_signal: NOPE}}}
@@ -390,6 +421,7 @@ fn a_rolling_update_of_three_hosts_fails_no_request() {
             let hammer = hammer::Hammer::start(fleet.ports.clone());
             let played = fleet.play(form, &text);
             let seen = hammer.stop();
+            println!("{form:?}: {} requests answered", seen.answered);
             let played = played.fine();
             assert_eq!(played.changed(), 3, "{}", played.output);
             let order: Vec<&str> = played.lines.iter().map(|line| line.host.as_str()).collect();
