@@ -104,7 +104,7 @@ fn a_whole_state_is_applied_in_one_run_and_once(program: Program) {
         // Again: nothing changes, no file is touched, the daemon is only asked.
         let file = fingerprint(&site.path("circus.ini"));
         let api = daemon.pids("api");
-        let proxy = Proxy::to(&site.endpoint);
+        let proxy = Proxy::to(&site.endpoint, |_| {});
         let again = ["apply", "wanted.toml", "--endpoint", &proxy.endpoint()];
         let report = state(site, &again, 0);
         assert_eq!(report["changed"], false, "{report}");

@@ -96,7 +96,7 @@ fn set<T: Ord>(items: impl IntoIterator<Item = T>) -> BTreeSet<T> {
 
 fn a_watcher_is_created_once(program: Program) {
     started(program, BODY, |site, daemon| {
-        let proxy = Proxy::to(&site.endpoint);
+        let proxy = Proxy::to(&site.endpoint, |_| {});
         let endpoint = proxy.endpoint();
         let wanted = [
             "new",
@@ -162,7 +162,7 @@ fn a_watcher_is_created_once(program: Program) {
 
 fn a_count_goes_up_and_down_without_restarts(program: Program) {
     started(program, BODY, |site, daemon| {
-        let proxy = Proxy::to(&site.endpoint);
+        let proxy = Proxy::to(&site.endpoint, |_| {});
         let endpoint = proxy.endpoint();
         let before = ini(site);
         let two = set(daemon.pids("web"));
@@ -322,7 +322,7 @@ fn an_option_that_cannot_be_set_in_place_replaces_the_watcher(program: Program) 
 
 fn check_and_diff_tell_and_change_nothing(program: Program) {
     started(program, BODY, |site, daemon| {
-        let proxy = Proxy::to(&site.endpoint);
+        let proxy = Proxy::to(&site.endpoint, |_| {});
         let endpoint = proxy.endpoint();
         let wanted = [
             "web",

@@ -399,7 +399,7 @@ fn walk_with_a_daemon(seeds: impl Iterator<Item = u64>) -> Tally {
     );
     let daemon = site.start(Program::Circ);
     daemon.wait_pids("web", 2);
-    let proxy = Proxy::to(&site.endpoint);
+    let proxy = Proxy::to(&site.endpoint, |_| {});
     let settings = Settings {
         endpoint: Some(proxy.endpoint()),
         live: true,

@@ -170,6 +170,7 @@ fn verify_running(
                 running: before.numprocesses(),
                 must_run: !before.may_rightly_be_gone(),
             },
+            active: true,
             at_rest: false,
         };
         for result in verify::wait_running(live, &[awaited], settings.settle) {

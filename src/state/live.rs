@@ -53,6 +53,15 @@ impl LiveError {
         matches!(self, LiveError::Client(ClientError::Unreachable { .. }))
     }
 
+    /// A watcher is not there that was there a moment ago, or the other way round.
+    pub fn is_overtaken(&self) -> bool {
+        let LiveError::Refused { reason, .. } = self else {
+            return false;
+        };
+        reason.contains("already exist")
+            || reason.contains("program ") && reason.contains(" not found")
+    }
+
     /// The command was accepted and may still be carried out: nothing must be undone behind its back.
     pub fn may_still_happen(&self) -> bool {
         matches!(self, LiveError::Client(error) if error.is_timeout())
@@ -236,6 +245,16 @@ impl Live {
 
     /// As [`Live::observe`], for a caller that has the names.
     pub fn observe_known(&mut self, name: &str, known: bool) -> Result<DaemonSide, LiveError> {
+        match self.observe_listed(name, known) {
+            // Somebody may have removed it after the names were asked.
+            Err(LiveError::Refused { .. }) if !self.names()?.contains(&name.to_lowercase()) => {
+                self.observe_listed(name, false)
+            }
+            seen => seen,
+        }
+    }
+
+    fn observe_listed(&mut self, name: &str, known: bool) -> Result<DaemonSide, LiveError> {
         let endpoint = self.client.endpoint().to_string();
         if !known {
             return Ok(DaemonSide {

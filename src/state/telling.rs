@@ -66,6 +66,12 @@ impl Telling {
         self.error.is_some() || self.entries.iter().any(|entry| entry.report.failed)
     }
 
+    pub fn has_failed(&self, resource: usize) -> bool {
+        self.entries
+            .get(resource)
+            .is_some_and(|entry| entry.report.failed)
+    }
+
     pub fn is_changed(&self, resource: usize) -> bool {
         self.entries
             .get(resource)
@@ -168,6 +174,26 @@ impl Telling {
                     entry.report.warnings.push(warning.clone());
                 }
             }
+        }
+    }
+
+    /// What was done once more, after somebody else had changed it.
+    pub fn done_again(&mut self, resource: usize, plan: &Plan) {
+        self.planned_again(resource, plan);
+        let masks = self.masks;
+        if let Some(entry) = self.entry(resource) {
+            entry.report.changed = true;
+            let changes = match masks {
+                true => masked_changes(&plan.changes),
+                false => plan.changes.clone(),
+            };
+            for (key, change) in changes {
+                entry.report.changes.entry(key).or_insert(change);
+            }
+            let lines = plan.lines.iter().filter(|line| !entry.lines.contains(line));
+            let lines: Vec<String> = lines.cloned().collect();
+            entry.lines.extend(lines);
+            entry.daemon_lines.extend(plan.daemon_lines.iter().cloned());
         }
     }
 

@@ -5,6 +5,7 @@
 //! command is no proof.
 
 mod again;
+mod settle;
 
 use std::collections::BTreeSet;
 use std::time::Instant;
@@ -12,14 +13,18 @@ use std::time::Instant;
 use again::{file_after, plan_anew};
 
 use super::apply::{Journal, Undone};
-use super::desired::{Desired, DesiredState, Request, Running};
+use super::desired::{Desired, DesiredState, Request};
 use super::live::LiveError;
 use super::plan::{DaemonAction, FileEdit, Plan};
 use super::prepare::{Prepared, Refusal, prepare};
 use super::report::Report;
 use super::settings::Settings;
+use super::starting;
+use super::store::StoreError;
 use super::telling::{self, Telling};
-use super::{starting, verify};
+
+/// How often a run begins anew, or goes after what was changed behind its back, before that is a failure.
+const ATTEMPTS: usize = 3;
 
 /// Does the whole run for one watcher. Whatever goes wrong is in the report.
 pub fn ensure(request: &Request, settings: &Settings) -> Report {
@@ -57,12 +62,25 @@ pub fn apply(state: &DesiredState, settings: &Settings) -> Report {
 /// The report, and the warnings that are about no resource. With `whole`, watchers that the state does not name are told.
 fn run(state: &DesiredState, settings: &Settings, whole: bool) -> (Report, Vec<String>) {
     let deadline = Instant::now() + settings.timeout;
-    let mut warnings = state.warnings.clone();
-    let report = match prepare(state, settings, deadline, whole, &mut warnings) {
-        Ok(prepared) => Run::of(prepared, settings).carry_out(state, &mut warnings),
-        Err(Refusal { name, reason }) => telling::refused(state, settings, name.as_deref(), reason),
-    };
-    (report, warnings)
+    let mut attempt = 1;
+    loop {
+        let mut warnings = state.warnings.clone();
+        let report = match prepare(state, settings, deadline, whole, &mut warnings) {
+            Ok(prepared) => {
+                let mut run = Run::of(prepared, settings);
+                run.carry_out();
+                if run.overtaken && attempt < ATTEMPTS && Instant::now() < deadline {
+                    attempt += 1;
+                    continue;
+                }
+                run.report(state, &mut warnings)
+            }
+            Err(Refusal { name, reason }) => {
+                telling::refused(state, settings, name.as_deref(), reason)
+            }
+        };
+        return (report, warnings);
+    }
 }
 
 /// A failure, and the watcher or section that it is about.
@@ -71,6 +89,8 @@ struct Trouble {
     reason: String,
     /// The daemon may still carry it out: nothing must be undone behind its back.
     may_still_happen: bool,
+    /// Somebody else has added or removed a watcher since the daemon was looked at.
+    overtaken: bool,
 }
 
 struct Run<'a> {
@@ -78,6 +98,8 @@ struct Run<'a> {
     settings: &'a Settings,
     journal: Journal,
     telling: Telling,
+    /// What the plan was made for is no longer so, and nothing of it is left done: another attempt may succeed.
+    overtaken: bool,
 }
 
 impl<'a> Run<'a> {
@@ -88,10 +110,11 @@ impl<'a> Run<'a> {
             settings,
             journal: Journal::default(),
             telling,
+            overtaken: false,
         }
     }
 
-    fn carry_out(mut self, state: &DesiredState, warnings: &mut Vec<String>) -> Report {
+    fn carry_out(&mut self) {
         self.plan_lines();
         if self.settings.check {
             self.plan_commands_from(0);
@@ -101,11 +124,15 @@ impl<'a> Run<'a> {
         if !self.telling.failed() {
             self.settle();
         }
+    }
+
+    fn report(self, state: &DesiredState, warnings: &mut Vec<String>) -> Report {
         let Run {
             prepared,
             settings,
             journal,
             telling,
+            ..
         } = self;
         warnings.extend(journal.warnings());
         telling.report(state, &prepared, settings, &journal)
@@ -160,6 +187,7 @@ impl<'a> Run<'a> {
             .journal
             .write(&self.prepared.edited, self.settings.backup)
         {
+            self.overtaken = matches!(error, StoreError::Changed { .. });
             let undone = self.journal.undo(None);
             self.plan_commands_from(0);
             return self.telling.refused(None, error.to_string(), &undone);
@@ -178,6 +206,7 @@ impl<'a> Run<'a> {
             if self.prepared.starts_daemon {
                 self.stop_started(&mut undone);
             }
+            self.overtaken = trouble.overtaken && undone.failed.is_empty();
             self.telling
                 .refused(trouble.resource, trouble.reason, &undone);
         }
@@ -376,101 +405,6 @@ impl<'a> Run<'a> {
         }
         self.plan_again(Some(at))
     }
-
-    /// Waits until the workers run and looks at what is there in the end.
-    fn settle(&mut self) {
-        let first = self.prepared.sections.len();
-        let check = self.settings.check;
-        let nothing_sent = self.prepared.is_empty();
-        let Some(live) = self.prepared.live.as_mut() else {
-            return;
-        };
-        let mut awaited = Vec::new();
-        let mut which = Vec::new();
-        for (at, run) in self.prepared.watchers.iter().enumerate() {
-            let idle = !self.telling.is_changed(first + at);
-            // With changes still to come there is nothing to wait for.
-            if check && !idle {
-                continue;
-            }
-            let Some(mut expect) = run.plan.expect else {
-                continue;
-            };
-            // What was seen a moment ago is still so if nothing was sent.
-            let now = match (nothing_sent, &run.seen.daemon) {
-                (true, Some(seen)) => Ok(seen.clone()),
-                _ => live.observe(&run.desired.name),
-            };
-            match now {
-                Ok(now) => {
-                    if let Some(watcher) = &now.watcher
-                        && run.desired.running == Running::Yes
-                    {
-                        // A count that is not managed is what the daemon has.
-                        expect.running = watcher.numprocesses();
-                        expect.must_run &= !watcher.may_rightly_be_gone();
-                    }
-                }
-                Err(error) => {
-                    self.telling.fail(first + at, error.to_string());
-                    continue;
-                }
-            }
-            awaited.push(verify::Awaited {
-                name: run.desired.name.clone(),
-                expect,
-                at_rest: idle,
-            });
-            which.push(first + at);
-        }
-        let results = verify::wait_running(live, &awaited, self.settings.settle);
-        for (resource, result) in which.into_iter().zip(results) {
-            if let Err(error) = result {
-                self.telling.fail(resource, error.to_string());
-            }
-        }
-        if nothing_sent {
-            for (at, run) in self.prepared.watchers.iter().enumerate() {
-                if let Some(daemon) = &run.seen.daemon {
-                    self.telling.after(first + at, run, daemon);
-                }
-            }
-        } else if !check {
-            self.still_wrong();
-        }
-    }
-
-    /// The end is compared with what was wanted.
-    fn still_wrong(&mut self) {
-        let first = self.prepared.sections.len();
-        let Some(live) = self.prepared.live.as_mut() else {
-            return;
-        };
-        for (at, run) in self.prepared.watchers.iter_mut().enumerate() {
-            let daemon = match live.observe(&run.desired.name) {
-                Ok(daemon) => daemon,
-                Err(error) => {
-                    self.telling.fail(first + at, error.to_string());
-                    continue;
-                }
-            };
-            self.telling.after(first + at, run, &daemon);
-            let left = plan_anew(run, file_after(run), daemon);
-            match left {
-                // A restart is not seen in what is there: it goes with a change of the file, which was done.
-                Ok(left) if left.commands.iter().all(|a| *a == DaemonAction::Restart) => {}
-                Ok(left) => self.telling.fail(
-                    first + at,
-                    format!(
-                        "the daemon took the commands, but {} is still to be done; did somebody else change it \
-                         meanwhile?",
-                        left.lines.join(", ")
-                    ),
-                ),
-                Err(error) => self.telling.fail(first + at, error),
-            }
-        }
-    }
 }
 
 fn trouble(resource: Option<usize>, reason: String) -> Trouble {
@@ -478,6 +412,7 @@ fn trouble(resource: Option<usize>, reason: String) -> Trouble {
         resource,
         reason,
         may_still_happen: false,
+        overtaken: false,
     }
 }
 
@@ -486,6 +421,7 @@ fn live_trouble(resource: Option<usize>, error: &LiveError, hint: String) -> Tro
         resource,
         reason: format!("{error}{hint}"),
         may_still_happen: error.may_still_happen(),
+        overtaken: error.is_overtaken(),
     }
 }
 

@@ -18,6 +18,9 @@ const PATIENCE: Duration = Duration::from_secs(12);
 /// The same, once the daemon has stopped the watcher or says what is wrong: nothing better is to come.
 const HOPELESS: Duration = Duration::from_secs(2);
 
+/// After a wrong number for this long it is asked, and again as often, whether somebody else wants another one.
+const DOUBT: Duration = Duration::from_millis(250);
+
 /// So many watchers are asked about one by one.
 const FEW: usize = 4;
 
@@ -33,6 +36,9 @@ pub enum VerifyError {
     /// They are not there, or do not stay.
     #[error("{0}")]
     NotRunning(String),
+    /// Somebody else has given the daemon another order meanwhile; what.
+    #[error("somebody else {0} while this run was under way; run again")]
+    Overruled(String),
 }
 
 /// What a look at the watcher showed.
@@ -47,6 +53,8 @@ pub struct Awaited {
     pub name: String,
     /// How many must run.
     pub expect: Expectation,
+    /// The daemon was told to run so many; false for a watcher that is to be stopped.
+    pub active: bool,
     /// Nothing was changed by this run: workers that are old enough need no waiting.
     pub at_rest: bool,
 }
@@ -71,7 +79,11 @@ pub fn wait_running(
         let mut waiting = false;
         for wait in waits.iter_mut().filter(|wait| wait.result.is_none()) {
             if let Err(error) = wait.step(live, settle) {
-                wait.result = Some(Err(error.into()));
+                wait.result = Some(Err(match error {
+                    // A question about a watcher is refused when there is none.
+                    LiveError::Refused { .. } => VerifyError::Overruled("removed it".to_string()),
+                    error => error.into(),
+                }));
             }
             waiting |= wait.result.is_none();
         }
@@ -96,6 +108,10 @@ struct Wait<'a> {
     seen: BTreeSet<i64>,
     stable: Option<(Vec<i64>, Instant)>,
     wrong_since: Instant,
+    /// When it is asked what the daemon was told.
+    doubt_at: Instant,
+    /// The worker that had ended last when the wait began.
+    last_exit: Option<Option<Map<String, Value>>>,
     result: Option<Result<(), VerifyError>>,
 }
 
@@ -108,6 +124,8 @@ impl Wait<'_> {
             seen: BTreeSet::new(),
             stable: None,
             wrong_since: Instant::now(),
+            doubt_at: Instant::now() + DOUBT,
+            last_exit: None,
             result: (!of.expect.must_run).then_some(Ok(())),
         }
     }
@@ -118,6 +136,7 @@ impl Wait<'_> {
             name,
             expect,
             at_rest,
+            ..
         } = self.of;
         let patience = match self.patience {
             Some(patience) => patience,
@@ -130,6 +149,8 @@ impl Wait<'_> {
         let right = look.pids.len() as u64 == expect.running
             && (expect.running == 0 || look.condition.status == "active");
         self.seen.extend(&look.pids);
+        self.last_exit
+            .get_or_insert_with(|| look.condition.last_exit.clone());
         if right {
             match &self.stable {
                 Some((pids, since)) if *pids == look.pids => {
@@ -152,8 +173,16 @@ impl Wait<'_> {
                 }
             }
             self.wrong_since = now;
+            self.doubt_at = now + DOUBT;
         } else {
             self.stable = None;
+            if now >= self.doubt_at {
+                self.doubt_at = now + DOUBT;
+                if let Some(what) = self.overruled(live, &look)? {
+                    self.result = Some(Err(VerifyError::Overruled(what)));
+                    return Ok(());
+                }
+            }
         }
         let gone = self.seen.len().saturating_sub(look.pids.len());
         let died = gone > expect.running as usize + DEATHS;
@@ -166,6 +195,30 @@ impl Wait<'_> {
             ))));
         }
         Ok(())
+    }
+}
+
+impl Wait<'_> {
+    /// What somebody else ordered since the daemon was told, if that is why the number is wrong: it is not waited for
+    /// then.
+    fn overruled(&self, live: &mut Live, look: &Look) -> Result<Option<String>, LiveError> {
+        let status = look.condition.status.as_str();
+        if !self.of.active {
+            return Ok((status == "active").then(|| "started it".to_string()));
+        }
+        let reply = live.ask("options", named(&self.of.name))?;
+        let count = reply
+            .get("options")
+            .and_then(|options| options.get("numprocesses"))
+            .and_then(Value::as_u64);
+        if let Some(count) = count.filter(|count| *count != self.of.expect.running) {
+            return Ok(Some(format!("set numprocesses to {count}")));
+        }
+        // circ says so if it gave the watcher up itself. circusd does not.
+        let by_order = status == "stopped"
+            && look.condition.trouble.is_none()
+            && self.last_exit.as_ref() == Some(&look.condition.last_exit);
+        Ok((by_order && live.identity()?.is_some()).then(|| "stopped it".to_string()))
     }
 }
 
