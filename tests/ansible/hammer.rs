@@ -18,7 +18,7 @@ pub struct Seen {
     pub failed: Vec<String>,
 }
 
-/// A thread that asks the ports in turn, without a pause, until it is told to stop.
+/// A thread that asks the ports in turn until it is told to stop.
 pub struct Hammer {
     stop: Arc<AtomicBool>,
     thread: JoinHandle<Seen>,
@@ -39,6 +39,8 @@ impl Hammer {
                     Ok(_) => seen.answered += 1,
                     Err(error) => seen.failed.push(format!("port {port}: {error}")),
                 }
+                // The play wants some of the machine, too.
+                std::thread::sleep(Duration::from_millis(1));
             }
             seen
         });
