@@ -10,7 +10,7 @@ use clap::ValueEnum;
 use serde_json::Value;
 use tokio::signal::unix::{SignalKind, signal};
 
-use super::{EXIT_UNREACHABLE, connection, output, state};
+use super::{EXIT_UNREACHABLE, output, state};
 use crate::daemon::log;
 use crate::state::agent::notify::Notifier;
 use crate::state::agent::own::OwnWatcher;
@@ -221,7 +221,7 @@ fn settings(args: &Run) -> Settings {
     Settings {
         config: args.config.clone(),
         endpoint: args.endpoint.clone(),
-        fallback_endpoint: fallback_endpoint(),
+        fallback_endpoint: state::fallback_endpoint(),
         diff: args.diff,
         persist: !args.no_persist,
         timeout: args.timeout,
@@ -231,13 +231,6 @@ fn settings(args: &Run) -> Settings {
         show_secrets: args.show_secrets,
         ..Settings::new(state::current_directory(), state::environ())
     }
-}
-
-/// The endpoint that the environment names.
-fn fallback_endpoint() -> Option<String> {
-    std::env::var(connection::ENDPOINT_VARIABLE)
-        .ok()
-        .filter(|endpoint| !endpoint.is_empty())
 }
 
 fn setup(args: &Run) -> Result<Setup, String> {

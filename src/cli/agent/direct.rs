@@ -8,7 +8,7 @@ use std::time::Duration;
 use clap::Subcommand;
 use serde_json::Value;
 
-use super::{duration, fallback_endpoint, socket};
+use super::{duration, socket};
 use crate::cli::{EXIT_REFUSED, EXIT_UNREACHABLE, EXIT_USAGE, output, state};
 use crate::state::Settings;
 use crate::state::agent::address;
@@ -130,7 +130,7 @@ fn place(args: &Where) -> Result<(Place, String), String> {
     let settings = Settings {
         config: args.config.clone(),
         endpoint: args.endpoint.clone(),
-        fallback_endpoint: fallback_endpoint(),
+        fallback_endpoint: state::fallback_endpoint(),
         ..Settings::new(state::current_directory(), state::environ())
     };
     let endpoint = address::endpoint(&settings)?;

@@ -6,7 +6,7 @@ use std::process::ExitCode;
 use std::time::Duration;
 
 use super::{Format, current_directory, environ};
-use crate::cli::output;
+use crate::cli::{connection, output};
 use crate::state::Settings;
 use crate::state::report::Report;
 
@@ -98,7 +98,7 @@ impl Run {
 
 /// The endpoint of the environment, which a configuration overrules.
 pub(in crate::cli) fn fallback_endpoint() -> Option<String> {
-    std::env::var("CIRCUSCTL_ENDPOINT")
+    std::env::var(connection::ENDPOINT_VARIABLE)
         .ok()
         .filter(|endpoint| !endpoint.is_empty())
 }
