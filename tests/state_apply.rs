@@ -82,7 +82,11 @@ fn a_whole_state_is_applied_in_one_run_and_once(program: Program) {
             entry(&report, "api")["changes"]["watcher"]["new"],
             "present"
         );
-        assert_eq!(entry(&report, "socket:front")["changed"], true);
+        let socket = entry(&report, "socket:front");
+        assert_eq!(socket["changed"], true);
+        assert_eq!(socket["before"], json!({"file": null, "daemon": null}));
+        assert_eq!(socket["after"]["file"]["port"], port.to_string());
+        assert_eq!(socket["after"]["daemon"]["port"], port);
         assert_eq!(
             ini(site),
             before

@@ -337,7 +337,7 @@ fn shadowed(files: &Files, home: Home<'_>, edits: &[FileEdit]) -> Vec<String> {
 }
 
 /// What the daemon tells of each section.
-fn live_sections(
+pub(super) fn live_sections(
     live: Option<&mut Live>,
     wanted: &[DesiredSection],
 ) -> Result<Vec<SectionLive>, LiveError> {

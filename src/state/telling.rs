@@ -7,14 +7,14 @@ pub(super) use whole::{refused, single};
 use serde_json::{Map, Value, json};
 
 use super::apply::{Journal, Undone};
-use super::desired::{DesiredState, SectionKind};
+use super::desired::{DesiredSection, DesiredState, SectionKind};
 use super::files::Edited;
 use super::observed::{DaemonSide, FileSide, Observed};
 use super::plan::{self, Plan};
 use super::prepare::{Prepared, SectionRun, WatcherRun};
 use super::report::{Diff, Report};
 use super::secrets;
-use super::sections::SectionLive;
+use super::sections::{SectionLive, SectionSeen};
 use super::settings::Settings;
 use super::store;
 use super::values::option;
@@ -206,6 +206,23 @@ impl Telling {
         }
     }
 
+    /// What is there of a section in the end.
+    pub fn section_after(&mut self, resource: usize, run: &SectionRun, live: SectionLive) {
+        let desired = &run.desired;
+        let mut seen = run.seen.clone();
+        seen.live = live;
+        seen.file = desired.present.then(|| {
+            let mut stated = seen.file.unwrap_or_default();
+            stated.retain(|key, _| !desired.unset.contains(key));
+            let wanted = desired.options.iter();
+            stated.extend(wanted.map(|wanted| (wanted.key.clone(), wanted.text.clone())));
+            stated
+        });
+        if let Some(entry) = self.entry(resource) {
+            entry.report.after = section_sides(desired, &seen);
+        }
+    }
+
     /// The report over all.
     pub fn report(
         self,
@@ -283,7 +300,7 @@ impl Entry {
 
 fn section_entry(run: &SectionRun, check: bool) -> Entry {
     let mut report = Report::new(&run.desired.section(), check);
-    report.before = section_sides(run);
+    report.before = section_sides(&run.desired, &run.seen);
     report.after = report.before.clone();
     report.resource = match run.desired.kind {
         SectionKind::Circus => "circus",
@@ -309,14 +326,14 @@ fn section_entry(run: &SectionRun, check: bool) -> Entry {
     }
 }
 
-/// `{"file": {…}, "daemon": {…}}` of a section's managed keys, as they were found.
-fn section_sides(run: &SectionRun) -> Map<String, Value> {
-    let wanted = run.desired.options.iter().map(|wanted| &wanted.key);
-    let keys: Vec<&String> = wanted.chain(&run.desired.unset).collect();
-    let is_env = run.desired.kind == SectionKind::Env;
+/// `{"file": {…}, "daemon": {…}}` of a section's managed keys.
+fn section_sides(desired: &DesiredSection, seen: &SectionSeen) -> Map<String, Value> {
+    let wanted = desired.options.iter().map(|wanted| &wanted.key);
+    let keys: Vec<&String> = wanted.chain(&desired.unset).collect();
+    let is_env = desired.kind == SectionKind::Env;
     let mut sides = Map::new();
-    if run.seen.path.is_some() {
-        let file = run.seen.file.as_ref().map_or(Value::Null, |stated| {
+    if seen.path.is_some() {
+        let file = seen.file.as_ref().map_or(Value::Null, |stated| {
             let pairs = keys.iter().map(|key| {
                 let text = stated
                     .get(*key)
@@ -332,7 +349,7 @@ fn section_sides(run: &SectionRun) -> Map<String, Value> {
         });
         sides.insert("file".into(), file);
     }
-    match &run.seen.live {
+    match &seen.live {
         SectionLive::Unknown => {}
         SectionLive::Missing => {
             sides.insert("daemon".into(), Value::Null);

@@ -13,11 +13,12 @@ use std::time::Instant;
 use again::{file_after, plan_anew};
 
 use super::apply::{Journal, Undone};
-use super::desired::{Desired, DesiredState, Request};
+use super::desired::{Desired, DesiredSection, DesiredState, Request};
 use super::live::LiveError;
 use super::plan::{DaemonAction, FileEdit, Plan};
-use super::prepare::{Prepared, Refusal, prepare};
+use super::prepare::{Prepared, Refusal, live_sections, prepare};
 use super::report::Report;
+use super::sections::SectionLive;
 use super::settings::Settings;
 use super::starting;
 use super::store::StoreError;
@@ -123,6 +124,25 @@ impl<'a> Run<'a> {
         }
         if !self.telling.failed() {
             self.settle();
+            if !self.settings.check && !self.prepared.is_empty() {
+                self.look_at_sections();
+            }
+        }
+    }
+
+    /// What the daemon tells of the sections in the end.
+    fn look_at_sections(&mut self) {
+        let wanted: Vec<DesiredSection> = self
+            .prepared
+            .sections
+            .iter()
+            .map(|run| run.desired.clone())
+            .collect();
+        // What cannot be asked is left out of the report.
+        let live = live_sections(self.prepared.live.as_mut(), &wanted)
+            .unwrap_or_else(|_| vec![SectionLive::Unknown; wanted.len()]);
+        for (at, (run, live)) in self.prepared.sections.iter().zip(live).enumerate() {
+            self.telling.section_after(at, run, live);
         }
     }
 

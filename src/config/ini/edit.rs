@@ -155,6 +155,10 @@ impl IniDocument {
             if blank(end) && (header == 0 || blank(header - 1)) {
                 gone[end] = true;
             }
+            // Nothing comes after it that would need to be set off.
+            if end == self.lines.len() && header > 0 && blank(header - 1) {
+                gone[header - 1] = true;
+            }
         }
         let mut keep = gone.iter().map(|gone| !gone);
         let mut lines = self.lines.clone();
@@ -460,6 +464,21 @@ mod tests {
             assert_eq!(document.to_string(), text);
         }
         assert!(read(text).set("nope", "k", "v").is_err());
+    }
+
+    #[test]
+    fn the_last_section_leaves_no_blank_line_behind() -> Result<(), ConfigError> {
+        for (text, after) in [
+            ("[a]\nx = 1\n\n[b]\ny = 2\n", "[a]\nx = 1\n"),
+            ("[a]\nx = 1\n\n[b]\ny = 2\n\n", "[a]\nx = 1\n\n"),
+            ("[a]\nx = 1\n[b]\ny = 2", "[a]\nx = 1"),
+            ("[b]\ny = 2\n", ""),
+        ] {
+            let mut document = read(text);
+            assert!(document.remove_section("b")?);
+            assert_eq!(document.to_string(), after, "{text:?}");
+        }
+        Ok(())
     }
 
     #[test]
