@@ -146,3 +146,12 @@ pub(crate) fn quoted(text: &str) -> String {
         format!("{text:?}")
     }
 }
+
+/// How an error message calls the value of a key: quoted, but for a variable, which may be a secret.
+pub(crate) fn value_named(section: &str, value: &str) -> String {
+    if section == "env" || section.starts_with("env:") {
+        "the value".to_owned()
+    } else {
+        format!("the value {}", quoted(value))
+    }
+}

@@ -215,12 +215,19 @@ impl Journal {
     pub fn undo(&mut self, mut live: Option<&mut Live>) -> Undone {
         let mut undone = Undone::default();
         let mut again: Vec<String> = Vec::new();
+        // circ's daemon takes over all that it was told to read, or nothing; a circusd may have stopped half way.
+        let whole = live.as_deref().is_some_and(Live::rereads);
         for Tried { what, from, to } in std::mem::take(&mut self.tried).into_iter().rev() {
             let was_done = self
                 .lines
                 .get(from)
                 .is_some_and(|(_, line)| line.status == ActionStatus::Done);
             let (name, action) = match what {
+                Sent::Reload(_) | Sent::Watcher(_, DaemonAction::Reread { .. })
+                    if whole && !was_done =>
+                {
+                    continue;
+                }
                 Sent::Reload(sections) => {
                     again.extend(sections);
                     if was_done {

@@ -235,9 +235,11 @@ impl Desired {
                 Some((name, text)) => {
                     add_variable(&mut desired, name, Some(text.to_string()), &mut problems);
                 }
-                None => problems.push(format!(
-                    "--env {pair}: NAME=VALUE is expected; to take a variable away, give --unset env.{pair}"
-                )),
+                // It may be a value that lost its name, so it is not repeated.
+                None => problems.push(
+                    "--env: NAME=VALUE is expected; to take a variable away, give --unset env.NAME"
+                        .to_string(),
+                ),
             }
         }
         for key in &request.unset {

@@ -7,6 +7,8 @@ use std::path::{Path, PathBuf};
 
 use serde_json::{Map, Value};
 
+mod variables;
+
 use super::desired::{Desired, Wanted};
 use super::observed::FileSide;
 use super::plan::FileEdit;
@@ -378,6 +380,9 @@ impl Files {
             (FileEdit::RemoveSection, _) => remove(parts, &section)?,
             (FileEdit::Env { name, text }, Home::Watcher(watcher)) => {
                 let own = self.env_section(watcher);
+                if !self.gives(watcher, name, text.as_deref()) {
+                    variables::check_own(watcher)?;
+                }
                 match text {
                     None => {
                         for part in parts {
@@ -397,11 +402,38 @@ impl Files {
                 }
             }
             (FileEdit::RemoveEnv, Home::Watcher(watcher)) => {
-                remove(parts, &self.env_section(watcher))?;
+                let own = self.env_section(watcher);
+                if parts.iter().any(|part| part.document.has_section(&own)) {
+                    variables::check_own(watcher)?;
+                }
+                remove(parts, &own)?;
             }
             (FileEdit::Env { .. } | FileEdit::RemoveEnv, Home::Section(_)) => {}
         }
         Ok(())
+    }
+
+    /// The watcher has this variable (or has it not) already.
+    fn gives(&self, watcher: &str, variable: &str, text: Option<&str>) -> bool {
+        let env = self
+            .config
+            .watcher(watcher)
+            .and_then(|(watcher, _)| watcher.env());
+        env.and_then(|env| env.get(variable))
+            .and_then(Value::as_str)
+            == text
+    }
+
+    /// The watcher that has the section which one of this name would get.
+    pub fn other_in_section(&self, name: &str) -> Option<&str> {
+        let section = format!("watcher:{name}");
+        let mut others = self.config.watchers.iter();
+        let is_there = |watcher: &&WatcherOptions| {
+            let found = self.config.watcher(&watcher.name);
+            found.is_some_and(|(_, of)| of == section)
+        };
+        let other = others.find(is_there)?.name.as_str();
+        self.config.watcher(name).is_none().then_some(other)
     }
 
     /// Adds a section to the file that `beside` stands in, else to the main file. One that is there without keys gets

@@ -87,6 +87,8 @@ pub struct Live {
     unlisted: Vec<&'static str>,
     /// It reads single sections of the managed file when it is told to.
     rereads: bool,
+    /// Whether it is circ's own, once that was asked.
+    is_circ: Option<bool>,
 }
 
 /// What circ's daemon says of itself; circusd knows no such question.
@@ -107,7 +109,13 @@ impl Live {
             deadline,
             unlisted: Vec::new(),
             rereads: false,
+            is_circ: None,
         })
+    }
+
+    /// It reads single sections of the managed file when it is told to, each time all of them or none.
+    pub fn rereads(&self) -> bool {
+        self.rereads
     }
 
     /// Where it is.
@@ -273,6 +281,7 @@ impl Live {
                 Err(error) => return Err(error),
             }
         }
+        self.tell_classes(&mut options)?;
         Ok(DaemonSide {
             endpoint,
             rereads: self.rereads,
@@ -283,6 +292,28 @@ impl Live {
                 ..LiveWatcher::default()
             }),
         })
+    }
+
+    /// A stream without a class: circusd takes the class out of what it tells once it has made the stream, so it says
+    /// nothing about it. In circ's daemon there is none then, which is told as null.
+    fn tell_classes(&mut self, options: &mut Map<String, Value>) -> Result<(), LiveError> {
+        for key in ["stdout_stream_conf", "stderr_stream_conf"] {
+            let Some(Value::Object(conf)) = options.get_mut(key) else {
+                continue;
+            };
+            if conf.is_empty() || conf.contains_key("class") {
+                continue;
+            }
+            let is_circ = match self.is_circ {
+                Some(known) => known,
+                None => self.identity()?.is_some(),
+            };
+            self.is_circ = Some(is_circ);
+            if is_circ {
+                conf.insert("class".into(), Value::Null);
+            }
+        }
+        Ok(())
     }
 
     /// As [`Live::observe`], but waits until the watcher is neither on its way up nor down: what is to be done is not

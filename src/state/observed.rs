@@ -72,6 +72,13 @@ impl LiveWatcher {
                 let whole = self.options.get(&name)?;
                 Some(match part {
                     Key::Whole => whole.clone(),
+                    // Not told by a circusd: see `live`.
+                    Key::Entry("class") if spec.kind == Kind::Stream => match whole.get("class") {
+                        None if whole.as_object().is_some_and(|conf| !conf.is_empty()) => {
+                            return None;
+                        }
+                        class => class.cloned().unwrap_or(Value::Null),
+                    },
                     Key::Entry(entry) => whole.get(entry).cloned().unwrap_or(Value::Null),
                 })
             }
@@ -126,6 +133,12 @@ impl LiveWatcher {
         for (key, value) in &self.options {
             // A value of a daemon that the table cannot take stays as in the base.
             let _ = result.put(key, value.clone());
+        }
+        for key in ["stdout_stream.class", "stderr_stream.class"] {
+            // Not told, see `get`.
+            if let (None, Some(class)) = (self.get(key), base.get(key).filter(|c| !c.is_null())) {
+                let _ = result.put(key, class.clone());
+            }
         }
         result
     }

@@ -143,10 +143,13 @@ pub(super) fn prepare(
             Ok(connection) => live = Some(connection),
             Err(error) if settings.start_daemon && error.nobody_listens() => starts_daemon = true,
             Err(error) if persisted => {
-                return Err(format!(
-                    "{error}; to change the file alone, give --no-live; to start a daemon on it, --start-daemon"
-                )
-                .into());
+                let start = match error.nobody_listens() {
+                    true => "; to start a daemon on it, --start-daemon",
+                    false => "",
+                };
+                return Err(
+                    format!("{error}; to change the file alone, give --no-live{start}").into(),
+                );
             }
             Err(error) => return Err(error.into()),
         }

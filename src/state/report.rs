@@ -134,6 +134,8 @@ pub struct Report {
     pub warnings: Vec<String>,
     /// Why it failed.
     pub error: Option<String>,
+    /// It failed only because another resource of the run did. Not part of the JSON.
+    pub in_consequence: bool,
     /// Copies that were kept of files before they were written (`--backup`).
     pub backups: Vec<String>,
     /// With `resource: state`: a report for each resource.
@@ -158,6 +160,7 @@ impl Report {
             actions: Vec::new(),
             warnings: Vec::new(),
             error: None,
+            in_consequence: false,
             backups: Vec::new(),
             resources: Vec::new(),
         }

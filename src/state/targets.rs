@@ -44,6 +44,16 @@ fn of_files(
         .collect();
     for (desired, seen) in wanted.iter().zip(seen.iter()) {
         let in_file = seen.file.as_ref().and_then(|file| file.watcher.as_ref());
+        if desired.present
+            && in_file.is_none()
+            && let Some(other) = files.other_in_section(&desired.name)
+        {
+            let (section, path) = (format!("watcher:{}", desired.name), files.shown().display());
+            let reason = format!(
+                "[{section}] in {path} is the watcher {other}, as its key `name` says: name it so"
+            );
+            return Err(Refusal::of(&desired.name, reason));
+        }
         if desired.present && in_file.is_none() && !desired.wants("cmd") {
             return Err(Refusal::of(&desired.name, plan::no_command(desired, seen)));
         }

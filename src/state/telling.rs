@@ -113,6 +113,7 @@ impl Telling {
                 entry
                     .report
                     .fail(format!("not done, because {name} failed"));
+                entry.report.in_consequence = true;
             }
             if whole {
                 entry.report.changed = false;

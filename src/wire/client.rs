@@ -35,6 +35,16 @@ pub enum ClientError {
         /// What the kernel said.
         source: io::Error,
     },
+    /// Its Unix socket is not for this user.
+    #[error(
+        "this user may not connect to {endpoint}: {source}. Run as the daemon's user, or as root"
+    )]
+    Forbidden {
+        /// The address tried.
+        endpoint: Endpoint,
+        /// What the kernel said.
+        source: io::Error,
+    },
     /// Something listens, but its bytes are not ZeroMQ's.
     #[error("{endpoint} is not a ZeroMQ socket: {detail}. Check the address")]
     NotZeroMq {
@@ -140,7 +150,7 @@ impl Client {
     /// Connects; `timeout` is for the connection, and then for each call.
     ///
     /// # Errors
-    /// [`ClientError::Unreachable`] at once when nobody listens; `NotZeroMq`, `Silent`, `Local`.
+    /// [`ClientError::Unreachable`] at once when nobody listens; `Forbidden`, `NotZeroMq`, `Silent`, `Local`.
     pub fn connect(endpoint: &Endpoint, timeout: Duration) -> Result<Self, ClientError> {
         Self::connect_with(endpoint, timeout, Patience::FailAtOnce)
     }
@@ -416,10 +426,7 @@ fn connect(
             endpoint: endpoint.clone(),
             seconds: timeout.as_secs_f64(),
         }),
-        Ok(Err(ZmqError::Network(source))) => Err(ClientError::Unreachable {
-            endpoint: endpoint.clone(),
-            source,
-        }),
+        Ok(Err(ZmqError::Network(source))) => Err(unreachable(endpoint, source)),
         Ok(Err(error)) => Err(ClientError::NotZeroMq {
             endpoint: endpoint.clone(),
             detail: error.to_string(),
@@ -433,10 +440,16 @@ fn probe(endpoint: &Endpoint, timeout: Duration) -> Result<(), ClientError> {
         Endpoint::Ipc(path) => UnixStream::connect(path).map(drop),
         Endpoint::Tcp { host, port } => probe_tcp(host, *port, timeout),
     };
-    result.map_err(|source| ClientError::Unreachable {
-        endpoint: endpoint.clone(),
-        source,
-    })
+    result.map_err(|source| unreachable(endpoint, source))
+}
+
+/// Why there is no connection: nobody listens, or not to this user.
+fn unreachable(endpoint: &Endpoint, source: io::Error) -> ClientError {
+    let endpoint = endpoint.clone();
+    match source.kind() {
+        io::ErrorKind::PermissionDenied => ClientError::Forbidden { endpoint, source },
+        _ => ClientError::Unreachable { endpoint, source },
+    }
 }
 
 fn probe_tcp(host: &str, port: u16, timeout: Duration) -> io::Result<()> {

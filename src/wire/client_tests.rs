@@ -154,3 +154,11 @@ fn ids_differ() {
     let ids: std::collections::HashSet<String> = (0..1000).map(|_| fresh_id()).collect();
     assert_eq!(ids.len(), 1000);
 }
+
+#[test]
+fn a_socket_of_another_user_is_not_taken_for_a_missing_daemon() {
+    let endpoint: Endpoint = "ipc:///run/circ.sock".parse().unwrap();
+    let error = super::unreachable(&endpoint, io::ErrorKind::PermissionDenied.into());
+    assert!(matches!(error, ClientError::Forbidden { .. }));
+    assert!(error.to_string().contains("may not connect"), "{error}");
+}

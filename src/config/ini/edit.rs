@@ -5,7 +5,7 @@
 use indexmap::IndexMap;
 
 use super::super::document::Entries;
-use super::super::error::{ConfigError, Problem, ProblemKind, quoted};
+use super::super::error::{ConfigError, Problem, ProblemKind, quoted, value_named};
 use super::super::pytext::is_space;
 use super::{IniDocument, Kind, Line, header_name, option_span};
 
@@ -45,7 +45,7 @@ impl IniDocument {
             }
         }
         Err(self
-            .refusal(inexpressible(key, value))
+            .refusal(inexpressible(section, key, value))
             .section(section)
             .key(key)
             .into())
@@ -129,7 +129,7 @@ impl IniDocument {
                 .find(|(_, value)| !expressible(value))
                 .map_or_else(
                     || format!("a section [{section}] with these keys cannot be written"),
-                    |(key, value)| inexpressible(key, value),
+                    |(key, value)| inexpressible(section, key, value),
                 )
         })?;
         Ok(())
@@ -356,7 +356,7 @@ fn expressible(value: &str) -> bool {
 }
 
 /// Why a key or value cannot be written.
-fn inexpressible(key: &str, value: &str) -> String {
+fn inexpressible(section: &str, key: &str, value: &str) -> String {
     let why = if option_span(&format!("{key}=")).map(|span| span.key_end) != Some(key.len())
         || header_name(&format!("{key}=")).is_some()
         || key.starts_with(is_space)
@@ -377,7 +377,7 @@ fn inexpressible(key: &str, value: &str) -> String {
     } else {
         "the file's dialect has no spelling for it here"
     };
-    format!("the value {} cannot be written: {why}", quoted(value))
+    format!("{} cannot be written: {why}", value_named(section, value))
 }
 
 #[cfg(test)]

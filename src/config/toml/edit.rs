@@ -7,7 +7,7 @@ use std::ops::Range;
 use indexmap::IndexMap;
 use toml_edit::{InlineTable, Item, Value};
 
-use super::super::error::{ConfigError, Problem, ProblemKind, quoted};
+use super::super::error::{ConfigError, Problem, ProblemKind, value_named};
 use super::TomlDocument;
 use super::literal::{canonical, literals};
 use super::place::HomeKind;
@@ -56,8 +56,8 @@ impl TomlDocument {
         }
         Err(self
             .refusal(format!(
-                "the value {} cannot be written for this key in a circus.toml",
-                quoted(&value)
+                "{} cannot be written for this key in a circus.toml",
+                value_named(section, &value)
             ))
             .section(section)
             .key(key)

@@ -209,6 +209,7 @@ fn differences(
             Some(current) if same(&key, Some(&current), wanted.as_ref()) => {}
             Some(current) => {
                 if live.ignores_set.contains(&key)
+                    || first_of_stream(&key, live, seen)
                     || MADE_WITH.contains(&key.as_str())
                     || wanted.is_none() && is_entry(&key)
                 {
@@ -243,6 +244,19 @@ fn differences(
 fn is_entry(key: &str) -> bool {
     matches!(options::find(key), Some((spec, Key::Entry(_)))
         if matches!(spec.kind, Kind::Stream | Kind::Hooks | Kind::Limits))
+}
+
+/// It would give the watcher a stream that it has not: circusd's `set` can only change a stream that is there.
+fn first_of_stream(key: &str, live: &LiveWatcher, seen: &Observed) -> bool {
+    let Some((spec, Key::Entry(_))) = options::find(key) else {
+        return false;
+    };
+    // Without a file no watcher can be replaced.
+    let replaced = seen.file.is_some() && seen.daemon.as_ref().is_some_and(|side| !side.rereads);
+    let stream = live.get(spec.name);
+    let is_there =
+        stream.is_some_and(|stream| stream.as_object().is_some_and(|map| !map.is_empty()));
+    spec.kind == Kind::Stream && replaced && !is_there
 }
 
 /// The caller wants no worker replaced: what would do that waits in the file.

@@ -39,8 +39,13 @@ pub(super) fn sum_up(whole: &mut Report, error: Option<String>) {
     if let Some(error) = error {
         whole.fail(error);
     } else if !failed.is_empty() {
-        let texts: Vec<String> = failed.iter().map(|report| report.msg.clone()).collect();
-        let text = format!("{} of {count} failed: {}", failed.len(), texts.join("; "));
+        let (rest, causes): (Vec<&Report>, Vec<&Report>) =
+            failed.iter().partition(|report| report.in_consequence);
+        let texts: Vec<String> = causes.iter().map(|report| report.msg.clone()).collect();
+        let mut text = format!("{} of {count} failed: {}", causes.len(), texts.join("; "));
+        if !rest.is_empty() {
+            text.push_str(&format!("; {} not done because of that", rest.len()));
+        }
         whole.fail(text);
     } else if whole.changed {
         let changed: Vec<&Report> = whole.resources.iter().filter(|r| r.changed).collect();
@@ -104,7 +109,8 @@ pub(in crate::state) fn single(whole: Report, name: &str) -> Report {
             .msg
             .strip_prefix(&format!("{}: ", section.name))
             .map(|text| text.strip_prefix("would change: ").unwrap_or(text));
-        if section.failed && !single.failed {
+        if section.failed && (!single.failed || single.in_consequence) && !section.in_consequence {
+            single.in_consequence = false;
             single.fail(format!(
                 "[{}] {}",
                 section.name,
@@ -149,4 +155,35 @@ pub(in crate::state) fn single(whole: Report, name: &str) -> Report {
     single.diff = whole.diff;
     single.backups = whole.backups;
     single
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn of_two() -> Report {
+        let mut whole = Report::new("desired.toml", false);
+        whole.resource = "state";
+        let mut socket = Report::failure("socket:s", false, "it is taken");
+        socket.resource = "socket";
+        let mut web = Report::failure("web", false, "not done, because socket:s failed");
+        web.in_consequence = true;
+        whole.resources = vec![socket, web];
+        whole
+    }
+
+    #[test]
+    fn the_cause_is_told_and_not_what_follows_from_it() {
+        let mut whole = of_two();
+        sum_up(&mut whole, None);
+        assert_eq!(
+            whole.error.as_deref(),
+            Some("1 of 2 failed: socket:s: it is taken; 1 not done because of that")
+        );
+        let mut whole = of_two();
+        sum_up(&mut whole, None);
+        let single = single(whole, "web");
+        assert!(single.failed);
+        assert_eq!(single.error.as_deref(), Some("[socket:s] it is taken"));
+    }
 }

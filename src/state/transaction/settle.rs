@@ -95,13 +95,22 @@ impl Run<'_> {
         overruled
     }
 
-    /// If nothing was sent, what was seen at the beginning is what is there.
+    /// If nothing was sent, what was seen at the beginning is what is there; but where workers came or went, and were
+    /// waited for.
     fn tell_what_was_seen(&mut self, nothing_sent: bool) {
         let first = self.prepared.sections.len();
         for (at, run) in self.prepared.watchers.iter().enumerate() {
-            if let (true, Some(daemon)) = (nothing_sent, &run.seen.daemon) {
-                self.telling.after(first + at, run, daemon);
-            }
+            let (true, Some(seen)) = (nothing_sent, &run.seen.daemon) else {
+                continue;
+            };
+            let moved = run.plan.expect.is_some()
+                && seen.watcher.as_ref().is_some_and(|watcher| {
+                    watcher.is_running() && watcher.pids.len() as u64 != watcher.numprocesses()
+                });
+            let live = self.prepared.live.as_mut().filter(|_| moved);
+            let now = live.and_then(|live| live.observe(&run.desired.name).ok());
+            self.telling
+                .after(first + at, run, now.as_ref().unwrap_or(seen));
         }
     }
 
