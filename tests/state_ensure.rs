@@ -550,8 +550,10 @@ fn a_worker_that_does_not_stay_is_a_failure(program: Program) {
 
 fn a_stopped_watcher_is_started(program: Program) {
     started(program, BODY, |site, daemon| {
-        // Not waited for: the run finds it on its way down.
-        daemon.ok("stop", json!({"name": "web"}));
+        // Not waited for: the run finds it on its way down. A circusd may still be busy with its own start.
+        daemon.wait_for("the stop to be taken", || {
+            (daemon.call("stop", json!({"name": "web"}))["status"] == "ok").then_some(())
+        });
         let report = expect(site, &["web", "--procs", "2"], true);
         assert_eq!(
             report["changes"],
