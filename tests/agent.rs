@@ -12,7 +12,8 @@ mod inside;
 use std::fs;
 use std::time::Instant;
 
-use nix::sys::signal::Signal;
+use nix::sys::signal::{Signal, kill};
+use nix::unistd::Pid;
 use serde_json::{Value, json};
 
 use agent::{Agent, at_rest, direct, run};
@@ -522,4 +523,56 @@ fn a_daemon_that_quits_is_not_held_up() {
         });
         assert!(agent.stop().success());
     });
+}
+
+/// Ends the daemon that an agent has started, also if the test fails.
+struct Quit<'a>(&'a TempSite);
+
+impl Drop for Quit<'_> {
+    fn drop(&mut self) {
+        run(self.0, &["quit", "--waiting", "--config", "circus.ini"]);
+    }
+}
+
+#[test]
+fn a_daemon_that_has_gone_is_started_again() {
+    let site = site();
+    let _quit = Quit(&site);
+    let agent = Agent::start(&site, &["--start-daemon"]);
+    let (seen, line) = agent.line_after(0, "the daemon's start", |line| line["changed"] == true);
+    assert_eq!(line["trigger"], "start", "{line}");
+    // Heard, and looked at once more: from now on there is nothing left to do.
+    agent.line_after(seen + 1, "the run after it", |_| true);
+    let lines = agent.lines().len();
+    // It ends without a word.
+    let mut pids = vec![asked(&site, &["identity"])["pid"].as_i64()];
+    for watcher in ["web", "other"] {
+        let list = asked(&site, &["list", watcher]);
+        pids.extend(
+            list["pids"]
+                .as_array()
+                .expect("pids")
+                .iter()
+                .map(Value::as_i64),
+        );
+    }
+    for pid in pids {
+        let pid = pid.and_then(|pid| i32::try_from(pid).ok()).expect("a pid");
+        kill(Pid::from_raw(pid), Signal::SIGKILL).expect("it is there");
+    }
+    let (_, line) = agent.line_after(lines, "the second start", |line| line["changed"] == true);
+    assert_eq!(line["trigger"], "event", "{line}");
+    assert_eq!(line["failed"], false, "{line}");
+    let list = asked(&site, &["list", "web"]);
+    assert_eq!(list["pids"].as_array().map(Vec::len), Some(2), "{list}");
+}
+
+/// What `circ` prints as JSON for a question to the site's daemon.
+#[track_caller]
+fn asked(site: &TempSite, question: &[&str]) -> Value {
+    let mut all = question.to_vec();
+    all.extend(["--config", "circus.ini", "--json"]);
+    let (code, text, error) = run(site, &all);
+    assert_eq!(code, 0, "{text}{error}");
+    serde_json::from_str(&text).expect("JSON")
 }

@@ -128,6 +128,9 @@ impl Schedule {
                 self.retry_at = None;
                 self.stir(now, now, None, true, false);
             }
+            // A run that failed already has its own pause.
+            Input::Gone if self.retry_at.is_some() => {}
+            Input::Gone => self.stir(now, now, None, true, false),
             Input::Desired => {
                 self.make_peace();
                 self.press(Trigger::File);

@@ -24,6 +24,9 @@ use super::work::{Done, Work};
 
 /// How long the first run waits for the daemon to be listened to: a run covers what happened before it began.
 const FIRST_CONTACT: Duration = Duration::from_secs(1);
+/// So many vain attempts in a row to hear the daemon, after it was heard, and it is gone rather than being started anew
+/// by whoever looks after it: about a second.
+const GONE: u32 = 5;
 /// The schedule's clock begins here, so that what happened shortly before has a time too.
 const BEGINNING: u64 = 1_000_000;
 
@@ -178,6 +181,8 @@ pub fn run(
         last_line: Value::Null,
         drift: 0,
         daemon: None,
+        starts_daemon: settings.start_daemon,
+        vain: None,
         stopping: None,
         over: false,
         complained: false,
@@ -220,6 +225,10 @@ pub(super) struct Shell<'a> {
     pub(super) drift: u64,
     /// Listening to the daemon, or why not; nothing is known yet.
     pub(super) daemon: Option<Result<(), String>>,
+    /// A run starts the daemon if there is none.
+    starts_daemon: bool,
+    /// Vain attempts to hear the daemon since it was heard.
+    vain: Option<u32>,
     /// When the run under way is left.
     stopping: Option<Instant>,
     over: bool,
@@ -331,6 +340,7 @@ impl Shell<'_> {
                     tracing::info!("agent: the daemon can be heard");
                 }
                 self.daemon = Some(Ok(()));
+                self.vain = Some(0);
                 self.cause.get_or_insert("daemon".to_string());
                 self.step(Input::Connected);
             }
@@ -339,6 +349,14 @@ impl Shell<'_> {
                     tracing::warn!("agent: the daemon's events cannot be heard: {reason}");
                 }
                 self.daemon = Some(Err(reason));
+                if let Some(vain) = self.vain.as_mut().filter(|_| self.starts_daemon) {
+                    *vain += 1;
+                    if *vain == GONE {
+                        self.vain = None;
+                        self.cause.get_or_insert("daemon".to_string());
+                        self.step(Input::Gone);
+                    }
+                }
             }
             Heard::Event(Sign {
                 topic,

@@ -150,6 +150,8 @@ pub enum Input {
     Heard(News),
     /// The daemon is (again) there to be listened to; what happened before is not known.
     Connected,
+    /// It is gone, and a run may start it.
+    Gone,
     /// The desired state has changed and is fit to be read.
     Desired,
     /// The managed configuration file has changed at this time.
