@@ -4,7 +4,7 @@ use serde_json::Value;
 
 /// What a message says, and how a task calls it. Whole phrases, because a command or what a worker printed may stand in a
 /// message as well, and is not ours to change.
-const PHRASES: [(&str, &str); 14] = [
+const PHRASES: [(&str, &str); 13] = [
     ("give --config", "give config"),
     ("no --config: only", "no config: only"),
     ("give --no-live", "give live: false"),
@@ -21,7 +21,6 @@ const PHRASES: [(&str, &str); 14] = [
     ("--start-daemon needs the", "start_daemon: true needs the"),
     ("give more --timeout", "give more timeout"),
     ("give no --backup", "give no backup"),
-    ("no --cmd was given", "no cmd was given"),
     ("say what to run with --cmd", "say what to run with cmd"),
     ("give --create to add it", "give create: true to add it"),
     (
