@@ -6,6 +6,9 @@ mod support;
 mod minion;
 
 use std::fs;
+use std::os::unix::fs::PermissionsExt;
+use std::path::Path;
+use std::process::{Command, Stdio};
 
 use serde_json::{Value, json};
 
@@ -413,4 +416,265 @@ fn the_command_line_of_salt_takes_the_modules_from_its_file_roots() {
         );
     }
     assert_eq!(daemon.pids("web").len(), 3);
+}
+
+#[test]
+fn sockets_secrets_warnings_and_whole_configurations() {
+    started(|site, daemon, minion| {
+        let config = site.path("circus.ini");
+        // A watcher with its socket and a secret: the value is in the file and nowhere else.
+        let (port, secret) = (site.port(), "correct-horse");
+        let wanted = json!({
+            "cmd": "sleep 5000", "env": {"TOKEN": secret, "LEVEL": 3},
+            "sockets": {"front": format!("127.0.0.1:{port}"), "back": {"path": site.path("back")}},
+            "rlimits": {"nofile": 512}, "stdout_stream.class": "FileStream", "stdout_stream.filename": site.path("out.log"), "diff": true,
+        });
+        for test in [true, false, false] {
+            let state = minion.state("circus.watcher", "new", wanted.clone(), test);
+            assert!(!state.to_string().contains(secret), "{state:#}");
+            if daemon.pids("other").len() == 1 && state["changes"] != json!({}) {
+                assert_eq!(
+                    state["changes"]["env.TOKEN"]["new"], "********",
+                    "{state:#}"
+                );
+                assert_eq!(
+                    state["changes"]["socket:front"]["port"]["new"],
+                    port.to_string(),
+                    "{state:#}"
+                );
+                let diff = state["changes"]["diff"][config.to_str().unwrap_or_default()].as_str();
+                assert!(
+                    diff.is_some_and(|d| d.contains("+[watcher:new]\n")),
+                    "{state:#}"
+                );
+            }
+            expect(&state, if test { Value::Null } else { true.into() });
+        }
+        assert!(ini(site).contains(secret));
+        let options = daemon.ok("options", json!({"name": "new"}))["options"].clone();
+        assert_eq!(
+            (&options["env"]["TOKEN"], &options["use_sockets"]),
+            (&json!(secret), &json!(true))
+        );
+        let state = minion.state("circus.watcher", "new", wanted, false);
+        assert_eq!(state["changes"], json!({}), "{state:#}");
+
+        // A socket by itself.
+        let extra = json!({"host": "127.0.0.1", "port": site.port()});
+        for (fun, kwargs) in [
+            ("circus.socket", extra),
+            ("circus.socket_absent", json!({})),
+        ] {
+            for (test, result, changes) in [
+                (true, Value::Null, true),
+                (false, true.into(), true),
+                (true, true.into(), false),
+            ] {
+                let state = minion.state(fun, "extra", kwargs.clone(), test);
+                expect(&state, result);
+                assert_eq!(state["changes"] != json!({}), changes, "{state:#}");
+            }
+        }
+
+        // What circ warns of is passed on.
+        let alone = json!({"procs": 2, "config": "", "endpoint": site.endpoint, "persist": true});
+        let state = minion.state("circus.running", "web", alone, false);
+        expect(&state, true);
+        assert!(
+            state["warnings"].to_string().contains("--config"),
+            "{state:#}"
+        );
+
+        // A whole configuration, from data, from a file of the master, and from the file itself.
+        let desired =
+            json!({"watcher": {"web": {"numprocesses": 3}, "fresh": {"cmd": "sleep 77"}}});
+        for (test, result, changes) in [
+            (true, Value::Null, true),
+            (false, true.into(), true),
+            (false, true.into(), false),
+        ] {
+            let kwargs = json!({"desired": desired});
+            let state = minion.state("circus.config", &config.display().to_string(), kwargs, test);
+            expect(&state, result);
+            assert_eq!(state["changes"] != json!({}), changes, "{state:#}");
+            if changes {
+                assert_eq!(
+                    state["changes"]["web"]["numprocesses"]["new"], 3,
+                    "{state:#}"
+                );
+            }
+        }
+        assert_eq!(daemon.pids("web").len(), 3);
+        site.write(
+            "states/less.toml",
+            "prune = true\n[watcher.web]\nnumprocesses = 1\n[watcher.other]\n",
+        );
+        let from_master = json!({"source": "salt://less.toml"});
+        let state = minion.state(
+            "circus.config",
+            &config.display().to_string(),
+            from_master,
+            false,
+        );
+        expect(&state, true);
+        assert_eq!(
+            daemon.ok("numwatchers", json!({}))["numwatchers"],
+            2,
+            "{state:#}"
+        );
+        daemon.ok("incr", json!({"name": "web", "waiting": true}));
+        for changes in [true, false] {
+            let state = minion.state(
+                "circus.config",
+                &config.display().to_string(),
+                json!({}),
+                false,
+            );
+            expect(&state, true);
+            assert_eq!(state["changes"] != json!({}), changes, "{state:#}");
+        }
+        assert_eq!(daemon.pids("web").len(), 1);
+        let nowhere = json!({"source": "salt://no/such"});
+        refused(
+            &minion.state(
+                "circus.config",
+                &config.display().to_string(),
+                nowhere,
+                false,
+            ),
+            &["salt://no/such"],
+        );
+    });
+}
+
+#[test]
+fn reports_of_another_schema_are_told_apart() {
+    let site = TempSite::ipc();
+    let mut minion = Minion::with(&site, json!({"config": site.ini(BODY)}));
+    for (schema, words) in [
+        (
+            "circ.state/0",
+            &["circ.state/0", "circ.state/1", "older: update circ"][..],
+        ),
+        (
+            "circ.state/2",
+            &["circ.state/2", "circ.state/1", "newer", "saltext-circus"],
+        ),
+        ("other/1", &["other/1", "is this circ"]),
+    ] {
+        let report =
+            json!({"schema": schema, "failed": false, "changed": false, "changes": {}, "msg": ""});
+        let fake = site.write("fake", format!("#!/bin/sh\necho '{report}'\n"));
+        fs::set_permissions(&fake, fs::Permissions::from_mode(0o755)).expect("a program");
+        refused(
+            &minion.state("circus.running", "web", json!({"bin": fake}), false),
+            words,
+        );
+        refused(
+            &minion.state("circus.watcher", "web", json!({"bin": fake}), true),
+            words,
+        );
+    }
+    for (script, words) in [
+        ("echo no JSON", &["no report"][..]),
+        (
+            "echo 'error: it is raining' >&2; exit 64",
+            &["it is raining"],
+        ),
+        ("kill -9 $$", &["ended with -9"]),
+    ] {
+        let fake = site.write("fake", format!("#!/bin/sh\n{script}\n"));
+        refused(
+            &minion.state("circus.running", "web", json!({"bin": fake}), false),
+            words,
+        );
+    }
+}
+
+/// Ends the daemon of a site that a state has started, however the test goes.
+struct Quit<'a>(&'a TempSite);
+
+impl Drop for Quit<'_> {
+    fn drop(&mut self) {
+        let mut quit = Command::new(minion::circ());
+        quit.args(["quit", "--waiting", "--endpoint", &self.0.endpoint]);
+        let _ = quit.stdout(Stdio::null()).stderr(Stdio::null()).status();
+        support::kill_tree(Vec::new(), self.0.dir(), &[]);
+    }
+}
+
+#[test]
+fn the_example_brings_the_binary_and_uses_it_in_the_same_run() {
+    support::adopt_orphans();
+    let site = TempSite::ipc();
+    let _quit = Quit(&site);
+    let examples = Path::new(env!("CARGO_MANIFEST_DIR")).join("examples/salt");
+    let (bin, config) = (site.path("opt/bin/circ"), site.path("etc/circus.ini"));
+    let conf = minion::configure(
+        &site,
+        json!({
+            "file_roots": {"base": [examples, minion::modules(), site.path("states")]},
+            "circus": {"bin": bin, "config": config, "endpoint": site.endpoint},
+        }),
+    );
+    // The binary is a file among the states; a link spares the copy.
+    fs::create_dir_all(site.path("states/circ")).expect("a directory");
+    fs::hard_link(minion::circ(), site.path("states/circ/circ"))
+        .or_else(|_| fs::copy(minion::circ(), site.path("states/circ/circ")).map(drop))
+        .expect("the binary among the states");
+    minion::salt_call(&conf, &["saltutil.sync_all"]);
+
+    let (ran, errors) = minion::salt_call(&conf, &["state.apply", "circ", "test=True"]);
+    for (id, state) in minion::by_id(&ran) {
+        assert_eq!(state["result"], Value::Null, "{id}: {state:#}\n{errors}");
+    }
+    assert!(!bin.exists());
+    for changes in [true, false] {
+        let (ran, errors) = minion::salt_call(&conf, &["state.apply", "circ"]);
+        for (id, state) in minion::by_id(&ran) {
+            assert_eq!(state["result"], true, "{id}: {state:#}\n{errors}");
+            assert_eq!(state["changes"] != json!({}), changes, "{id}: {state:#}");
+        }
+    }
+    let (list, _) = minion::salt_call(&conf, &["circus.list", "web"]);
+    assert_eq!(list.as_array().map(Vec::len), Some(2), "{list}");
+
+    // The same with no module at all.
+    for (words, result, changes) in [
+        (
+            &["state.apply", "without_modules", "test=True"][..],
+            Value::Null,
+            true,
+        ),
+        (&["state.apply", "without_modules"], true.into(), true),
+        (&["state.apply", "without_modules"], true.into(), false),
+        (
+            &["state.apply", "without_modules", "test=True"],
+            true.into(),
+            false,
+        ),
+    ] {
+        let (ran, errors) = minion::salt_call(&conf, words);
+        let state = &minion::by_id(&ran)["web has three workers"];
+        assert_eq!(state["result"], result, "{words:?}: {state:#}\n{errors}");
+        assert_eq!(
+            state["changes"] != json!({}),
+            changes,
+            "{words:?}: {state:#}"
+        );
+    }
+}
+
+#[test]
+fn the_pure_parts() {
+    let out = Command::new(minion::salt().python())
+        .args(["-B", "-m", "unittest", "discover", "-s"])
+        .arg(concat!(env!("CARGO_MANIFEST_DIR"), "/tests/salt"))
+        .output()
+        .expect("Python runs");
+    let told = String::from_utf8_lossy(&out.stderr);
+    assert!(
+        out.status.success() && !told.contains("Ran 0 tests"),
+        "{told}"
+    );
 }

@@ -210,6 +210,7 @@ impl Report {
     }
 
     /// The same as a Salt state returns it: `result` is false if failed, null if it would change, else true.
+    /// `changed` is for Salt's `cmd.run` with `stateful`, which looks for it.
     pub fn to_salt(&self) -> Value {
         let result = if self.failed {
             Value::Bool(false)
@@ -221,6 +222,7 @@ impl Report {
         json!({
             "name": self.name,
             "result": result,
+            "changed": self.changed,
             "changes": self.changes,
             "comment": self.msg,
             "warnings": self.warnings,

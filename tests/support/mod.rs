@@ -28,7 +28,7 @@ mod wait;
 pub use debian::{need, skip};
 pub use driver::{Driver, Handle};
 pub use ports::Port;
-pub use process::{Process, children, descendants, is_alive, kill_tree};
+pub use process::{Process, adopt_orphans, children, descendants, is_alive, kill_tree};
 pub use site::{Daemon, Program, TempSite};
 pub use venv::{Venv, venv, venv_of};
 pub use wait::{DEADLINE, deadline, wait_for, wait_for_within};

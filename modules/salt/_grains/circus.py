@@ -21,7 +21,11 @@ def circus():
     """
     configured = __opts__.get("circus")
     configured = configured if isinstance(configured, dict) else {}
-    path, looked = __utils__["circus.look"](configured.get("bin"))
+    try:
+        path, looked = __utils__["circus.look"](configured.get("bin"))
+    except KeyError:
+        # Not synchronised yet, or a master looks at its own grains.
+        return {}
     if path is None:
         log.debug("no circus grains: the circ binary was not found in %s", looked)
         return {}

@@ -443,6 +443,8 @@ def _socket(name, value):
     host, colon, port = text.rpartition(":")
     if not colon or not port.isdigit():
         raise ValueError("{}: {!r} is neither HOST:PORT nor unix:PATH".format(name, text))
+    if host.startswith("[") and host.endswith("]"):
+        host = host[1:-1]
     return {"host": host, "port": int(port)}
 
 
@@ -517,18 +519,18 @@ def _returned(name, report, main=None):
         result = None
     else:
         result = True
-    returned = {"name": name, "result": result, "changes": changes, "comment": _comment(report)}
+    returned = {"name": name, "result": result, "changes": changes, "comment": _comment(report, main)}
     warnings = [str(warning) for warning in report.get("warnings") or []]
     if warnings:
         returned["warnings"] = warnings
     return returned
 
 
-def _comment(report):
+def _comment(report, main=None):
     """
-    What a person is told: a line for each resource, or why there is none.
+    What a person is told: a line for each resource, the one that the state is about first, or why there is none.
     """
-    parts = report.get("resources") or []
+    parts = sorted(report.get("resources") or [], key=lambda part: part.get("name") != main)
     told = [part["msg"] for part in parts]
     if report.get("failed"):
         # Nothing came of it, or of all of it: the reason. The document of a state is no file with lines.
