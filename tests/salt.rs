@@ -2,6 +2,8 @@
 
 mod support;
 
+#[path = "salt/fleet.rs"]
+mod fleet;
 #[path = "salt/minion.rs"]
 mod minion;
 
@@ -12,6 +14,7 @@ use std::process::{Command, Stdio};
 
 use serde_json::{Value, json};
 
+use fleet::Fleet;
 use minion::Minion;
 use support::{Daemon, Program, TempSite};
 
@@ -548,6 +551,256 @@ fn sockets_secrets_warnings_and_whole_configurations() {
 }
 
 #[test]
+fn every_function_gives_data_or_the_daemons_reason() {
+    started(|site, daemon, minion| {
+        let none = || json!({});
+        let web = daemon.pids("web");
+        assert_eq!(
+            minion.ok("circus.version", json!([]), none()),
+            env!("CARGO_PKG_VERSION")
+        );
+        assert_eq!(
+            minion.ok("circus.list", json!([]), none()),
+            json!(["other", "web"])
+        );
+        assert_eq!(minion.ok("circus.list", json!(["web"]), none()), json!(web));
+        assert_eq!(
+            minion.ok("circus.status", json!([]), none()),
+            json!({"web": "active", "other": "active"})
+        );
+        assert_eq!(
+            minion.ok("circus.status", json!(["web"]), none()),
+            json!({"web": "active"})
+        );
+        let stats = minion.ok("circus.stats", json!([]), none());
+        assert_eq!(stats["web"][web[0].to_string()]["cmdline"], "sleep");
+        assert_eq!(
+            minion
+                .ok("circus.stats", json!(["web"]), none())
+                .as_object()
+                .map(|m| m.len()),
+            Some(2)
+        );
+        assert_eq!(
+            minion.ok("circus.stats", json!(["web", web[1]]), none())["pid"],
+            web[1]
+        );
+        assert_eq!(
+            minion.ok("circus.dstats", json!([]), none())["pid"],
+            daemon.pid()
+        );
+        assert_eq!(
+            minion.ok("circus.identity", json!([]), none())["pid"],
+            daemon.pid()
+        );
+        assert_eq!(
+            minion.ok("circus.options", json!(["web"]), none())["cmd"],
+            "sleep 1000"
+        );
+        assert_eq!(
+            minion.ok("circus.globaloptions", json!(["endpoint"]), none()),
+            site.endpoint
+        );
+        assert_eq!(
+            minion.ok("circus.listsockets", json!([]), none()),
+            json!([])
+        );
+        assert_eq!(
+            minion.ok("circus.get", json!(["web", "numprocesses", "cmd"]), none()),
+            json!({"numprocesses": 2, "cmd": "sleep 1000"})
+        );
+        minion.ok(
+            "circus.set",
+            json!(["web"]),
+            json!({"graceful_timeout": 7, "env": {"A": "b"}, "waiting": true}),
+        );
+        minion.ok(
+            "circus.set",
+            json!(["web", "max_age", 5000]),
+            json!({"waiting": true}),
+        );
+        let set = minion.ok(
+            "circus.get",
+            json!(["web", "graceful_timeout", "max_age", "env"]),
+            none(),
+        );
+        assert_eq!(
+            set,
+            json!({"graceful_timeout": 7.0, "max_age": 5000, "env": {"A": "b"}})
+        );
+        assert_eq!(minion.ok("circus.numprocesses", json!(["web"]), none()), 2);
+        assert_eq!(
+            minion.ok("circus.incr", json!(["web", 2]), json!({"waiting": true})),
+            4
+        );
+        assert_eq!(
+            minion.ok("circus.decr", json!(["web"]), json!({"waiting": true})),
+            3
+        );
+        let restarted = minion.ok("circus.restart", json!(["web"]), json!({"waiting": true}));
+        assert_eq!(
+            restarted["started"].as_array().map(Vec::len),
+            Some(3),
+            "{restarted}"
+        );
+        for (fun, status) in [
+            ("stop", "stopped"),
+            ("start", "active"),
+            ("reload", "active"),
+        ] {
+            minion.ok(
+                &format!("circus.{fun}"),
+                json!(["web"]),
+                json!({"waiting": true}),
+            );
+            assert_eq!(
+                minion.ok("circus.status", json!(["web"]), none())["web"],
+                status
+            );
+        }
+        // The words of salt-contrib's module, and signals.
+        assert_eq!(
+            minion.ok("circus.signal", json!(["stop", "other"]), none()),
+            true
+        );
+        daemon.wait_pids("other", 0);
+        assert_eq!(
+            minion.ok("circus.signal", json!(["start", "other"]), none()),
+            true
+        );
+        let old = daemon.wait_pids("other", 1);
+        assert_eq!(
+            minion.ok("circus.signal", json!(["KILL", "other"]), none()),
+            true
+        );
+        daemon.wait_for("another worker", || {
+            (daemon.wait_pids("other", 1) != old).then_some(())
+        });
+        let added = json!({"start": true, "waiting": true, "numprocesses": 2});
+        minion.ok("circus.add", json!(["more", "sleep 99"]), added);
+        daemon.wait_pids("more", 2);
+        minion.ok("circus.rm", json!(["more"]), json!({"waiting": true}));
+
+        // The daemon has drifted from its file; applying that ends it.
+        let report = minion.ok("circus.state_test", json!([]), none());
+        assert_eq!(
+            (&report["changed"], &report["check"]),
+            (&json!(true), &json!(true)),
+            "{report:#}"
+        );
+        assert!(
+            minion
+                .ok("circus.reloadconfig", json!([]), none())
+                .is_object()
+        );
+        assert_eq!(
+            minion.ok("circus.apply", json!([]), none())["failed"],
+            false
+        );
+        assert_eq!(
+            minion.ok("circus.state_test", json!([]), none())["changed"],
+            false
+        );
+        let wanted = json!([{"watcher": {"web": {"numprocesses": 2}}}]);
+        minion.ok("circus.apply", wanted.clone(), none());
+        assert_eq!(
+            minion.ok("circus.state_test", wanted, none())["changed"],
+            false
+        );
+        let exported = minion.ok("circus.export", json!(["web"]), none());
+        assert_eq!(
+            exported["watcher"]["web"]["numprocesses"], 2,
+            "{exported:#}"
+        );
+        // The variable that was set in the daemon alone is part of what runs; then it is also in the file.
+        assert_eq!(exported["watcher"]["web"]["env"], json!({"A": "b"}));
+        minion.ok("circus.apply", json!([exported.clone()]), none());
+        let again = minion.ok("circus.state_test", json!([exported]), none());
+        assert_eq!(again["changed"], false, "{again:#}");
+        assert_eq!(
+            minion.ok("circus.ensure", json!(["web"]), json!({"procs": 3}))["changed"],
+            true
+        );
+        assert_eq!(
+            minion.ok("circus.absent", json!(["other"]), json!({"test": true}))["changed"],
+            true
+        );
+        assert_eq!(
+            minion.ok("circus.handle", json!(["web", "reloaded"]), none())["restarted"],
+            true
+        );
+
+        for (fun, args, kwargs, reason) in [
+            (
+                "circus.status",
+                json!(["nix"]),
+                none(),
+                "program nix not found",
+            ),
+            (
+                "circus.get",
+                json!(["web", "nix"]),
+                none(),
+                "'nix' option not found",
+            ),
+            ("circus.get", json!(["web"]), none(), "at least one key"),
+            (
+                "circus.set",
+                json!(["web"]),
+                json!({"max_ago": 3}),
+                "did you mean max_age?",
+            ),
+            (
+                "circus.set",
+                json!(["web", "max_age"]),
+                none(),
+                "has no value",
+            ),
+            ("circus.incr", json!(["web", "many"]), none(), "many"),
+            (
+                "circus.add",
+                json!(["web", "true"]),
+                none(),
+                "already exist",
+            ),
+            ("circus.start", json!(["--help"]), none(), "dash"),
+            (
+                "circus.signal",
+                json!(["NIX", "web"]),
+                none(),
+                "signal invalid",
+            ),
+            ("circus.agent_status", json!([]), none(), "no agent"),
+            (
+                "circus.list",
+                json!([]),
+                json!({"endpoint": "ipc:///nowhere/at/all"}),
+                "nobody listens on ipc:///nowhere",
+            ),
+            (
+                "circus.list",
+                json!([]),
+                json!({"config": "/no/such.ini"}),
+                "/no/such.ini",
+            ),
+            (
+                "circus.list",
+                json!([]),
+                json!({"bin": "/no/such/circ"}),
+                "/no/such/circ (from circus:bin)",
+            ),
+        ] {
+            match minion.call(fun, args, kwargs) {
+                Err(error) => assert!(error.contains(reason), "{fun}: {error}"),
+                Ok(value) => panic!("{fun}: {value}"),
+            }
+        }
+        minion.ok("circus.quit", json!([]), none());
+        daemon.wait_exit();
+    });
+}
+
+#[test]
 fn reports_of_another_schema_are_told_apart() {
     let site = TempSite::ipc();
     let mut minion = Minion::with(&site, json!({"config": site.ini(BODY)}));
@@ -677,4 +930,95 @@ fn the_pure_parts() {
         out.status.success() && !told.contains("Ran 0 tests"),
         "{told}"
     );
+}
+
+#[test]
+fn a_master_scales_three_minions_and_hears_of_their_trouble() {
+    let sites = [TempSite::ipc(), TempSite::ipc(), TempSite::ipc()];
+    let daemons: Vec<Daemon> = sites
+        .iter()
+        .map(|site| {
+            site.ini(BODY);
+            site.start(Program::Circ)
+        })
+        .collect();
+    let home = TempSite::ipc();
+    let mut fleet = Fleet::start(&home);
+    for (number, site) in sites.iter().enumerate() {
+        let circus = json!({"bin": minion::circ(), "config": site.path("circus.ini")});
+        let mut keys = json!({"circus": circus});
+        if number == 0 {
+            keys["beacons"] = json!({"circus": [{"watchers": ["web"]}, {"drift": true}, {"agent": true}, {"interval": 1}]});
+            keys["engines"] = json!([{"circus": {"topics": ["watcher."]}}]);
+        }
+        fleet.minion(&format!("host{number}"), &keys);
+    }
+    home.write(
+        "states/web.sls",
+        "web:\n  circus.running:\n    - procs: 4\n",
+    );
+    fleet.wait(3);
+
+    // The grains tell what is where.
+    let grains = fleet.all(&["grains.get", "circus"]);
+    for number in 0..3 {
+        let told = &grains[&format!("host{number}")];
+        assert_eq!(told["version"], env!("CARGO_PKG_VERSION"), "{told}");
+        assert_eq!(told["watchers"], json!(["other", "web"]), "{told}");
+    }
+
+    // One command scales all three, a second one changes nothing.
+    for changed in [true, false] {
+        let answers = fleet.all(&["state.apply", "web"]);
+        assert_eq!(answers.len(), 3, "{answers:#?}");
+        for (id, answer) in &answers {
+            let state = &minion::by_id(answer)["web"];
+            expect(state, true);
+            assert_eq!(state["changes"] != json!({}), changed, "{id}: {state:#}");
+        }
+    }
+    let mut pids = Vec::new();
+    for daemon in &daemons {
+        pids.push(daemon.wait_pids("web", 4));
+    }
+
+    // The engine of the first minion told of the new workers.
+    let event = fleet.event("salt/engine/circus/host0/web/spawn");
+    assert_eq!(event["data"]["topic"], "watcher.web.spawn", "{event}");
+    // Its beacon misses an agent, sees a watcher that was stopped, and a count that is not that of the file.
+    let event = fleet.event("salt/beacon/host0/circus/agent/failed");
+    assert!(
+        event["reason"]
+            .as_str()
+            .is_some_and(|r| r.contains("no agent")),
+        "{event}"
+    );
+    daemons[0].ok("decr", json!({"name": "web", "waiting": true}));
+    let event = fleet.event("salt/beacon/host0/circus/drift");
+    assert_eq!(
+        event["drift"]["web"]["numprocesses"],
+        json!({"old": 3, "new": 4}),
+        "{event}"
+    );
+    daemons[0].ok("stop", json!({"name": "web", "waiting": true}));
+    let event = fleet.event("salt/beacon/host0/circus/web/down");
+    assert_eq!(event["status"], "stopped", "{event}");
+
+    // One daemon is down: that minion fails and says why, the others are brought back.
+    let mut daemons = daemons;
+    assert!(daemons.remove(1).stop().success());
+    let answers = fleet.all(&["state.apply", "web"]);
+    assert_eq!(answers.len(), 3, "{answers:#?}");
+    for (id, answer) in &answers {
+        let state = &minion::by_id(answer)["web"];
+        if id == "host1" {
+            refused(state, &["nobody listens on", &sites[1].endpoint]);
+        } else {
+            expect(state, true);
+        }
+    }
+    daemons[0].wait_pids("web", 4);
+    assert_eq!(daemons[1].wait_pids("web", 4), pids[2]);
+    let event = fleet.event("salt/beacon/host0/circus/web/up");
+    assert_eq!(event["status"], "active", "{event}");
 }

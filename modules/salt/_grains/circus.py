@@ -15,22 +15,35 @@ log = logging.getLogger(__name__)
 LIMIT = 1.0
 
 
+def _shared(name):
+    """
+    A function of what the circus modules share. Salt's loader finds it in a file_roots, and not in a package.
+    """
+    if "circus." + name in __utils__:
+        return __utils__["circus." + name]
+    from saltext.circus.utils import circus as package
+
+    return getattr(package, name)
+
+
 def circus():
     """
     The grain ``circus``.
     """
+    try:
+        look, run, settings, control = (_shared(name) for name in ("look", "run", "settings", "control"))
+    except ImportError as error:
+        # Grains are asked for before the first sync is done.
+        log.debug("no circus grains: %s", error)
+        return {}
     configured = __opts__.get("circus")
     configured = configured if isinstance(configured, dict) else {}
-    try:
-        path, looked = __utils__["circus.look"](configured.get("bin"))
-    except KeyError:
-        # Not synchronised yet, or a master looks at its own grains.
-        return {}
+    path, looked = look(configured.get("bin"))
     if path is None:
         log.debug("no circus grains: the circ binary was not found in %s", looked)
         return {}
     try:
-        _, out, _ = __utils__["circus.run"]([path, "--version"], limit=LIMIT)
+        _, out, _ = run([path, "--version"], limit=LIMIT)
     except CommandExecutionError as error:
         log.debug("no circus grains: %s", error)
         return {}
@@ -38,9 +51,9 @@ def circus():
     if len(words) != 2 or words[0] != "circ":
         return {}
     told = {"version": words[1], "path": path, "running": False, "watchers": []}
-    chosen = __utils__["circus.settings"](configured, bin=path, timeout=LIMIT)
+    chosen = settings(configured, bin=path, timeout=LIMIT)
     try:
-        statuses = __utils__["circus.control"](chosen, "status", limit=LIMIT * 2)["statuses"]
+        statuses = control(chosen, "status", limit=LIMIT * 2)["statuses"]
         told.update(running=True, watchers=sorted(statuses))
     except (CommandExecutionError, KeyError, TypeError) as error:
         log.debug("circus grains without watchers: %s", error)

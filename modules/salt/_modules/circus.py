@@ -22,6 +22,8 @@ The daemon may be circ's own or Python's circusd. The binary is looked for when 
 the same run may have brought it.
 """
 
+import os
+
 import salt.utils.args
 from salt.exceptions import CommandExecutionError, SaltInvocationError
 
@@ -37,19 +39,30 @@ def __virtual__():
     return __virtualname__
 
 
+def _shared(name):
+    """
+    A function of what the circus modules share. Salt's loader finds it in a file_roots, and not in a package.
+    """
+    if "circus." + name in __utils__:
+        return __utils__["circus." + name]
+    from saltext.circus.utils import circus as package
+
+    return getattr(package, name)
+
+
 def _settings(bin=None, config=None, endpoint=None, timeout=None):
     """
     What was given, and the minion's settings for the rest.
     """
     defaults = {key: __salt__["config.get"]("circus:" + key, None) for key in ("bin", "config", "endpoint", "timeout")}
-    return __utils__["circus.settings"](defaults, bin=bin, config=config, endpoint=endpoint, timeout=timeout)
+    return _shared("settings")(defaults, bin=bin, config=config, endpoint=endpoint, timeout=timeout)
 
 
 def _control(command, words=(), switches=(), **where):
     """
     One command of the daemon, and its reply without what belongs to the exchange alone.
     """
-    reply = __utils__["circus.control"](_settings(**where), command, [w for w in words if w is not None], switches)
+    reply = _shared("control")(_settings(**where), command, [w for w in words if w is not None], switches)
     return {key: value for key, value in reply.items() if key not in ("id", "time")}
 
 
@@ -94,6 +107,26 @@ def settings(bin=None, config=None, endpoint=None, timeout=None):
     return _settings(bin, config, endpoint, timeout)
 
 
+def missing(bin=None, config=None, endpoint=None, timeout=None):
+    """
+    What is not there yet that a call with these arguments needs, in words: the binary, or the configuration file. None
+    if both are there.
+
+    CLI Example:
+
+    .. code-block:: bash
+
+        salt '*' circus.missing
+    """
+    chosen = _settings(bin, config, endpoint, timeout)
+    _, looked = _shared("look")(chosen["bin"])
+    if looked:
+        return "the circ binary is not there yet (looked in {})".format(looked)
+    if chosen["config"] and not os.path.exists(chosen["config"]):
+        return "{} is not there yet".format(chosen["config"])
+    return None
+
+
 def version(bin=None, config=None, endpoint=None, timeout=None):
     """
     The version of the binary.
@@ -105,8 +138,8 @@ def version(bin=None, config=None, endpoint=None, timeout=None):
         salt '*' circus.version
     """
     chosen = _settings(bin, config, endpoint, timeout)
-    argv = [__utils__["circus.find"](chosen["bin"]), "--version"]
-    code, out, err = __utils__["circus.run"](argv)
+    argv = [_shared("find")(chosen["bin"]), "--version"]
+    code, out, err = _shared("run")(argv)
     words = out.split()
     if code != 0 or len(words) != 2 or words[0] != "circ":
         raise CommandExecutionError("`{} --version` does not answer as circ: {}".format(argv[0], (out + err).strip()))
@@ -564,10 +597,10 @@ def apply(
     if desired is not None and source is not None:
         raise SaltInvocationError("give either desired or source")
     if desired is not None:
-        return __utils__["circus.state"](chosen, "apply", switches=switches, document=desired)
+        return _shared("state")(chosen, "apply", switches=switches, document=desired)
     if source is None and not chosen["config"]:
         raise SaltInvocationError("nothing is desired: give desired, source or config")
-    return __utils__["circus.state"](chosen, "apply", [source or chosen["config"]], switches)
+    return _shared("state")(chosen, "apply", [source or chosen["config"]], switches)
 
 
 def ensure(watcher, procs=None, running=None, test=False, config=None, endpoint=None, timeout=None, bin=None, **kwargs):
@@ -590,7 +623,7 @@ def ensure(watcher, procs=None, running=None, test=False, config=None, endpoint=
     switches = _state_switches(test, kwargs) + (["--stopped"] if running is False else ["--running"])
     if procs is not None:
         switches.append("--procs={}".format(procs))
-    return __utils__["circus.state"](_settings(bin, config, endpoint, timeout), "ensure", [watcher], switches)
+    return _shared("state")(_settings(bin, config, endpoint, timeout), "ensure", [watcher], switches)
 
 
 def absent(
@@ -616,7 +649,7 @@ def absent(
     switches = _state_switches(test, kwargs)
     switches += ["--with-env"] if with_env else []
     switches += ["--with-socket"] if with_socket else []
-    return __utils__["circus.state"](_settings(bin, config, endpoint, timeout), "absent", [watcher], switches)
+    return _shared("state")(_settings(bin, config, endpoint, timeout), "absent", [watcher], switches)
 
 
 def handle(watcher, how, signal=None, test=False, config=None, endpoint=None, timeout=None, bin=None, **kwargs):
@@ -637,7 +670,7 @@ def handle(watcher, how, signal=None, test=False, config=None, endpoint=None, ti
     switches = _state_switches(test, kwargs)
     if how == "signalled" and signal is not None:
         switches.append("--signal={}".format(signal))
-    return __utils__["circus.state"](_settings(bin, config, endpoint, timeout), how, [watcher], switches)
+    return _shared("state")(_settings(bin, config, endpoint, timeout), how, [watcher], switches)
 
 
 def _state_switches(test, rest):
@@ -695,12 +728,12 @@ def export(*watchers, **kwargs):
     if rest:
         raise SaltInvocationError("unknown arguments: {}".format(", ".join(sorted(rest))))
     chosen = _settings(**where)
-    argv = [__utils__["circus.find"](chosen["bin"]), "state", "export", "--format", "json"]
-    argv += __utils__["circus.where"](chosen) + [__utils__["circus.word"](name) for name in watchers]
-    code, out, err = __utils__["circus.run"](argv)
-    exported = __utils__["circus.parse"](out)
+    argv = [_shared("find")(chosen["bin"]), "state", "export", "--format", "json"]
+    argv += _shared("where")(chosen) + [_shared("word")(name) for name in watchers]
+    code, out, err = _shared("run")(argv)
+    exported = _shared("parse")(out)
     if code != 0 or not isinstance(exported, dict):
-        raise CommandExecutionError(__utils__["circus.complaint"](err) or "circ exported nothing")
+        raise CommandExecutionError(_shared("complaint")(err) or "circ exported nothing")
     return exported
 
 
@@ -715,7 +748,7 @@ def agent_status(config=None, endpoint=None, timeout=None, bin=None):
         salt '*' circus.agent_status
     """
     chosen = _settings(bin, config, endpoint, timeout)
-    return __utils__["circus.agent_status"](chosen)
+    return _shared("agent_status")(chosen)
 
 
 def command(*words, **kwargs):
@@ -732,5 +765,5 @@ def command(*words, **kwargs):
     where, _ = _where(kwargs)
     chosen = _settings(**where)
     chosen["timeout"] = None
-    found = __utils__["circus.find"](chosen["bin"])
-    return [found] + [str(word) for word in words] + __utils__["circus.where"](chosen, control=True)
+    found = _shared("find")(chosen["bin"])
+    return [found] + [str(word) for word in words] + _shared("where")(chosen, control=True)

@@ -64,7 +64,6 @@ use ``circus.restarted``, ``circus.reloaded`` or ``circus.signalled`` with ``onc
 """
 
 import difflib
-import os
 
 from salt.exceptions import CommandExecutionError
 
@@ -489,13 +488,9 @@ def _not_yet(common):
     """
     With test=True: what an earlier state of the same run may still have to bring, or None.
     """
-    chosen = __salt__["circus.settings"](**{key: common.get(key) for key in ("bin", "config", "endpoint", "timeout")})
-    _, looked = __utils__["circus.look"](chosen["bin"])
-    if looked:
-        return "the circ binary is not there yet (looked in {}); if this run brings it, more can be told".format(looked)
-    if chosen["config"] and not os.path.exists(chosen["config"]):
-        return "{} is not there yet; if this run brings it, more can be told".format(chosen["config"])
-    return None
+    where = {key: common.get(key) for key in ("bin", "config", "endpoint", "timeout")}
+    missing = __salt__["circus.missing"](**where)
+    return missing and "{}; if this run brings it, more can be told".format(missing)
 
 
 def _returned(name, report, main=None):

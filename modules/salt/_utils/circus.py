@@ -259,9 +259,9 @@ def parse(text):
 
 def complaint(err):
     """
-    What circ said on standard error, without the word that only a terminal needs.
+    What circ said on standard error, without the words that only a terminal needs.
     """
-    text = err.strip()
+    text = err.strip().split("\n\nFor more information", 1)[0]
     return text[len("error: ") :] if text.startswith("error: ") else text
 
 
