@@ -15,7 +15,7 @@ circ binary:
 circus.ini:
   file.managed:
     - name: {{ config }}
-    - source: salt://circ/circus.ini
+    - source: salt://circ/circus.ini.jinja
     - template: jinja
     - mode: '0644'
     - makedirs: True
