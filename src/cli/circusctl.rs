@@ -11,6 +11,7 @@ use std::time::{Duration, Instant};
 
 use serde_json::Value;
 
+use crate::cli::argparse::{self, EXIT_WRONG, Kind, Opt, Parsed, Program, Stop, Words, opt};
 use crate::cli::connection::ENDPOINT_VARIABLE;
 use crate::cli::output;
 use crate::config::shlex;
@@ -18,15 +19,16 @@ use crate::wire::client::Patience;
 use crate::wire::endpoint::{DEFAULT_CONTROL, DEFAULT_PUBSUB, Endpoint};
 use crate::wire::{Client, Subscriber, command, pytext};
 
-mod argparse;
 mod messages;
 mod text;
 
-use argparse::{Kind, Opt, Parsed, Stop, USAGE, Words, opt};
 use messages::{CTLS, Ctl, NAMES};
 
 /// The circusctl whose texts these are.
 const VERSION: &str = "circusctl 0.19.0";
+
+/// The usage line of the program.
+const USAGE: &str = "circusctl [options] command [args]";
 
 /// What follows the words "Timed out." on standard error.
 const TIMED_OUT: &str = "
@@ -61,6 +63,14 @@ const OPTS: &[Opt] = &[
     opt(&["--timeout"], Kind::Int, "seconds to wait for an answer"),
     opt(&["--version"], Kind::Version, "show the version and exit"),
 ];
+
+/// The command line of circusctl before its command.
+pub const PROGRAM: Program = Program {
+    name: "circusctl",
+    about: "Control a Circus daemon, by one command or in a shell",
+    opts: OPTS,
+    word: None,
+};
 
 /// A whole command line: the options before the command, the command, its own line.
 struct Line {
@@ -110,7 +120,7 @@ fn read(args: &[String]) -> Result<Line, ExitCode> {
     };
     let fail = |text: &str| {
         output::plain_error(&format!("usage: {USAGE}\ncircusctl: error: {text}"));
-        ExitCode::from(2)
+        ExitCode::from(EXIT_WRONG)
     };
     let mut global = match argparse::parse(OPTS, words, args) {
         Ok(parsed) => parsed,
@@ -135,9 +145,9 @@ fn read(args: &[String]) -> Result<Line, ExitCode> {
                 return Err(ExitCode::SUCCESS);
             }
             Err(Stop::Error(text)) => {
-                let usage = argparse::command_usage(ctl.name, ctl.opts);
+                let usage = command_usage(ctl);
                 output::plain_error(&format!("{usage}\n{USAGE} {}: error: {text}", ctl.name));
-                return Err(ExitCode::from(2));
+                return Err(ExitCode::from(EXIT_WRONG));
             }
         };
         extras.append(&mut own.extras);
@@ -376,25 +386,27 @@ fn complete() -> ExitCode {
 }
 
 fn overview() -> String {
-    let mut text = format!("usage: {USAGE}\n\nControls a Circus daemon\n\nCommands:\n");
-    for spec in command::COMMANDS.iter().filter(|spec| spec.circus) {
-        text.push_str(&format!("  {:<14} {}\n", spec.name, spec.doc));
-    }
-    text.push_str("\noptions:\n");
-    text.push_str(&option_lines(OPTS));
-    text
+    let commands = command::COMMANDS
+        .iter()
+        .filter(|spec| spec.circus)
+        .map(|spec| (spec.name.to_string(), spec.doc.to_string()))
+        .collect();
+    argparse::help(
+        &format!("usage: {USAGE}"),
+        PROGRAM.about,
+        &[
+            ("Commands", commands),
+            ("options", argparse::option_rows(OPTS)),
+        ],
+    )
 }
 
 fn own_help(ctl: &Ctl) -> String {
-    let usage = argparse::command_usage(ctl.name, ctl.opts);
     let doc = command::find(ctl.name).map_or("", |spec| spec.doc);
-    format!("{usage}\n\n{doc}\n\noptions:\n{}", option_lines(ctl.opts))
+    let options = argparse::option_rows(ctl.opts);
+    argparse::help(&command_usage(ctl), doc, &[("options", options)])
 }
 
-fn option_lines(opts: &[Opt]) -> String {
-    let lines: Vec<String> = opts
-        .iter()
-        .map(|opt| format!("  {:<22} {}", opt.strings.join(", "), opt.help))
-        .collect();
-    lines.join("\n")
+fn command_usage(ctl: &Ctl) -> String {
+    argparse::usage(&format!("{USAGE} {}", ctl.name), ctl.opts, None)
 }

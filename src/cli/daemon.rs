@@ -1,9 +1,7 @@
-//! `circ daemon` and its older name `circusd`.
+//! `circ daemon`.
 
 use crate::cli::agent::Inside;
-use crate::daemon::start::{self, Options};
-use clap::Parser;
-use std::ffi::OsString;
+use crate::daemon::start::{self as starting, Options};
 use std::path::PathBuf;
 use std::process::ExitCode;
 
@@ -39,68 +37,8 @@ pub fn run(args: Args) -> ExitCode {
     })
 }
 
-fn start(options: Options) -> ExitCode {
+/// Starts the daemon, with the agent that its configuration may ask for beside it; the result is its exit code.
+pub fn start(options: Options) -> ExitCode {
     let agent = Inside::new(&options.config);
-    ExitCode::from(start::run(&options, Box::new(agent)))
-}
-
-/// Run some watchers.
-#[derive(Debug, Parser)]
-#[command(name = "circusd", disable_version_flag = true)]
-struct Circusd {
-    /// configuration file
-    config: Option<PathBuf>,
-    /// log level
-    #[arg(long = "log-level", ignore_case = true,
-          value_parser = ["debug", "info", "warning", "error", "critical"])]
-    log_level: Option<String>,
-    /// The location where the logs will be written: a file, or - for standard error
-    #[arg(long = "log-output")]
-    log_output: Option<String>,
-    /// A Python logging configuration; there is no Python here, so it is not read
-    #[arg(long = "logger-config")]
-    logger_config: Option<PathBuf>,
-    /// Start in the background
-    #[arg(long)]
-    daemon: bool,
-    /// File for the pid
-    #[arg(long)]
-    pidfile: Option<PathBuf>,
-    /// Print the version and exit
-    #[arg(long)]
-    version: bool,
-}
-
-/// Runs under the name `circusd`, with that program's options (`args[0]` is the program's name).
-pub fn run_as_circusd(args: Vec<OsString>) -> ExitCode {
-    let args = match Circusd::try_parse_from(args) {
-        Ok(args) => args,
-        Err(error) => {
-            // nobody is left to tell if even that fails
-            let _ = error.print();
-            // argparse's code, which circusd has
-            return ExitCode::from(if error.use_stderr() { 2 } else { 0 });
-        }
-    };
-    if args.version {
-        println!("{}", env!("CARGO_PKG_VERSION"));
-        return ExitCode::SUCCESS;
-    }
-    let Some(config) = args.config else {
-        println!("usage: circusd [options] CONFIG");
-        return ExitCode::SUCCESS;
-    };
-    if let Some(file) = args.logger_config {
-        eprintln!(
-            "circusd: --logger-config {} is not read: it configures Python's logging",
-            file.display()
-        );
-    }
-    start(Options {
-        config,
-        background: args.daemon,
-        pidfile: args.pidfile,
-        log_level: args.log_level,
-        log_output: args.log_output,
-    })
+    ExitCode::from(starting::run(&options, Box::new(agent)))
 }

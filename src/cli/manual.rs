@@ -9,6 +9,7 @@ mod exit_codes;
 mod ini;
 mod options;
 mod page;
+mod programs;
 
 use clap::Command;
 use clap_mangen::Man;
@@ -60,6 +61,10 @@ pub fn pages() -> std::io::Result<Vec<(String, String)>> {
     for command in circ.get_subcommands() {
         add_command(&mut files, command)?;
     }
+    for program in super::programs::PROGRAMS {
+        let path = format!("man/{}.1", program.line.name);
+        files.push((path, programs::man_page(program)));
+    }
     files.sort();
     Ok(files)
 }
@@ -103,8 +108,17 @@ fn overview(circ: &Command) -> std::io::Result<String> {
         ),
         heading("Other names"),
         text(
-            "Run as `circusd` or `circusctl` (a symbolic link, or the first word after `circ`), the \
-             program takes that program's options and prints its texts.",
+            "Called by the name of a program of Circus (a symbolic link, or the first word after \
+             `circ`), this is that program: it takes its options and prints its texts.",
+        ),
+        Block::Terms(
+            super::programs::PROGRAMS
+                .iter()
+                .map(|program| {
+                    let line = &program.line;
+                    (format!("`{}`", line.name), format!("{}.", line.about))
+                })
+                .collect(),
         ),
     ]);
     blocks.extend(exit_codes::of_control());

@@ -1,28 +1,31 @@
 //! The command line: one file a command family: parse, call, print.
 //!
-//! This file owns the dispatch. The binary is multi-call: under the name `circusd` or `circusctl`
+//! This file owns the dispatch. The binary is multi-call: under a name of `programs`
 //! (a symlink, or as the first word: `circ circusctl …`) it is that program; under any other name
 //! it is `circ`.
 //!
 //! Results go to standard output, everything said about them to standard error.
 
 use std::ffi::OsString;
-use std::path::Path;
 use std::process::ExitCode;
 
 use clap::{ArgMatches, Args, Command, FromArgMatches};
 
 pub mod agent;
 pub mod ansible;
+mod argparse;
 pub mod circusctl;
+mod circusd;
 mod completions;
 pub mod config;
 mod connection;
 mod control;
 pub mod daemon;
 mod events;
+mod links;
 pub mod manual;
 pub mod output;
+mod programs;
 pub mod state;
 
 /// Exit code of a usage error (`EX_USAGE`); clap's own 2 means drift in `circ state`.
@@ -38,29 +41,18 @@ pub fn run(args: impl IntoIterator<Item = OsString>) -> ExitCode {
     if let Some(called) = ansible::called(&args) {
         return ansible::run_called(called);
     }
-    if let Some(program) = args.get(1).and_then(compatible) {
+    if let Some(program) = args.get(1).and_then(|word| programs::called(word)) {
         args.remove(0);
-        return program(args);
+        return (program.run)(args);
     }
-    if let Some(program) = args.first().and_then(compatible) {
-        return program(args);
+    if let Some(program) = args.first().and_then(|word| programs::called(word)) {
+        return (program.run)(args);
     }
     let matches = match command().try_get_matches_from(args) {
         Ok(matches) => matches,
         Err(error) => return usage(&error),
     };
     dispatch(&matches).unwrap_or_else(|error| usage(&error))
-}
-
-type Program = fn(Vec<OsString>) -> ExitCode;
-
-/// The program of the Circus family that is called like the last part of `word`.
-fn compatible(word: &OsString) -> Option<Program> {
-    match Path::new(word).file_name()?.to_str()? {
-        "circusd" => Some(daemon::run_as_circusd),
-        "circusctl" => Some(circusctl::run),
-        _ => None,
-    }
 }
 
 /// The whole command line of `circ`, as clap sees it.
@@ -95,6 +87,10 @@ fn command() -> Command {
         .subcommand(about(
             config::Args::augment_args(Command::new("config")),
             "Look at a configuration file, edit and check it",
+        ))
+        .subcommand(about(
+            links::Args::augment_args(Command::new("install-links")),
+            "Make links under the names of the Circus programs",
         ))
         .subcommands(control::subcommands())
         .subcommand(completions::subcommand());
@@ -148,7 +144,7 @@ const GROUPS: &[(&str, &[&str])] = &[
             "ipython",
         ],
     ),
-    ("Shell", &["completions"]),
+    ("Shell", &["completions", "install-links"]),
 ];
 
 fn overview(command: &Command) -> String {
@@ -168,11 +164,17 @@ fn overview(command: &Command) -> String {
         }
     }
     text.push_str(
+        "\nPrograms of Circus (by a link of that name, or as the first word after circ):\n",
+    );
+    for program in programs::PROGRAMS {
+        let line = &program.line;
+        text.push_str(&format!("  {:<14} {}\n", line.name, line.about));
+    }
+    text.push_str(
         "\n\
          The endpoint of a daemon is taken from --endpoint, the [circus] section of --config,\n\
          the variable CIRCUSCTL_ENDPOINT, or is tcp://127.0.0.1:5555, in this order.\n\
-         `circ COMMAND --help` says more. As `circusctl` or `circusd` (a symlink, or the first\n\
-         word after circ) the program takes that program's options and prints its texts.\n\n\
+         `circ COMMAND --help` says more.\n\n\
          Exit codes: 0 done, 1 daemon not reached or no answer in time, 3 the daemon refused,\n\
          64 usage error.",
     );
@@ -186,7 +188,8 @@ fn dispatch(matches: &ArgMatches) -> Result<ExitCode, clap::Error> {
         return Ok(ExitCode::from(EXIT_USAGE));
     };
     if let (
-        "daemon" | "state" | "agent" | "dsc" | "ansible" | "config" | "completions",
+        "daemon" | "state" | "agent" | "dsc" | "ansible" | "config" | "completions"
+        | "install-links",
         Some(option),
     ) = (name, before.first_given())
     {
@@ -202,6 +205,7 @@ fn dispatch(matches: &ArgMatches) -> Result<ExitCode, clap::Error> {
         "state" => state::run(state::Args::from_arg_matches(matches)?),
         "dsc" => state::dsc::run(&state::dsc::Args::from_arg_matches(matches)?),
         "config" => config::run(config::Args::from_arg_matches(matches)?),
+        "install-links" => links::run(&links::Args::from_arg_matches(matches)?),
         "completions" => completions::run(matches, command()),
         _ => {
             let connection = connection::Args::from_arg_matches(matches)?.or(before);

@@ -5,7 +5,7 @@
 
 use serde_json::{Map, Value, json};
 
-use crate::cli::circusctl::argparse::{Kind, Opt, Parsed, opt};
+use crate::cli::argparse::{Kind, Opt, Parsed, opt};
 use crate::options;
 use crate::wire::{command, pytext};
 
@@ -279,7 +279,7 @@ fn set_options(pairs: &[&str]) -> Result<Value, String> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::cli::circusctl::argparse::{Words, parse};
+    use crate::cli::argparse::{Words, parse};
     use crate::wire::command::COMMANDS;
 
     fn build(line: &str) -> Result<Value, String> {

@@ -1,6 +1,7 @@
 //! The exit codes, from the places in the code that decide them.
 
 use super::page::{Block, heading, terms, text};
+use crate::cli::programs;
 use crate::cli::{EXIT_REFUSED, EXIT_UNREACHABLE, EXIT_USAGE};
 use crate::state::report::Report;
 
@@ -27,29 +28,16 @@ pub fn blocks() -> Vec<Block> {
     ));
     blocks.push(Block::Table(
         &["Program", "Exit code", "When"],
-        [
-            [
-                "`circusctl`",
-                "0",
-                "Done; with `--json` also when the daemon answered with an error",
-            ],
-            [
-                "`circusctl`",
-                "1",
-                "The daemon could not be reached or did not answer in time",
-            ],
-            ["`circusctl`", "2", "The command line is not understood"],
-            ["`circusctl`", "3", "The daemon answered with an error"],
-            [
-                "`circusd`",
-                "0",
-                "The daemon ended as it was told, or runs in the background",
-            ],
-            ["`circusd`", "1", "The daemon could not start"],
-            ["`circusd`", "2", "The command line is not understood"],
-        ]
-        .map(|row| row.map(str::to_owned).to_vec())
-        .to_vec(),
+        programs::PROGRAMS
+            .iter()
+            .flat_map(|program| {
+                let name = format!("`{}`", program.line.name);
+                let rows = program.codes.iter();
+                rows.map(move |(code, when)| {
+                    vec![name.clone(), code.to_string(), (*when).to_owned()]
+                })
+            })
+            .collect(),
     ));
     blocks
 }

@@ -1,16 +1,92 @@
-//! A command line read as Python's argparse reads circusctl's, with its error texts.
+//! Command lines read as Python's argparse reads them, with its error texts: what the programs of the
+//! Circus family do under their own names.
 //!
 //! Scripts see these texts and exit codes, and rely on what argparse lets pass: options may be
 //! shortened, `--opt=value` works, `-1` is a word, all words up to the first option belong
 //! together and later ones are "unrecognized".
 
 use std::collections::BTreeMap;
-use std::env;
+use std::ffi::OsString;
+use std::process::ExitCode;
 
+use crate::cli::output;
 use crate::wire::pytext;
 
-/// The usage line of the program.
-pub const USAGE: &str = "circusctl [options] command [args]";
+mod page;
+
+/// Exit code of a wrong command line, argparse's.
+pub const EXIT_WRONG: u8 = 2;
+
+/// A program of the family: what its command line holds.
+#[derive(Debug, Clone, Copy)]
+pub struct Program {
+    /// Its name, as its errors say it.
+    pub name: &'static str,
+    /// What it does, in one line without a full stop.
+    pub about: &'static str,
+    /// Its options, in the order of its usage line.
+    pub opts: &'static [Opt],
+    /// The one word it may be given: its name and what it is.
+    pub word: Option<(&'static str, &'static str)>,
+}
+
+impl Program {
+    /// Reads a command line (`args[0]` is the program's name). Help is printed here, and so are errors.
+    ///
+    /// # Errors
+    /// The exit code of a program that has nothing left to do.
+    pub fn read(&self, args: &[OsString]) -> Result<Parsed, ExitCode> {
+        let words = self.word.map_or(Words::None, |_| Words::One);
+        let parsed = texts(args)
+            .and_then(|args| parse(self.opts, words, &args))
+            .and_then(Parsed::known);
+        match parsed {
+            Ok(parsed) => Ok(parsed),
+            Err(Stop::Help | Stop::Version) => {
+                output::line(&self.help());
+                Err(ExitCode::SUCCESS)
+            }
+            Err(Stop::Error(text)) => {
+                let usage = self.usage();
+                output::plain_error(&format!("{usage}\n{}: error: {text}", self.name));
+                Err(ExitCode::from(EXIT_WRONG))
+            }
+        }
+    }
+
+    /// The usage text, broken into lines as argparse does.
+    pub fn usage(&self) -> String {
+        page::usage(self.name, self.opts, self.word.map(|(name, _)| name))
+    }
+
+    /// The page that `--help` prints, without the last line's end.
+    pub fn help(&self) -> String {
+        let words: Vec<(String, String)> = self
+            .word
+            .into_iter()
+            .map(|(name, help)| (name.to_string(), help.to_string()))
+            .collect();
+        let mut sections = Vec::new();
+        if !words.is_empty() {
+            sections.push(("positional arguments", words));
+        }
+        sections.push(("options", option_rows(self.opts)));
+        page::help(&self.usage(), self.about, &sections)
+    }
+}
+
+pub use page::{help, option_rows, usage};
+
+/// The arguments behind the program's name, as texts.
+fn texts(args: &[OsString]) -> Result<Vec<String>, Stop> {
+    args.iter()
+        .skip(1)
+        .map(|arg| {
+            let text = arg.to_str().map(String::from);
+            text.ok_or_else(|| Stop::Error(format!("{} is no UTF-8 text", arg.to_string_lossy())))
+        })
+        .collect()
+}
 
 /// One option.
 #[derive(Debug, Clone, Copy)]
@@ -19,6 +95,8 @@ pub struct Opt {
     pub strings: &'static [&'static str],
     /// What it takes and does.
     pub kind: Kind,
+    /// What its value is called in the help, where that is not its own name.
+    pub metavar: Option<&'static str>,
     /// One line of help.
     pub help: &'static str,
 }
@@ -28,7 +106,18 @@ pub const fn opt(strings: &'static [&'static str], kind: Kind, help: &'static st
     Opt {
         strings,
         kind,
+        metavar: None,
         help,
+    }
+}
+
+impl Opt {
+    /// The same option, with this name for its value in the help.
+    pub const fn of(self, metavar: &'static str) -> Self {
+        Self {
+            metavar: Some(metavar),
+            ..self
+        }
     }
 }
 
@@ -41,6 +130,10 @@ pub enum Kind {
     Text,
     /// An integer.
     Int,
+    /// A number.
+    Number,
+    /// One of these texts.
+    Choice(&'static [&'static str]),
     /// Ends the parsing: the version is wanted.
     Version,
     /// Ends the parsing: help is wanted.
@@ -52,6 +145,8 @@ pub enum Kind {
 pub enum Words {
     /// None.
     None,
+    /// At most one.
+    One,
     /// Any number of them.
     Any,
     /// A command, which takes the rest of the line.
@@ -138,6 +233,9 @@ pub fn parse(opts: &'static [Opt], words: Words, args: &[String]) -> Result<Pars
             if let Some(dashes) = parsed.words.iter().position(|word| word == "--") {
                 parsed.words.remove(dashes);
             }
+            if matches!(words, Words::One) && parsed.words.len() > 1 {
+                parsed.extras.extend(parsed.words.drain(1..));
+            }
             at = end;
             continue;
         }
@@ -165,7 +263,7 @@ fn consume(
     parsed: &mut Parsed,
 ) -> Result<bool, Stop> {
     let name = opt.name();
-    if !matches!(opt.kind, Kind::Text | Kind::Int) {
+    if !opt.takes_a_value() {
         if let Some(explicit) = explicit {
             return Err(opt.error(&format!(
                 "ignored explicit argument {}",
@@ -184,9 +282,19 @@ fn consume(
         (None, Some(word)) => word.as_str(),
         (None, None) => return Err(opt.error("expected one argument")),
     };
-    if opt.kind == Kind::Int && pytext::int(value).is_none() {
-        let value = pytext::repr(value);
-        return Err(opt.error(&format!("invalid int value: {value}")));
+    let shown = || pytext::repr(value);
+    match opt.kind {
+        Kind::Int if pytext::int(value).is_none() => {
+            return Err(opt.error(&format!("invalid int value: {}", shown())));
+        }
+        Kind::Number if value.trim().parse::<f64>().is_err() => {
+            return Err(opt.error(&format!("invalid float value: {}", shown())));
+        }
+        Kind::Choice(choices) if !choices.contains(&value) => {
+            let text = format!("invalid choice: {} {}", shown(), choose_from(choices));
+            return Err(opt.error(&text));
+        }
+        _ => {}
     }
     parsed.values.insert(name, value.to_string());
     Ok(explicit.is_none())
@@ -247,12 +355,42 @@ fn is_negative_number(arg: &str) -> bool {
 }
 
 fn invalid_choice(choice: &str, choices: &[&str]) -> Stop {
-    let choices: Vec<String> = choices.iter().map(|choice| pytext::repr(choice)).collect();
     Stop::Error(format!(
-        "argument command: invalid choice: {} (choose from {})",
+        "argument command: invalid choice: {} {}",
         pytext::repr(choice),
-        choices.join(", ")
+        choose_from(choices)
     ))
+}
+
+fn choose_from(choices: &[&str]) -> String {
+    let choices: Vec<String> = choices.iter().map(|choice| pytext::repr(choice)).collect();
+    format!("(choose from {})", choices.join(", "))
+}
+
+impl Parsed {
+    /// This line, if all of it was understood.
+    ///
+    /// # Errors
+    /// The words and options that nobody knows.
+    pub fn known(self) -> Result<Self, Stop> {
+        if self.extras.is_empty() {
+            return Ok(self);
+        }
+        Err(Stop::Error(format!(
+            "unrecognized arguments: {}",
+            self.extras.join(" ")
+        )))
+    }
+
+    /// Whether this option without a value was given.
+    pub fn has(&self, flag: &str) -> bool {
+        self.flags.contains(&flag)
+    }
+
+    /// The value of this option, if it was given.
+    pub fn value(&self, name: &str) -> Option<&str> {
+        self.values.get(name).map(String::as_str)
+    }
 }
 
 impl Opt {
@@ -267,60 +405,12 @@ impl Opt {
         Stop::Error(format!("argument {}: {text}", self.strings.join("/")))
     }
 
-    fn usage(&self) -> String {
-        let string = self.strings.first().copied().unwrap_or_default();
-        match self.kind {
-            Kind::Text | Kind::Int => format!("[{string} {}]", self.name().to_uppercase()),
-            _ => format!("[{string}]"),
-        }
+    fn takes_a_value(&self) -> bool {
+        matches!(
+            self.kind,
+            Kind::Text | Kind::Int | Kind::Number | Kind::Choice(_)
+        )
     }
-}
-
-/// The usage text of a command, broken into lines as argparse does.
-pub fn command_usage(command: &str, opts: &[Opt]) -> String {
-    const PREFIX: &str = "usage: ";
-    let columns = env::var("COLUMNS")
-        .ok()
-        .and_then(|columns| columns.parse::<usize>().ok())
-        .filter(|columns| *columns > 0)
-        .unwrap_or(80);
-    let width = columns.saturating_sub(2).max(11);
-    let program = format!("{USAGE} {command}");
-    let parts: Vec<String> = opts.iter().map(Opt::usage).collect();
-    let plain = format!("{PREFIX}{program} {}", parts.join(" "));
-    if plain.len() <= width {
-        return plain;
-    }
-    let mut lines = Vec::new();
-    let narrow = (PREFIX.len() + program.len()) * 4 > width * 3;
-    let indent = if narrow {
-        lines.push(format!("{PREFIX}{program}"));
-        PREFIX.len()
-    } else {
-        PREFIX.len() + program.len() + 1
-    };
-    let indent = " ".repeat(indent);
-    let mut line = if narrow {
-        indent.clone()
-    } else {
-        format!("{PREFIX}{program}")
-    };
-    let mut fresh = narrow;
-    for part in parts {
-        let space = usize::from(!fresh);
-        if !fresh && line.len() + space + part.len() > width {
-            lines.push(line);
-            line = indent.clone();
-            fresh = true;
-        }
-        if !fresh {
-            line.push(' ');
-        }
-        line.push_str(&part);
-        fresh = false;
-    }
-    lines.push(line);
-    lines.join("\n")
 }
 
 #[cfg(test)]
@@ -379,5 +469,20 @@ mod tests {
             );
         }
         assert_eq!(read(Words::Any, "-h"), Err(Stop::Help));
+    }
+
+    #[test]
+    fn one_word_may_stand_anywhere() {
+        for line in ["a --json", "--json a", "--timeout 3 a --json"] {
+            let parsed = read(Words::One, line).unwrap();
+            assert_eq!(parsed.words, ["a"], "{line}");
+            assert!(parsed.known().is_ok(), "{line}");
+        }
+        let parsed = read(Words::One, "a b --json c").unwrap();
+        assert_eq!(parsed.extras, ["b", "c"]);
+        assert_eq!(
+            parsed.known(),
+            Err(Stop::Error("unrecognized arguments: b c".into()))
+        );
     }
 }

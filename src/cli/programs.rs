@@ -1,0 +1,74 @@
+//! The programs of the Circus family that this binary also is: under their names (a symbolic link, or the first word
+//! after `circ`) it takes their options and prints their texts.
+
+use std::ffi::{OsStr, OsString};
+use std::path::Path;
+use std::process::ExitCode;
+
+use crate::cli::argparse::Program;
+use crate::cli::{circusctl, circusd};
+
+/// The version of Circus whose programs these are: what their `--version` prints.
+pub const CIRCUS_VERSION: &str = "0.19.0";
+
+/// One program.
+#[derive(Debug)]
+pub struct Name {
+    /// Its command line: name, options, texts.
+    pub line: Program,
+    /// What may follow the options, where that is more than the word of the line.
+    pub rest: &'static str,
+    /// Its exit codes and when it gives them; those of Circus, so that scripts go on working.
+    pub codes: &'static [(u8, &'static str)],
+    /// What else its manual page says, a paragraph each.
+    pub notes: &'static [&'static str],
+    /// Runs it: the arguments with the program's name first.
+    pub run: fn(Vec<OsString>) -> ExitCode,
+}
+
+/// Every program, by name.
+pub static PROGRAMS: &[Name] = &[
+    Name {
+        line: circusctl::PROGRAM,
+        rest: " [command [argument ...]]",
+        codes: &[
+            (
+                0,
+                "Done; with `--json` also when the daemon answered with an error",
+            ),
+            (
+                1,
+                "The daemon could not be reached or did not answer in time",
+            ),
+            (2, "The command line is not understood"),
+            (3, "The daemon answered with an error"),
+        ],
+        notes: &[
+            "Without a command it is a shell: a command a line, `help`, completion of commands and names of watchers \
+             on a terminal, ctrl-D to leave.",
+            "The endpoint is taken from `--endpoint`, the variable `CIRCUSCTL_ENDPOINT`, or is \
+             `tcp://127.0.0.1:5555`. For the commands see `circ`(1); `circusctl --help COMMAND` shows the options of one.",
+        ],
+        run: circusctl::run,
+    },
+    Name {
+        line: circusd::PROGRAM,
+        rest: "",
+        codes: &[
+            (
+                0,
+                "The daemon ended as it was told, or runs in the background",
+            ),
+            (1, "The daemon could not start"),
+            (2, "The command line is not understood"),
+        ],
+        notes: &["It is `circ-daemon`(1) with the command line of Circus."],
+        run: circusd::run,
+    },
+];
+
+/// The program that is called like the last part of `word`.
+pub fn called(word: &OsStr) -> Option<&'static Name> {
+    let name = Path::new(word).file_name()?.to_str()?;
+    PROGRAMS.iter().find(|program| program.line.name == name)
+}
