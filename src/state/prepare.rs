@@ -147,9 +147,10 @@ pub(super) fn prepare(
                     true => "; to start a daemon on it, --start-daemon",
                     false => "",
                 };
-                return Err(
-                    format!("{error}; to change the file alone, give --no-live{start}").into(),
-                );
+                let mut why = error.to_string();
+                // some say with a question what to look at
+                why.push_str(if why.ends_with('?') { " To" } else { "; to" });
+                return Err(format!("{why} change the file alone, give --no-live{start}").into());
             }
             Err(error) => return Err(error.into()),
         }
