@@ -56,6 +56,8 @@ struct World {
     open: BTreeMap<Ticket, String>,
     /// The process that is exiting, until its loss is told, and whether it was told to go.
     going: Option<(Pid, bool)>,
+    /// Those that were told to wait for a connection.
+    waiting: BTreeSet<WatcherId>,
     log: Vec<String>,
     closing: bool,
     names: Vec<String>,
@@ -83,6 +85,7 @@ impl World {
             spawns: BTreeMap::new(),
             open: BTreeMap::new(),
             going: None,
+            waiting: BTreeSet::new(),
             log: Vec::new(),
             closing: false,
             names,
@@ -152,6 +155,14 @@ impl World {
                     }
                 }
                 Effect::Lost { .. } => {}
+                Effect::Await(id) => {
+                    let waits = self.core.watcher_by_id(id).is_some_and(|w| w.waits());
+                    if waits {
+                        self.waiting.insert(id);
+                    } else {
+                        self.waiting.remove(&id);
+                    }
+                }
                 Effect::Sweep { .. } | Effect::Publish { .. } | Effect::Log { .. } => {}
             }
         }
@@ -194,7 +205,11 @@ impl World {
                     self.fail("the owner of a worker is not its watcher");
                 }
             }
-            if watcher.status() == Status::Stopped && staying > 0 {
+            if watcher.waits() != self.waiting.contains(&id) {
+                self.fail("nobody was told that a watcher waits, or that it does not");
+            }
+            let down = matches!(watcher.status(), Status::Stopped | Status::Waiting);
+            if down && staying > 0 {
                 self.fail("a stopped watcher with workers");
             }
         }
@@ -368,7 +383,13 @@ impl World {
                 };
                 self.step(Input::Tick);
             }
-            75..=98 => self.random_command(),
+            75..=78 => {
+                let ids: Vec<WatcherId> = self.core.watchers().map(|w| w.id()).collect();
+                if let Some(watcher) = self.random.pick(&ids) {
+                    self.step(Input::Demand { watcher });
+                }
+            }
+            79..=98 => self.random_command(),
             _ => {
                 // inputs that belong to nobody must do nothing
                 self.step(Input::Exited { pid: 1, code: 0 });
@@ -404,7 +425,23 @@ impl World {
             self.fail(&format!("never answered: {:?}", self.open));
         }
         if !self.at_rest() {
-            self.fail("did not converge to what is wanted");
+            let all = self.core.watchers().map(|w| {
+                let pids: Vec<Pid> = w.workers().iter().map(|w| w.pid).collect();
+                let options = w.options();
+                format!(
+                    "{} {:?} {pids:?} of {} (on_demand {}, respawn {})",
+                    options.name,
+                    w.status(),
+                    options.numprocesses(),
+                    options.on_demand(),
+                    options.respawn()
+                )
+            });
+            let all: Vec<String> = all.collect();
+            self.fail(&format!(
+                "did not converge to what is wanted: {}",
+                all.join("; ")
+            ));
         }
     }
 
@@ -416,8 +453,10 @@ impl World {
             staying == workers.len()
                 && match watcher.status() {
                     Status::Stopped => staying == 0,
+                    Status::Waiting => staying == 0 && watcher.options().on_demand(),
                     Status::Active => {
-                        staying == wanted || (!watcher.options().respawn() && staying <= wanted)
+                        let fewer = !watcher.options().respawn() || watcher.waits();
+                        staying == wanted || (fewer && staying <= wanted)
                     }
                     Status::Starting | Status::Stopping => false,
                 }
@@ -443,6 +482,7 @@ fn options(random: &mut Random, name: &str) -> WatcherOptions {
             Value::from([0.0, 1.0, 30.0][random.below(3) as usize]),
         ),
         ("respawn", Value::from(random.chance(85))),
+        ("on_demand", Value::from(random.chance(20))),
         (
             "max_retry",
             Value::from([-1, 0, 1, 5][random.below(4) as usize]),

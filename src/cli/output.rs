@@ -126,9 +126,15 @@ fn columns(rows: &[Vec<String>]) -> String {
     lines.join("\n")
 }
 
+/// What a person reads of a watcher that starts at the next connection; circus calls it stopped.
+const WAITING: &str = "waiting";
+
 fn status(reply: &Value) -> Option<String> {
     let Some(statuses) = reply.get("statuses").and_then(Value::as_object) else {
         let mut text = reply.get("status").map(plain)?;
+        if reply.get("waiting").and_then(Value::as_bool) == Some(true) {
+            text = WAITING.to_string();
+        }
         if let Some(trouble) = reply.get("trouble") {
             text.push_str(&format!("  {}", plain(trouble)));
         }
@@ -139,10 +145,18 @@ fn status(reply: &Value) -> Option<String> {
     };
     // circ's daemon says why workers cannot be started or do not stay; circusd does not
     let trouble = |name: &str| reply.get("troubles").and_then(|all| all.get(name));
+    let waiting = reply.get("waiting").and_then(Value::as_array);
+    let waits =
+        |name: &String| waiting.is_some_and(|all| all.iter().any(|one| one.as_str() == Some(name)));
     let mut rows: Vec<Vec<String>> = statuses
         .iter()
         .map(|(name, status)| {
-            let mut row = vec![name.clone(), plain(status)];
+            let status = if waits(name) {
+                WAITING.to_string()
+            } else {
+                plain(status)
+            };
+            let mut row = vec![name.clone(), status];
             row.extend(trouble(name).map(plain));
             row
         })
@@ -403,6 +417,16 @@ mod tests {
                 "Api Two  stopped\nweb      active",
             ),
             ("status", json!({"status": "active"}), "active"),
+            (
+                "status",
+                json!({"status": "stopped", "waiting": true}),
+                "waiting",
+            ),
+            (
+                "status",
+                json!({"status": "ok", "statuses": {"web": "stopped", "api": "stopped"}, "waiting": ["web"]}),
+                "api  stopped\nweb  waiting",
+            ),
             (
                 "get",
                 json!({"options": {"args": "a\nb\u{1b}[2J"}}),

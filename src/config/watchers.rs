@@ -439,6 +439,11 @@ fn warn(loader: &mut Loader, draft: &Draft, watcher: &WatcherOptions, sockets: &
              is closed in its workers"
         ));
     }
+    if watcher.on_demand() && sockets.is_empty() {
+        loader.warnings.push(format!(
+            "[{section}] on_demand = True without any [socket:NAME] section: nothing will ever start it"
+        ));
+    }
     if watcher.numprocesses() == 0 && !watcher.singleton() {
         loader.warnings.push(format!(
             "[{}] has numprocesses = 0 and will start no worker",

@@ -4,6 +4,7 @@ pub mod accounts;
 mod answers;
 pub mod companion;
 mod control;
+mod demand;
 pub mod detach;
 mod differences;
 pub mod endpoint;

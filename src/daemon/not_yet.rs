@@ -49,9 +49,6 @@ fn of_watcher(watcher: &WatcherOptions) -> Vec<String> {
             names.join(", hooks.")
         ));
     }
-    if watcher.on_demand() {
-        all.push("on_demand: it starts at once, not at the first connection".to_string());
-    }
     all
 }
 
@@ -94,12 +91,10 @@ mod tests {
         assert_eq!(of_watcher(&watcher), Vec::<String>::new());
         watcher.set_ini("stderr_stream.max_bytes", "100").unwrap();
         watcher.set_ini("hooks.before_start", "m.f").unwrap();
-        watcher.set_ini("on_demand", "True").unwrap();
         let text = of_watcher(&watcher).join("\n");
         for word in [
             "stderr_stream: the file is appended to; max_bytes",
             "hooks.before_start",
-            "on_demand",
         ] {
             assert!(text.contains(word), "{word} in {text}");
         }

@@ -4,7 +4,7 @@ use super::control::{Answer, Trouble, not_a_worker, one};
 use super::sampling::{Work, Worker};
 use super::shell::Shell;
 use crate::options::{Map, Value};
-use crate::supervisor::{Pid, View};
+use crate::supervisor::{Pid, Status, View};
 use crate::wire::brief;
 use crate::wire::command::{Command, GLOBAL_OPTIONS};
 use serde_json::json;
@@ -42,10 +42,22 @@ impl Shell {
                 if !troubles.is_empty() {
                     answer.insert("troubles".to_string(), Value::Object(troubles));
                 }
+                let waiting: Vec<String> = self
+                    .core
+                    .watchers()
+                    .filter(|w| w.status() == Status::Waiting)
+                    .map(|w| w.options().name.clone())
+                    .collect();
+                if !waiting.is_empty() {
+                    answer.insert("waiting".to_string(), json!(waiting));
+                }
                 Ok(answer)
             }
             Command::Status { name: Some(name) } => self.view(name).map(|watcher| {
                 let mut status = one("status", watcher.status().as_str());
+                if watcher.status() == Status::Waiting {
+                    status.insert("waiting".to_string(), true.into());
+                }
                 if let Some(trouble) = watcher.trouble() {
                     status.insert("trouble".to_string(), trouble.into());
                 }

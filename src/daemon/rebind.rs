@@ -23,6 +23,8 @@ impl Shell {
     /// # Errors
     /// One cannot be had; then all are as they were.
     pub(super) fn rebind(&mut self, config: &Config) -> Result<Vec<Arc<ListenSocket>>, String> {
+        // a duplicate that is watched would keep an address in use
+        self.demand.let_go();
         let wanted = self.sockets_to_change(config);
         let mut opened: Vec<ListenSocket> = Vec::new();
         let mut adapted: Vec<SocketConfig> = Vec::new();

@@ -3,6 +3,7 @@
 
 use super::answers::{Shape, Then, Waiting};
 use super::companion::Companion;
+use super::demand::Demand;
 use super::last_words::{LastExit, Words};
 use super::launch::{LaunchError, Launcher, Start};
 use super::log::Levels;
@@ -55,6 +56,8 @@ pub struct Shell {
     pub(super) environ: BTreeMap<String, String>,
     pub(super) cwd: PathBuf,
     pub(super) sockets: BTreeMap<String, Arc<ListenSocket>>,
+    /// Those of them that a watcher waits for.
+    pub(super) demand: Demand,
     pub(super) router: Router,
     pub(super) publisher: Publisher,
     pub(super) sampling: Sampling,
@@ -112,6 +115,7 @@ impl Shell {
                 self.companion.ending();
             }
             self.spawn_more();
+            self.watch_sockets();
             let deadline = self.core.deadline();
             let deadline = deadline.map(|time| self.clock + Duration::from_micros(time.0));
             let starts = self.spawner.stuck_at().into_iter().chain(self.hanging_at());
@@ -134,6 +138,7 @@ impl Shell {
                     self.step(Input::Tick);
                 }
                 Some(done) = self.spawner.next() => self.spawned(done),
+                watchers = self.demand.next(), if !self.demand.is_idle() => self.demanded(watchers),
                 Some(call) = calls.recv() => self.call(call),
                 () = tokio::task::yield_now(), if self.more_exits => {}
             }
@@ -203,6 +208,10 @@ impl Shell {
     }
 
     pub(super) fn step(&mut self, input: Input) {
+        if matches!(input, Input::Command { .. }) {
+            // it may have changed the options of one that waits
+            self.demand.changed();
+        }
         let effects = self.core.step(self.now(), input);
         for effect in effects {
             self.perform(effect);
@@ -264,6 +273,7 @@ impl Shell {
                 Level::Info => tracing::info!("{text}"),
                 Level::Warning => tracing::warn!("{text}"),
             },
+            Effect::Await(_) => self.demand.changed(),
             Effect::Dropped(id) => {
                 self.launcher.forget(id);
                 self.last_exits.remove(&id);

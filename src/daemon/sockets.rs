@@ -11,6 +11,7 @@ use std::net::{SocketAddr, ToSocketAddrs};
 use std::os::fd::{AsRawFd, OwnedFd, RawFd};
 use std::os::unix::fs::{FileTypeExt, MetadataExt};
 use std::path::Path;
+use std::sync::{Mutex, PoisonError};
 
 /// A socket that could not be made, bound or listened on. Its text says which, where, why, and who
 /// holds the address if that can be seen.
@@ -41,6 +42,8 @@ pub struct ListenSocket {
     place: Place,
     /// Device and inode of the file a Unix socket made.
     file: Option<(u64, u64)>,
+    /// A socket of so_reuseport that waits for the first connection, and then for the worker that gets it.
+    standby: Mutex<Option<OwnedFd>>,
 }
 
 #[derive(Debug, Clone)]
@@ -75,6 +78,7 @@ impl ListenSocket {
             socket: above_standard_streams(config, socket)?,
             place,
             file: None,
+            standby: Mutex::default(),
         };
         if !opened.reuses_port() {
             opened.bind()?;
@@ -108,6 +112,40 @@ impl ListenSocket {
     /// # Errors
     /// As [`ListenSocket::open`].
     pub fn bind_reuseport(&self) -> Result<OwnedFd, SocketError> {
+        match self.standby().take() {
+            Some(standby) => Ok(standby),
+            None => self.bind_another(),
+        }
+    }
+
+    fn standby(&self) -> std::sync::MutexGuard<'_, Option<OwnedFd>> {
+        self.standby.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// A duplicate that becomes readable when somebody connects. With so_reuseport a socket is bound for it, which the
+    /// next [`ListenSocket::bind_reuseport`] hands out with the connections that have come meanwhile.
+    ///
+    /// # Errors
+    /// As [`ListenSocket::open`].
+    pub fn watchable(&self) -> io::Result<OwnedFd> {
+        if !self.reuses_port() {
+            return self.socket.try_clone();
+        }
+        let mut standby = self.standby();
+        if standby.is_none() {
+            *standby = Some(self.bind_another().map_err(io::Error::other)?);
+        }
+        standby
+            .as_ref()
+            .map_or_else(|| self.socket.try_clone(), OwnedFd::try_clone)
+    }
+
+    /// Nobody waits for a connection any more: what [`ListenSocket::watchable`] has bound is closed.
+    pub fn stand_down(&self) {
+        self.standby().take();
+    }
+
+    fn bind_another(&self) -> Result<OwnedFd, SocketError> {
         let socket = new_socket(&self.config, &self.place)?;
         let socket = above_standard_streams(&self.config, socket)?;
         let socket = Socket::from(socket);

@@ -1,6 +1,7 @@
 //! From a configuration file to a running daemon, and what can go wrong on the way.
 
 use super::companion::Companion;
+use super::demand::Demand;
 use super::endpoint::Listener;
 use super::launch::Launcher;
 use super::log::{self, Output};
@@ -213,6 +214,7 @@ fn assemble(
         environ,
         cwd,
         sockets,
+        demand: Demand::default(),
         router: Router::serve(control, sender),
         publisher: Publisher::serve(events),
         sampling: Sampling::default(),

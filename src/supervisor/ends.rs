@@ -146,6 +146,7 @@ impl Watcher {
                 level,
                 text: format!("{}: {text}", self.options.name),
             });
+            self.await_successors();
             if self.options.respawn() {
                 let pause = backoff::after_exit(failures, cx.random);
                 let not_before = cx.now.plus_seconds(pause);
@@ -173,6 +174,7 @@ impl Watcher {
     /// Without respawn a watcher stops once its last worker has gone.
     pub fn is_spent(&self) -> bool {
         !self.options.respawn()
+            && !self.options.on_demand()
             && self.slots.is_empty()
             && self.leaving.is_empty()
             && matches!(self.status, Status::Active | Status::Starting)

@@ -18,6 +18,8 @@ pub enum Waiter {
 pub enum Work {
     /// Start, or fill up what is missing.
     Start,
+    /// Start who is missing, because somebody has connected.
+    Wake,
     /// Stop.
     Stop,
     /// Stop, then start.
@@ -109,7 +111,7 @@ impl Job {
     /// The name of the command, for messages.
     pub fn verb(&self) -> &'static str {
         match self.work {
-            Work::Start => "start",
+            Work::Start | Work::Wake => "start",
             Work::Stop => "stop",
             Work::Restart => "restart",
             Work::Reload { .. } | Work::Renew => "reload",

@@ -60,6 +60,11 @@ pub enum Input {
         /// Its exit code, or minus the number of the signal that killed it.
         code: i32,
     },
+    /// There is something to read on a socket of a watcher that waits for it; see [`Effect::Await`].
+    Demand {
+        /// The watcher.
+        watcher: WatcherId,
+    },
     /// Time has passed; see [`Supervisor::deadline`].
     Tick,
     /// Somebody asks for something.
@@ -219,6 +224,9 @@ pub enum Effect {
         /// What happened.
         text: String,
     },
+    /// The watcher has begun or ceased to wait for a connection ([`super::View::waits`]): tell it by [`Input::Demand`] when
+    /// there is something to read on one of its sockets.
+    Await(WatcherId),
     /// The watcher is gone with all its workers; what the shell kept for it can be dropped.
     Dropped(WatcherId),
 }
@@ -330,6 +338,8 @@ pub enum Refusal {
 pub enum Status {
     /// Nothing runs and nothing shall.
     Stopped,
+    /// Nothing runs until somebody connects (`on_demand`). circus has no word of its own for it.
+    Waiting,
     /// The first workers are being started.
     Starting,
     /// It runs.
@@ -342,7 +352,7 @@ impl Status {
     /// circus's word.
     pub fn as_str(self) -> &'static str {
         match self {
-            Status::Stopped => "stopped",
+            Status::Stopped | Status::Waiting => "stopped",
             Status::Starting => "starting",
             Status::Active => "active",
             Status::Stopping => "stopping",

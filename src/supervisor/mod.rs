@@ -21,6 +21,7 @@
 
 mod backoff;
 mod campaign;
+mod demand;
 mod ends;
 mod job;
 mod message;
@@ -73,6 +74,11 @@ impl View<'_> {
     /// Its living workers, oldest first.
     pub fn workers(&self) -> Vec<WorkerView> {
         self.watcher.workers()
+    }
+    /// Workers are missing, and the next thing to read on one of its sockets starts them (`on_demand`): see
+    /// [`Input::Demand`].
+    pub fn waits(&self) -> bool {
+        self.watcher.waits()
     }
     /// Why its workers cannot be started or do not stay, or why those from before a reload still run; if so.
     pub fn trouble(&self) -> Option<&str> {
@@ -148,6 +154,9 @@ impl Supervisor {
                 }
             }
             Input::Exited { pid, code } => self.exited(&mut effects, pid, code),
+            Input::Demand { watcher } => {
+                self.touch(watcher, &mut effects, |w, cx| w.demanded(cx));
+            }
             Input::Tick => {
                 let due: Vec<WatcherId> = self
                     .watchers
@@ -225,6 +234,7 @@ impl Supervisor {
         let Some(watcher) = self.watchers.get_mut(&id) else {
             return;
         };
+        let waited = watcher.waits();
         let mut cx = Context {
             now: self.now,
             effects,
@@ -237,9 +247,13 @@ impl Supervisor {
         };
         act(watcher, &mut cx);
         watcher.advance(&mut cx);
+        let waits = watcher.waits();
         if watcher.is_done() {
             self.watchers.remove(&id);
             effects.push(Effect::Dropped(id));
+        }
+        if waits != waited {
+            effects.push(Effect::Await(id));
         }
         for (waiter, outcome) in finished {
             match waiter {

@@ -22,7 +22,7 @@ impl Watcher {
         hup_will_do: bool,
     ) {
         let running = self.running_pids();
-        if self.status == Status::Stopped {
+        if matches!(self.status, Status::Stopped | Status::Waiting) {
             self.begin_starting(cx);
             job.announce_reload = graceful;
             job.phase = Phase::Starting;
@@ -34,6 +34,7 @@ impl Watcher {
             return;
         }
         job.announce_reload = true;
+        self.awaits = false;
         if self.options.send_hup() && hup_will_do {
             for pid in running {
                 cx.effects.push(Effect::Signal {
@@ -173,6 +174,8 @@ impl Watcher {
                 self.ask(cx, old.pid, None, None);
             }
         }
+        // the options that have come back may want more workers than were there when the reload began
+        self.fit_slots(cx, self.options.respawn());
     }
 }
 

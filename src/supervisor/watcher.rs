@@ -112,6 +112,8 @@ pub(super) struct Watcher {
     pub outdated: Option<String>,
     /// It has stopped by itself (failed starts, or no respawn), and nobody has stopped it since.
     pub gave_up: bool,
+    /// Who is missing is started only at the next connection (`on_demand`).
+    pub awaits: bool,
     /// The workers that are started before this moment are listened to.
     pub curious_until: Time,
     /// It has lost its name.
@@ -135,6 +137,7 @@ impl Watcher {
             trouble: None,
             outdated: None,
             gave_up: false,
+            awaits: false,
             curious_until: Time(0),
             removed: false,
             due: Time::NEVER,
@@ -233,6 +236,9 @@ impl Watcher {
             .filter(|(_, slot)| matches!(slot, Slot::Running { expires, .. } if *expires <= cx.now))
             .map(|(wid, _)| *wid)
             .collect();
+        if !old.is_empty() {
+            self.await_successors();
+        }
         let refill = self.options.respawn();
         for wid in old {
             self.dismiss(cx, wid, false, refill, None, None);
@@ -326,6 +332,9 @@ impl Watcher {
                 _ => None,
             })
             .collect();
+        if !chosen.is_empty() {
+            self.await_successors();
+        }
         let refill = self.options.respawn();
         for (wid, _) in &chosen {
             self.dismiss(cx, *wid, false, refill, signum, timeout);
@@ -392,14 +401,16 @@ impl Watcher {
 
     /// Starts what is due and finds out when the next thing is.
     pub fn upkeep(&mut self, cx: &mut Context<'_>) {
+        self.doze(cx);
         let serving = matches!(self.status, Status::Active | Status::Starting) && !cx.closing;
+        let fills = serving && !self.awaits;
         let warmup = self.options.warmup_delay();
         if serving {
             let due: Vec<Wid> = self
                 .slots
                 .iter()
                 .filter(|(_, slot)| {
-                    matches!(slot, Slot::Vacant { not_before, after: None, .. } if *not_before <= cx.now)
+                    fills && matches!(slot, Slot::Vacant { not_before, after: None, .. } if *not_before <= cx.now)
                 })
                 .map(|(wid, _)| *wid)
                 .collect();
@@ -448,7 +459,7 @@ impl Watcher {
                     not_before,
                     after: None,
                     ..
-                } if serving => (*not_before).max(self.pace),
+                } if fills => (*not_before).max(self.pace),
                 Slot::Running { expires, .. } => *expires,
                 _ => Time::NEVER,
             });
@@ -481,11 +492,10 @@ impl Watcher {
     pub fn untried(&self) -> usize {
         self.slots
             .values()
-            .filter(|slot| {
-                matches!(
-                    slot,
-                    Slot::Spawning { .. } | Slot::Vacant { failures: 0, .. }
-                )
+            .filter(|slot| match slot {
+                Slot::Spawning { .. } => true,
+                Slot::Vacant { failures, .. } => *failures == 0 && !self.awaits,
+                Slot::Running { .. } => false,
             })
             .count()
     }

@@ -21,8 +21,12 @@ impl Watcher {
         }
         let verb = job.verb();
         // a renewal has nothing to do any more once the workers have stopped, and says so itself
-        let interrupted =
-            |job: &Job| matches!(job.work, Work::Start | Work::Restart | Work::Reload { .. });
+        let interrupted = |job: &Job| {
+            matches!(
+                job.work,
+                Work::Start | Work::Wake | Work::Restart | Work::Reload { .. }
+            )
+        };
         let mut kept = VecDeque::new();
         for queued in std::mem::take(&mut self.queue) {
             if interrupted(&queued) {
@@ -110,13 +114,16 @@ impl Watcher {
 
     fn begin(&mut self, cx: &mut Context<'_>, mut job: Job) {
         job.before = match self.status {
-            Status::Stopped => BTreeSet::new(),
+            Status::Stopped | Status::Waiting => BTreeSet::new(),
             _ => self.workers().iter().map(|w| w.pid).collect(),
         };
-        let stopped = self.status == Status::Stopped;
+        if matches!(job.work, Work::Stop | Work::Remove { .. }) {
+            self.stop_waiting();
+        }
+        let stopped = matches!(self.status, Status::Stopped | Status::Waiting);
         let renews = matches!(
             job.work,
-            Work::Start | Work::Restart | Work::Reload { .. } | Work::Renew
+            Work::Start | Work::Wake | Work::Restart | Work::Reload { .. } | Work::Renew
         );
         if cx.closing && renews {
             answer(cx, job.waiters, interruption("quit"));
@@ -130,6 +137,11 @@ impl Watcher {
                     // whoever says start does not want to wait for a pause to pass
                     self.try_again(cx);
                 }
+                job.phase = Phase::Starting;
+            }
+            Work::Wake if !self.is_up_or_waiting() => return,
+            Work::Wake => {
+                self.wake(cx);
                 job.phase = Phase::Starting;
             }
             Work::Stop => {
@@ -181,10 +193,7 @@ impl Watcher {
                         job.undo = Some(before);
                         self.begin_reload(cx, &mut job, true, false, false);
                     }
-                    Ok(_) => {
-                        self.resize(cx);
-                        job.phase = Phase::Settling;
-                    }
+                    Ok(_) => job.phase = self.settle(cx),
                 }
             }
             Work::Replace(options) => {
@@ -198,8 +207,7 @@ impl Watcher {
                     self.begin_starting(cx);
                     job.phase = Phase::Starting;
                 } else {
-                    self.resize(cx);
-                    job.phase = Phase::Settling;
+                    job.phase = self.settle(cx);
                 }
             }
             Work::Remove { nostop } => {
@@ -213,6 +221,16 @@ impl Watcher {
             }
         }
         self.job = Some(job);
+    }
+
+    /// The options have changed, and nobody has to be replaced for it.
+    fn settle(&mut self, cx: &mut Context<'_>) -> Phase {
+        if self.status == Status::Waiting && !self.options.on_demand() && !cx.closing {
+            self.begin_starting(cx);
+            return Phase::Starting;
+        }
+        self.resize(cx);
+        Phase::Settling
     }
 
     /// Moves the current job on; true if anything has changed.
@@ -239,6 +257,10 @@ impl Watcher {
                 }
             }
             Phase::Starting => {
+                if self.status == Status::Waiting {
+                    self.finish(cx, job);
+                    return true;
+                }
                 // a campaign goes on to the next watcher after the first try; a person wants to know how it ends
                 let patient = job
                     .waiters
@@ -364,7 +386,8 @@ impl Watcher {
             }
             Phase::Settling => {
                 let quiet = self.leaving.is_empty()
-                    && (self.untried() == 0 || self.status == Status::Stopped);
+                    && (self.untried() == 0
+                        || matches!(self.status, Status::Stopped | Status::Waiting));
                 if quiet {
                     self.finish(cx, job);
                     return true;
@@ -395,7 +418,7 @@ impl Watcher {
         let started = after.difference(before).copied().collect();
         let kept = after.intersection(before).copied().collect();
         match job.work {
-            Work::Start => Outcome::Started { started, kept },
+            Work::Start | Work::Wake => Outcome::Started { started, kept },
             Work::Restart | Work::Reload { .. } | Work::Renew => Outcome::Replaced {
                 stopped: before.difference(&after).copied().collect(),
                 started,
@@ -407,6 +430,10 @@ impl Watcher {
     }
 
     pub(super) fn begin_starting(&mut self, cx: &mut Context<'_>) {
+        if self.options.on_demand() && self.options.numprocesses() > 0 {
+            self.begin_waiting(cx);
+            return;
+        }
         self.status = Status::Starting;
         self.gave_up = false;
         self.tries = 0;
@@ -430,6 +457,7 @@ impl Watcher {
 
     fn now_stopped(&mut self, cx: &mut Context<'_>) {
         self.status = Status::Stopped;
+        self.awaits = false;
         self.slots.clear();
         cx.effects.push(self.publish(Event::Stop));
         cx.effects.push(Effect::Log {
@@ -479,7 +507,7 @@ impl Watcher {
                 let fill = self.options.respawn();
                 self.fit_slots(cx, fill);
             }
-            Status::Stopped | Status::Stopping => {}
+            Status::Stopped | Status::Waiting | Status::Stopping => {}
         }
     }
 

@@ -11,10 +11,6 @@ const NOT_YET: &[(&str, &str)] = &[
         "Accepted without effect: there is no PYTHONPATH of the daemon's own",
     ),
     (
-        "on_demand",
-        "Accepted and returned, without effect in this version",
-    ),
-    (
         "hooks",
         "Accepted and returned; hooks do not run in this version",
     ),
