@@ -4,6 +4,7 @@ use super::answers::{Shape, Then, Waiting, send};
 use super::lookups::Question;
 use super::reload::Reload;
 use super::router::{Call, Client, Content};
+use super::sampling::Work;
 use super::shell::{Shell, wall_clock};
 use super::spawn;
 use crate::config::enter_virtualenv;
@@ -86,17 +87,13 @@ impl Shell {
         let answer = match command {
             Command::Stats { name, process, .. } => match self.stats_jobs(name, process) {
                 Ok(work) => {
-                    if let Some((client, id)) = reply_to {
-                        self.sampling.ask(work, client, id);
-                    }
+                    self.measure(work, reply_to);
                     return;
                 }
                 Err(trouble) => Err(trouble),
             },
             Command::Dstats => {
-                if let Some((client, id)) = reply_to {
-                    self.sampling.ask(super::sampling::Work::Daemon, client, id);
-                }
+                self.measure(Work::Daemon, reply_to);
                 return;
             }
             Command::ReloadConfig { only, check } => {
@@ -151,6 +148,22 @@ impl Shell {
             };
             send(&client, &reply);
         }
+    }
+
+    /// Has the sampling thread measure and answer.
+    fn measure(&mut self, work: Work, client: Option<(Client, Value)>) {
+        let Some((client, id)) = client else {
+            return;
+        };
+        let done = move |measured: Result<_, String>| {
+            let time = wall_clock();
+            let reply = match measured {
+                Ok(properties) => reply::ok(&id, time, properties),
+                Err(reason) => reply::error(&id, time, Errno::Os, &reason),
+            };
+            send(&client, &reply);
+        };
+        self.sampling.ask(work, Box::new(done));
     }
 
     /// The users and groups of a `set` have been looked up.

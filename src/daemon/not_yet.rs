@@ -7,12 +7,6 @@ use crate::options::{Map, Value, WatcherOptions};
 pub fn warnings(config: &Config) -> Vec<String> {
     let mut all = Vec::new();
     let circus = &config.circus;
-    if circus.statsd {
-        all.push(
-            "[circus] statsd: no statistics are published yet; `circ stats` asks for them"
-                .to_string(),
-        );
-    }
     if circus.httpd {
         all.push("[circus] httpd: there is no web console yet".to_string());
     }

@@ -7,10 +7,14 @@ use std::collections::BTreeMap;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 use tokio::io::AsyncWriteExt;
-use tokio::sync::mpsc;
+use tokio::sync::{Notify, mpsc};
 
 /// Messages that may wait for one subscriber (libzmq's default high-water mark is 1,000).
 const MAX_QUEUED: usize = 10_000;
+/// Messages that are written at once when so many wait: one system call in place of many.
+const AT_ONCE: usize = 64;
+/// Bytes of the buffer for that which a connection keeps at most.
+const KEPT: usize = 32 * 1024;
 
 struct Subscriber {
     topics: Mutex<Vec<Bytes>>,
@@ -23,6 +27,8 @@ type Table = Arc<Mutex<BTreeMap<u64, Arc<Subscriber>>>>;
 pub struct Publisher {
     accepting: tokio::task::JoinHandle<()>,
     subscribers: Table,
+    /// Somebody has subscribed, unsubscribed or left.
+    changed: Arc<Notify>,
     dropped: AtomicU64,
 }
 
@@ -31,6 +37,8 @@ impl Publisher {
     pub fn serve(listener: Listener) -> Publisher {
         let subscribers: Table = Arc::default();
         let table = subscribers.clone();
+        let changed: Arc<Notify> = Arc::default();
+        let news = changed.clone();
         let accepting = tokio::spawn(async move {
             let limit = connection_limit();
             let mut next = 0u64;
@@ -39,22 +47,42 @@ impl Publisher {
                 if table.lock().unwrap_or_else(PoisonError::into_inner).len() >= limit {
                     continue;
                 }
-                let (table, number) = (table.clone(), next);
+                let (table, news, number) = (table.clone(), news.clone(), next);
                 next += 1;
                 tokio::spawn(async move {
-                    serve_subscriber(&table, number, read, write).await;
+                    serve_subscriber(&table, &news, number, read, write).await;
                     table
                         .lock()
                         .unwrap_or_else(PoisonError::into_inner)
                         .remove(&number);
+                    news.notify_one();
                 });
             }
         });
         Publisher {
             accepting,
             subscribers,
+            changed,
             dropped: AtomicU64::new(0),
         }
+    }
+
+    /// What subscribers want: the beginnings of topics, each as often as it was asked for.
+    pub fn topics(&self) -> Vec<Bytes> {
+        let table = self
+            .subscribers
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner);
+        let topics = |subscriber: &Arc<Subscriber>| {
+            let topics = subscriber.topics.lock();
+            topics.unwrap_or_else(PoisonError::into_inner).clone()
+        };
+        table.values().flat_map(topics).collect()
+    }
+
+    /// Waits until [`Publisher::topics`] may be others than at the last call. For one waiter.
+    pub async fn changed(&self) {
+        self.changed.notified().await;
     }
 
     /// Sends a message to those who want the topic. Never blocks.
@@ -106,7 +134,13 @@ impl Drop for Publisher {
     }
 }
 
-async fn serve_subscriber(table: &Table, number: u64, read: ReadHalf, mut write: WriteHalf) {
+async fn serve_subscriber(
+    table: &Table,
+    news: &Notify,
+    number: u64,
+    read: ReadHalf,
+    mut write: WriteHalf,
+) {
     let mut reader = Reader::new(read);
     let greeting = zmtp::handshake(&mut reader, &mut write, "PUB", &["SUB", "XSUB"]);
     if !matches!(
@@ -126,6 +160,8 @@ async fn serve_subscriber(table: &Table, number: u64, read: ReadHalf, mut write:
         .insert(number, subscriber.clone());
     let weak = Arc::downgrade(&subscriber);
     drop(subscriber);
+    let mut waiting = Vec::new();
+    let mut together = Vec::new();
     loop {
         tokio::select! {
             biased;
@@ -158,10 +194,17 @@ async fn serve_subscriber(table: &Table, number: u64, read: ReadHalf, mut write:
                 } else if let Some(index) = topics.iter().position(|t| *t == topic) {
                     topics.swap_remove(index);
                 }
+                drop(topics);
+                news.notify_one();
             }
-            message = queue.recv() => {
-                let Some(bytes) = message else { return };
-                if write.write_all(&bytes).await.is_err() {
+            count = queue.recv_many(&mut waiting, AT_ONCE) => {
+                if count == 0 {
+                    return;
+                }
+                together.clear();
+                together.shrink_to(KEPT);
+                waiting.drain(..).for_each(|bytes: Bytes| together.extend_from_slice(&bytes));
+                if write.write_all(&together).await.is_err() {
                     return;
                 }
             }

@@ -82,6 +82,9 @@ impl Shell {
                     .insert(socket.name().to_string(), Arc::new(socket)),
             );
         }
+        if let Some(feed) = &mut self.feed {
+            feed.sockets_changed();
+        }
         Ok(retired)
     }
 

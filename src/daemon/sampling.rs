@@ -1,14 +1,17 @@
-//! The thread that reads `/proc` for `stats` and `dstats`, so that the supervision thread never does.
+//! The thread that reads `/proc` for `stats`, `dstats` and the statistics publisher, so that the supervision thread never
+//! does.
 
-use super::answers::send;
-use super::router::Client;
 use super::shell::wall_clock;
+use super::stats_feed;
 use crate::options::{Map, Value};
 use crate::stats::Sampler;
 use crate::supervisor::{Pid, Wid};
-use crate::wire::reply;
 use std::io;
-use std::sync::mpsc;
+use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::{Arc, mpsc};
+
+/// Questions that may wait. One takes some milliseconds, so that the last of so many waits for seconds.
+const QUESTIONS: usize = 4096;
 
 /// A worker to be measured.
 #[derive(Debug, Clone, Copy)]
@@ -34,59 +37,82 @@ pub enum Work {
     Daemon,
 }
 
-struct Job {
-    work: Work,
-    client: Client,
-    id: Value,
+/// Takes the properties of the answer on the sampling thread, or the reason why there is none on the asking one. What is
+/// to be added to the answer (by a hook, say) is added here, and not by waiting.
+pub type Done = Box<dyn FnOnce(Result<Map<String, Value>, String>) + Send>;
+
+enum Job {
+    Question { work: Work, done: Done },
+    Round(stats_feed::Job),
 }
 
 /// The way to the sampling thread, which starts with the first question.
 #[derive(Default)]
 pub struct Sampling {
     jobs: Option<mpsc::Sender<Job>>,
+    waiting: Arc<AtomicUsize>,
 }
 
 impl Sampling {
-    /// Measures workers and answers the client.
-    pub fn ask(&mut self, work: Work, client: Client, id: Value) {
-        let mut job = Job { work, client, id };
+    /// Measures workers and hands the answer to `done`.
+    pub fn ask(&mut self, work: Work, done: Done) {
+        if let Err((Job::Question { done, .. }, reason)) = self.submit(Job::Question { work, done })
+        {
+            done(Err(reason));
+        }
+    }
+
+    /// Measures and publishes a round of statistics.
+    pub fn feed(&mut self, round: stats_feed::Job) {
+        if let Err((_, reason)) = self.submit(Job::Round(round)) {
+            tracing::warn!("a round of statistics is left out: {reason}");
+        }
+    }
+
+    fn submit(&mut self, mut job: Job) -> Result<(), (Job, String)> {
+        if self.waiting.load(Ordering::Relaxed) >= QUESTIONS {
+            let reason = "too many questions for statistics are waiting; ask less often";
+            return Err((job, reason.to_string()));
+        }
         for _ in 0..2 {
             let jobs = match &self.jobs {
-                Some(jobs) => jobs.clone(),
-                None => match start() {
-                    Ok(jobs) => self.jobs.insert(jobs).clone(),
+                Some(jobs) => jobs,
+                None => match start(&self.waiting) {
+                    Ok(jobs) => self.jobs.insert(jobs),
                     Err(error) => {
-                        let reason = format!("cannot start the sampling thread: {error}");
-                        let errno = reply::Errno::Os;
-                        let reply = reply::error(&job.id, wall_clock(), errno, &reason);
-                        send(&job.client, &reply);
-                        return;
+                        return Err((job, format!("cannot start the sampling thread: {error}")));
                     }
                 },
             };
+            self.waiting.fetch_add(1, Ordering::Relaxed);
             match jobs.send(job) {
-                Ok(()) => return,
-                // the thread is gone; another one is started
+                Ok(()) => return Ok(()),
+                // the thread is gone with all that waited; another one is started
                 Err(mpsc::SendError(back)) => {
                     self.jobs = None;
+                    self.waiting = Arc::default();
                     job = back;
                 }
             }
         }
+        Err((job, "the sampling thread does not stay".to_string()))
     }
 }
 
-fn start() -> io::Result<mpsc::Sender<Job>> {
+fn start(waiting: &Arc<AtomicUsize>) -> io::Result<mpsc::Sender<Job>> {
     let (jobs, queue) = mpsc::channel::<Job>();
+    let waiting = waiting.clone();
     std::thread::Builder::new()
         .name("stats".to_string())
         .stack_size(512 * 1024)
         .spawn(move || {
             let mut sampler = Sampler::new();
             for job in queue {
-                let properties = measure(&mut sampler, &job.work);
-                let reply = reply::ok(&job.id, wall_clock(), properties);
-                send(&job.client, &reply);
+                waiting.fetch_sub(1, Ordering::Relaxed);
+                match job {
+                    Job::Question { work, done } => done(Ok(measure(&mut sampler, &work))),
+                    Job::Round(round) => round.run(&mut sampler),
+                }
             }
         })?;
     Ok(jobs)

@@ -15,6 +15,7 @@ use super::sampling::Sampling;
 use super::sockets::ListenSocket;
 use super::spawn;
 use super::spawner::{Done, Spawner};
+use super::stats_feed::{self, Feed};
 use crate::config::{CircusOptions, Config};
 use crate::stats;
 use crate::supervisor::{
@@ -60,6 +61,8 @@ pub struct Shell {
     pub(super) demand: Demand,
     pub(super) router: Router,
     pub(super) publisher: Publisher,
+    /// Publishes statistics, if that is wanted.
+    pub(super) feed: Option<Feed>,
     pub(super) sampling: Sampling,
     pub(super) launcher: Launcher,
     pub(super) spawner: Spawner,
@@ -140,6 +143,7 @@ impl Shell {
                 Some(done) = self.spawner.next() => self.spawned(done),
                 watchers = self.demand.next(), if !self.demand.is_idle() => self.demanded(watchers),
                 Some(call) = calls.recv() => self.call(call),
+                () = stats_feed::due(&mut self.feed) => self.stats_round(),
                 () = tokio::task::yield_now(), if self.more_exits => {}
             }
             if self.more_exits {
@@ -165,7 +169,8 @@ impl Shell {
     /// What is on its way to clients gets a moment to leave.
     async fn farewell(&self) {
         let end = Instant::now() + FAREWELL;
-        let left = || self.router.unsent() + self.publisher.waiting() > 0;
+        let statistics = || self.feed.as_ref().map_or(0, Feed::waiting);
+        let left = || self.router.unsent() + self.publisher.waiting() + statistics() > 0;
         while Instant::now() < end && (left() || self.spawner.listeners.unfinished()) {
             tokio::time::sleep(Duration::from_millis(2)).await;
         }

@@ -8,7 +8,7 @@ use socket2::{Domain, Protocol, SockAddr, Socket, Type};
 use std::fmt;
 use std::io;
 use std::net::{SocketAddr, ToSocketAddrs};
-use std::os::fd::{AsRawFd, OwnedFd, RawFd};
+use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd, RawFd};
 use std::os::unix::fs::{FileTypeExt, MetadataExt};
 use std::path::Path;
 use std::sync::{Mutex, PoisonError};
@@ -215,6 +215,14 @@ impl ListenSocket {
         info
     }
 
+    /// Where it is bound, as circusd-stats tells it: `HOST:PORT`, without brackets around an IPv6 address, or a path.
+    pub fn plain_location(&self) -> String {
+        match &self.place {
+            Place::Net(address) => format!("{}:{}", address.ip(), address.port()),
+            Place::File(path) => path.clone(),
+        }
+    }
+
     /// Where it is bound: `127.0.0.1:8000` or a path.
     pub fn location(&self) -> String {
         self.place.to_string()
@@ -241,6 +249,12 @@ impl ListenSocket {
             }
         }
         Ok(())
+    }
+}
+
+impl AsFd for ListenSocket {
+    fn as_fd(&self) -> BorrowedFd<'_> {
+        self.socket.as_fd()
     }
 }
 

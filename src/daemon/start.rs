@@ -14,6 +14,7 @@ use super::shell::{Shell, wall_clock};
 use super::sockets::ListenSocket;
 use super::spawn::give_back_code;
 use super::spawner::Spawner;
+use super::stats_feed::Feed;
 use super::{accounts, detach, not_yet};
 use crate::config::Config;
 use crate::options::Value;
@@ -190,6 +191,13 @@ fn assemble(
         Listener::bind("endpoint", &circus.endpoint, owner).map_err(|error| error.to_string())?;
     let events = Listener::bind("pubsub_endpoint", &circus.pubsub_endpoint, None)
         .map_err(|error| error.to_string())?;
+    let feed = if circus.statsd {
+        let endpoint = &circus.stats_endpoint;
+        let listener = Listener::bind("stats_endpoint", endpoint, None);
+        Some(Feed::serve(listener.map_err(|error| error.to_string())?))
+    } else {
+        None
+    };
     let mut sockets = BTreeMap::new();
     for section in &config.sockets {
         let socket = ListenSocket::open(section).map_err(|error| error.to_string())?;
@@ -217,6 +225,7 @@ fn assemble(
         demand: Demand::default(),
         router: Router::serve(control, sender),
         publisher: Publisher::serve(events),
+        feed,
         sampling: Sampling::default(),
         launcher: Launcher::default(),
         spawner: Spawner::new(),

@@ -7,10 +7,14 @@
 
 pub mod names;
 
+mod interest;
 mod pass;
+mod round;
 mod sampler;
 mod tree;
 
+pub use interest::Interest;
 pub use pass::{Pass, ProcStat};
+pub use round::{Group, Member, Round, SocketReads};
 pub use sampler::{GONE, Sampler, human_bytes};
 pub use tree::descendants;

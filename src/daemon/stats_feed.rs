@@ -1,0 +1,201 @@
+//! The statistics publisher: what the circusd-stats of Circus is as a process of its own, without the process.
+//!
+//! A round a second, measured once for all subscribers on the sampling thread, and only of what somebody has subscribed
+//! to. With no subscriber nothing is measured, and nothing wakes up.
+
+use super::endpoint::Listener;
+use super::publisher::Publisher;
+use super::shell::Shell;
+use super::socket_reads::SocketReads;
+use crate::stats::{self, Group, Interest, Member, Round};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::time::{Duration, Instant};
+
+/// From one round to the next, as in circusd-stats.
+const PERIOD: Duration = Duration::from_secs(1);
+
+/// Watchers that circusd-stats does not take for the user's.
+const OWN: [&str; 3] = ["circusd", "circushttpd", "circusd-stats"];
+
+/// The publisher of one stats endpoint.
+pub struct Feed {
+    publisher: Arc<Publisher>,
+    /// The earliest moment of the next round.
+    next: Instant,
+    /// A round is being measured.
+    busy: Arc<AtomicBool>,
+    /// While somebody wants them.
+    reads: Option<SocketReads>,
+}
+
+/// A round on its way through the sampling thread.
+pub struct Job {
+    round: Round,
+    publisher: Arc<Publisher>,
+    busy: Busy,
+}
+
+/// Says that a round is over, however it ends.
+struct Busy(Arc<AtomicBool>);
+
+impl Drop for Busy {
+    fn drop(&mut self) {
+        self.0.store(false, Ordering::Release);
+    }
+}
+
+impl Job {
+    /// Measures and publishes.
+    pub fn run(self, sampler: &mut stats::Sampler) {
+        self.round.tell(sampler, |topic, payload| {
+            self.publisher
+                .publish(topic, payload.to_string().as_bytes());
+        });
+        drop(self.busy);
+    }
+}
+
+impl Feed {
+    /// Serves a bound stats endpoint.
+    pub fn serve(listener: Listener) -> Feed {
+        Feed {
+            publisher: Arc::new(Publisher::serve(listener)),
+            next: Instant::now(),
+            busy: Arc::default(),
+            reads: None,
+        }
+    }
+
+    /// Messages that wait to be sent.
+    pub fn waiting(&self) -> usize {
+        self.publisher.waiting()
+    }
+
+    /// The sockets of the daemon are others than they were: what counted on the old ones ends.
+    pub fn sockets_changed(&mut self) {
+        self.reads = None;
+    }
+
+    fn interest(&self) -> Interest {
+        self.publisher.topics().into_iter().collect()
+    }
+}
+
+/// Waits until a round is due: there is somebody to publish to, and the last round is long enough ago. For ever if there
+/// is no feed. Dropping it loses nothing.
+pub(super) async fn due(feed: &mut Option<Feed>) {
+    let Some(feed) = feed else {
+        return std::future::pending().await;
+    };
+    loop {
+        if feed.interest().in_or_under(Round::TOPIC) {
+            return tokio::time::sleep_until(feed.next.into()).await;
+        }
+        feed.reads = None;
+        feed.publisher.changed().await;
+    }
+}
+
+impl Shell {
+    /// Has a round measured and published.
+    pub(super) fn stats_round(&mut self) {
+        let Some(feed) = &mut self.feed else {
+            return;
+        };
+        // an even pace, which begins anew after a time in which nobody listened
+        let now = Instant::now();
+        let late = now.saturating_duration_since(feed.next);
+        let late = if late < PERIOD / 2 {
+            late
+        } else {
+            Duration::ZERO
+        };
+        feed.next = now + PERIOD - late;
+        if feed.busy.swap(true, Ordering::Acquire) {
+            return;
+        }
+        let busy = Busy(feed.busy.clone());
+        let publisher = feed.publisher.clone();
+        let interest = feed.interest();
+        let round = Round {
+            groups: self.groups(&interest),
+            sockets: self.socket_reads(&interest),
+        };
+        if !round.is_empty() {
+            self.sampling.feed(Job {
+                round,
+                publisher,
+                busy,
+            });
+        }
+    }
+
+    /// The processes that somebody wants to hear of.
+    fn groups(&self, interest: &Interest) -> Vec<Group> {
+        let mut groups = Vec::new();
+        let mut own = vec![Member {
+            pid: nix::unistd::getpid().as_raw(),
+            name: Some("circusd"),
+        }];
+        for watcher in self.core.watchers() {
+            // topics have the name that `list` gives
+            let name = watcher.options().name.to_lowercase();
+            let pids: Vec<i32> = watcher.workers().iter().map(|worker| worker.pid).collect();
+            if OWN.contains(&name.as_str()) {
+                if let ("circushttpd", [pid]) = (name.as_str(), pids.as_slice()) {
+                    own.push(Member {
+                        pid: *pid,
+                        name: Some("circushttpd"),
+                    });
+                }
+                continue;
+            }
+            if !pids.is_empty() && interest.in_or_under(&Round::topic(&name)) {
+                let member = |pid| Member { pid, name: None };
+                let members = pids.into_iter().map(member).collect();
+                groups.push(Group { name, members });
+            }
+        }
+        if interest.in_or_under(&Round::topic(Round::CIRCUS)) {
+            groups.push(Group {
+                name: Round::CIRCUS.to_string(),
+                members: own,
+            });
+        }
+        groups
+    }
+
+    /// What was counted on the sockets since the last round, if somebody wants to hear of it.
+    fn socket_reads(&mut self, interest: &Interest) -> Vec<stats::SocketReads> {
+        let Some(feed) = &mut self.feed else {
+            return Vec::new();
+        };
+        if self.sockets.is_empty() || !interest.in_or_under(&Round::topic(Round::SOCKETS)) {
+            feed.reads = None;
+            return Vec::new();
+        }
+        if feed.reads.is_none() {
+            // nobody listens on a socket of which each worker has its own
+            let counted = self.sockets.values().filter(|socket| !socket.reuses_port());
+            match SocketReads::count(counted.map(Arc::as_ref)) {
+                Ok(reads) => feed.reads = Some(reads),
+                Err(error) => tracing::warn!("cannot count the reads of sockets: {error}"),
+            }
+        }
+        let mut sockets: Vec<stats::SocketReads> = self
+            .sockets
+            .values()
+            .map(|socket| stats::SocketReads {
+                fd: socket.fd(),
+                address: socket.plain_location(),
+                reads: feed
+                    .reads
+                    .as_ref()
+                    .map_or(0, |reads| reads.take(socket.fd())),
+            })
+            .collect();
+        sockets.sort_by_key(|socket| socket.fd);
+        sockets
+    }
+}

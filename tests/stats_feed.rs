@@ -1,0 +1,326 @@
+//! The statistics publisher inside the daemon, beside the circusd-stats of the real Circus.
+
+mod support;
+
+use serde_json::{Map, Value, json};
+use std::collections::BTreeMap;
+use std::fs;
+use std::net::TcpStream;
+use std::process::Command;
+use std::time::{Duration, Instant};
+use support::{Daemon, Handle, Program, TempSite, deadline, venv, wait_for};
+
+/// One message: topic and payload.
+type Message = (String, Value);
+
+/// A site with statistics: two watchers that run, one that does not, one that hands a socket on, two sockets.
+fn site() -> TempSite {
+    let site = TempSite::new();
+    site.ini(&format!(
+        "statsd = True\nstats_endpoint = {stats}\n\
+         [watcher:Web App]\ncmd = sleep 1000\nnumprocesses = 2\n\
+         [watcher:api]\ncmd = sleep 2000\nuse_sockets = True\n\
+         [watcher:off]\ncmd = sleep 3000\nautostart = False\n\
+         [socket:tcp]\nhost = 127.0.0.1\nport = {port}\n\
+         [socket:unix]\npath = {path}\n",
+        stats = site.stats,
+        port = site.port(),
+        path = site.path("unix.sock").display(),
+    ));
+    site
+}
+
+fn subscribe(site: &TempSite, daemon: &Daemon, topics: &[&str]) -> Handle {
+    daemon.driver().subscribe(&site.stats, topics)
+}
+
+#[track_caller]
+fn next(daemon: &Daemon, events: Handle) -> Message {
+    let frames = daemon.driver().recv(events, deadline().as_secs_f64());
+    let frames = frames.unwrap_or_else(|| panic!("no statistics come\n{}", daemon.tail()));
+    let [topic, payload] = &frames[..] else {
+        panic!("a message of {} frames: {frames:?}", frames.len());
+    };
+    let payload = serde_json::from_str(payload)
+        .unwrap_or_else(|error| panic!("{topic}: {payload} is no JSON: {error}"));
+    (topic.clone(), payload)
+}
+
+/// Every message up to and with the first that `last` likes.
+#[track_caller]
+fn until(daemon: &Daemon, events: Handle, mut last: impl FnMut(&Message) -> bool) -> Vec<Message> {
+    let start = Instant::now();
+    let mut all = Vec::new();
+    while start.elapsed() < deadline() {
+        let message = next(daemon, events);
+        let done = last(&message);
+        all.push(message);
+        if done {
+            return all;
+        }
+    }
+    panic!("the message that is waited for does not come: {all:?}");
+}
+
+/// The last message under each topic, once all of `topics` have come; pids in them are those of `names`.
+fn everything(site: &TempSite, daemon: &Daemon, names: &[&str]) -> BTreeMap<String, Value> {
+    let mut pids: Map<String, Value> = Map::new();
+    for name in names {
+        for (number, pid) in daemon.pids(name).into_iter().enumerate() {
+            pids.insert(pid.to_string(), format!("{name}-{number}").into());
+        }
+    }
+    pids.insert(daemon.pid().to_string(), "daemon".into());
+    let sockets = daemon.ok("listsockets", json!({}))["sockets"].clone();
+    for socket in sockets.as_array().unwrap() {
+        pids.insert(socket["fd"].to_string(), socket["name"].clone());
+    }
+    let events = subscribe(site, daemon, &["stat."]);
+    let wanted = ["stat.web app", "stat.api", "stat.circus", "stat.sockets"];
+    let mut found: BTreeMap<String, Value> = BTreeMap::new();
+    until(daemon, events, |(topic, payload)| {
+        let parts: Vec<&str> = topic.split('.').collect();
+        let topic = match parts.get(2) {
+            // the process of circusd-stats itself: here there is none
+            Some(number) if !pids.contains_key(*number) => return false,
+            Some(number) => format!("stat.{}.{}", parts[1], pids[*number].as_str().unwrap()),
+            None => topic.clone(),
+        };
+        found.insert(topic, payload.clone());
+        // the last of a group comes behind its processes
+        wanted.iter().all(|topic| found.contains_key(*topic))
+    });
+    daemon.driver().close(events);
+    found
+}
+
+/// A payload without what differs from one process and one second to the next, and between the two daemons.
+fn masked(topic: &str, payload: &Value) -> String {
+    let mut payload = payload.as_object().unwrap().clone();
+    let own = topic.starts_with("stat.circus");
+    for (key, value) in &mut payload {
+        *value = match (key.as_str(), &value) {
+            ("cmdline" | "mem_info1" | "mem_info2" | "ctime", Value::String(_)) if own => {
+                "text".into()
+            }
+            ("mem_info1" | "ctime", Value::String(_)) => "text".into(),
+            ("pid", Value::Array(pids)) if own => (!pids.is_empty()).into(),
+            ("pid", Value::Array(pids)) => pids.len().into(),
+            ("addresses", Value::Array(addresses)) => addresses.len().into(),
+            ("nice", _) => value.clone(),
+            (_, Value::Number(number)) => match number.is_f64() {
+                true => "float".into(),
+                false => "integer".into(),
+            },
+            _ => value.clone(),
+        };
+    }
+    Value::Object(payload).to_string()
+}
+
+#[test]
+fn statistics_are_those_of_circusd_stats() {
+    let site = site();
+    let told = |program| {
+        let daemon = site.start(program);
+        daemon.wait_pids("web app", 2);
+        daemon.wait_pids("api", 1);
+        let found = everything(&site, &daemon, &["web app", "api"]);
+        assert!(daemon.stop().success());
+        let _ = fs::remove_file(site.path("unix.sock"));
+        found
+            .into_iter()
+            .map(|(topic, payload)| format!("{topic} {}", masked(&topic, &payload)))
+            .collect::<Vec<String>>()
+    };
+    let theirs = told(Program::Circusd);
+    let ours = told(Program::Circ);
+    assert_eq!(ours, theirs);
+    assert_eq!(ours.len(), 10, "{ours:?}"); // 2 + 1, 1 + 1, 1 + 1, 2 + 1
+}
+
+#[test]
+fn the_numbers_of_a_watcher_follow_its_processes() {
+    let site = site();
+    let daemon = site.start(Program::Circ);
+    daemon.wait_pids("web app", 2);
+    let events = subscribe(&site, &daemon, &["stat.web app"]);
+    let whole = |(topic, payload): &Message| {
+        (topic == "stat.web app").then(|| payload["pid"].as_array().unwrap().clone())
+    };
+    let pids = |events: Handle, want: &[i32]| {
+        until(&daemon, events, |message| {
+            whole(message).is_some_and(|pids| pids == json!(want).as_array().unwrap().clone())
+        })
+    };
+    let all = pids(events, &daemon.pids("web app"));
+    assert!(
+        all.iter()
+            .all(|(topic, _)| topic.starts_with("stat.web app")),
+        "only what was asked for: {all:?}"
+    );
+    daemon.ok("incr", json!({"name": "web app", "waiting": true}));
+    pids(events, &daemon.wait_pids("web app", 3));
+    let worker = daemon.pids("web app")[0];
+    daemon.ok("decr", json!({"name": "web app", "nb": 2, "waiting": true}));
+    let left = daemon.wait_pids("web app", 1);
+    assert_ne!(left, [worker]);
+    pids(events, &left);
+    // a watcher that is stopped is not told of any more
+    daemon.ok("stop", json!({"name": "web app", "waiting": true}));
+    let other = subscribe(&site, &daemon, &["stat."]);
+    let circus = |(topic, _): &Message| topic == "stat.circus";
+    let first = until(&daemon, other, circus);
+    let second = until(&daemon, other, circus);
+    let about = |(topic, _): &&Message| topic.starts_with("stat.web app");
+    assert_eq!(second.iter().find(about), None, "{first:?}");
+}
+
+#[test]
+fn a_connection_that_nobody_accepts_is_counted() {
+    let site = site();
+    let daemon = site.start(Program::Circ);
+    daemon.wait_pids("api", 1);
+    let sockets = daemon.ok("listsockets", json!({}))["sockets"].clone();
+    let sockets = sockets.as_array().unwrap();
+    let tcp = sockets.iter().find(|s| s["name"] == "tcp").unwrap();
+    let address = format!("{}:{}", tcp["host"].as_str().unwrap(), tcp["port"]);
+    let events = subscribe(&site, &daemon, &["stat.sockets"]);
+    let quiet = until(&daemon, events, |(topic, _)| topic == "stat.sockets");
+    assert!(
+        quiet.iter().all(|(_, payload)| payload["reads"] == 0),
+        "{quiet:?}"
+    );
+    let _client = TcpStream::connect(&address).unwrap();
+    let topic = format!("stat.sockets.{}", tcp["fd"]);
+    let (_, payload) = until(&daemon, events, |(t, payload)| {
+        *t == topic && payload["reads"].as_u64() > Some(0)
+    })
+    .pop()
+    .unwrap();
+    assert_eq!(payload["address"], *address);
+    let (_, sum) = until(&daemon, events, |(topic, _)| topic == "stat.sockets")
+        .pop()
+        .unwrap();
+    assert_eq!(sum["reads"], payload["reads"]);
+}
+
+/// Names of the daemon's threads, with how often each gave up the processor.
+fn threads(pid: i32) -> BTreeMap<String, u64> {
+    let tasks = fs::read_dir(format!("/proc/{pid}/task")).unwrap();
+    let one = |task: fs::DirEntry| {
+        let comm = fs::read_to_string(task.path().join("comm")).ok()?;
+        let status = fs::read_to_string(task.path().join("status")).ok()?;
+        let switches = status
+            .lines()
+            .find_map(|line| line.strip_prefix("voluntary_ctxt_switches:"))?;
+        Some((comm.trim().to_string(), switches.trim().parse().ok()?))
+    };
+    tasks.filter_map(|task| one(task.ok()?)).collect()
+}
+
+#[test]
+fn nothing_wakes_up_while_nobody_subscribes() {
+    let site = site();
+    let daemon = site.start(Program::Circ);
+    daemon.wait_pids("web app", 2);
+    assert!(!threads(daemon.pid()).contains_key("stats"));
+    // what they want decides what is done for them
+    let events = subscribe(&site, &daemon, &["stat.web app"]);
+    until(&daemon, events, |(topic, _)| topic == "stat.web app");
+    assert!(!threads(daemon.pid()).contains_key("stats-sockets"));
+    let sockets = subscribe(&site, &daemon, &["stat.sockets"]);
+    until(&daemon, sockets, |(topic, _)| topic == "stat.sockets");
+    assert!(threads(daemon.pid()).contains_key("stats-sockets"));
+    daemon.driver().close(sockets);
+    wait_for("the counting of reads to end", || {
+        (!threads(daemon.pid()).contains_key("stats-sockets")).then_some(())
+    });
+    daemon.driver().close(events);
+    // longer than the second between two rounds
+    let quiet = Duration::from_millis(2500);
+    let mut before = (threads(daemon.pid()), Instant::now());
+    wait_for("all threads to rest", || {
+        let now = threads(daemon.pid());
+        if now != before.0 {
+            before = (now, Instant::now());
+        }
+        (before.1.elapsed() > quiet).then_some(())
+    });
+}
+
+#[test]
+fn no_statistics_without_statsd() {
+    let site = TempSite::new();
+    site.ini("[watcher:web]\ncmd = sleep 1000\n");
+    let daemon = site.start(Program::Circ);
+    daemon.wait_pids("web", 1);
+    let port = site
+        .stats
+        .rsplit(':')
+        .next()
+        .unwrap()
+        .parse::<u16>()
+        .unwrap();
+    assert!(TcpStream::connect(("127.0.0.1", port)).is_err());
+}
+
+#[test]
+fn a_stats_endpoint_in_use_is_refused_with_its_holder() {
+    let site = site();
+    let port = site.stats.rsplit(':').next().unwrap();
+    let _held = std::net::TcpListener::bind(format!("127.0.0.1:{port}")).unwrap();
+    let daemon = site.spawn(Program::Circ, |_| {});
+    assert!(!daemon.wait_exit().success());
+    let log = daemon.log();
+    assert!(log.contains("cannot bind stats_endpoint"), "{log}");
+}
+
+#[test]
+fn the_stats_client_of_circus_reads_them() {
+    let site = site();
+    let daemon = site.start(Program::Circ);
+    let pids = daemon.wait_pids("api", 1);
+    let script = "
+import sys
+from circus.stats.client import StatsClient
+seen = {}
+for watcher, subtopic, stat in StatsClient(sys.argv[1]):
+    seen[watcher, subtopic] = stat
+    if ('api', None) in seen and ('sockets', None) in seen:
+        break
+print(seen['api', sys.argv[2]]['cmdline'], seen['api', None]['pid'], seen['sockets', None]['reads'])
+";
+    let output = Command::new(venv().python())
+        .args(["-B", "-c", script, &site.stats, &pids[0].to_string()])
+        .output()
+        .unwrap();
+    let text = String::from_utf8_lossy(&output.stdout);
+    let errors = String::from_utf8_lossy(&output.stderr);
+    assert_eq!(text.trim(), format!("sleep {pids:?} 0"), "{errors}");
+}
+
+#[test]
+fn many_subscribers_get_the_same_round() {
+    let site = TempSite::ipc();
+    site.ini(&format!(
+        "stats_endpoint = {}\n[watcher:web]\ncmd = sleep 1000\n",
+        site.stats
+    ));
+    let daemon = site.start(Program::Circ);
+    daemon.wait_pids("web", 1);
+    let one = subscribe(&site, &daemon, &["stat.web."]);
+    let two = subscribe(&site, &daemon, &[""]);
+    let ages = |events| {
+        let all = until(&daemon, events, |(topic, _)| topic.starts_with("stat.web."));
+        all.last().unwrap().1["age"].as_f64().unwrap()
+    };
+    // a round later than the one in which the second came
+    wait_for("both to have the same", || {
+        let (a, mut b) = (ages(one), ages(two));
+        while b < a {
+            b = ages(two);
+        }
+        (a == b).then_some(())
+    });
+}
