@@ -498,6 +498,10 @@ fn the_shell_with(program: Program) {
         "status web\nlist 'no pe'\n\nnumwatchers\nnonsense here\n",
         "get web cmd\nEOF\nnumwatchers\n",
         "incr\nlist --nope\nnumwatchers\n",
+        "help\n?\n\nhelp nope\n? nope\n",
+        "!ls\n\n-x\n\nnumwatchers\n\n? nope\n\nEOF\n",
+        "list-web\n",
+        "incr -x\nnumwatchers\n",
     ] {
         let theirs = real.run(&[], daemon.endpoint(), stdin);
         let mine = ours.run(&[], daemon.endpoint(), stdin);

@@ -5,7 +5,6 @@
 
 use std::env;
 use std::ffi::OsString;
-use std::io::{self, BufRead, Write};
 use std::process::ExitCode;
 use std::time::{Duration, Instant};
 
@@ -14,12 +13,13 @@ use serde_json::Value;
 use crate::cli::argparse::{self, EXIT_WRONG, Kind, Opt, Parsed, Program, Stop, Words, opt};
 use crate::cli::connection::ENDPOINT_VARIABLE;
 use crate::cli::output;
-use crate::config::shlex;
 use crate::wire::client::Patience;
 use crate::wire::endpoint::{DEFAULT_CONTROL, DEFAULT_PUBSUB, Endpoint};
 use crate::wire::{Client, Subscriber, command, pytext};
 
+mod completion;
 mod messages;
+mod shell;
 mod text;
 
 use messages::{CTLS, Ctl, NAMES};
@@ -105,7 +105,7 @@ pub fn run(args: Vec<OsString>) -> ExitCode {
             output::line(&overview());
             ExitCode::SUCCESS
         }
-        None => shell(&settings),
+        None => shell::run(&line.global, &settings),
     }
 }
 
@@ -293,77 +293,6 @@ fn listen(topics: &[String], settings: &Settings) -> ExitCode {
             return ExitCode::SUCCESS;
         }
     }
-}
-
-/// The loop without a command: status first, then one command a line.
-fn shell(settings: &Settings) -> ExitCode {
-    output::line(VERSION);
-    run_line("status", settings);
-    let mut lines = io::stdin().lock().lines();
-    let mut last = String::new();
-    loop {
-        let mut out = io::stdout().lock();
-        if out
-            .write_all(b"(circusctl) ")
-            .and_then(|()| out.flush())
-            .is_err()
-        {
-            return ExitCode::SUCCESS;
-        }
-        drop(out);
-        let Some(Ok(line)) = lines.next() else {
-            output::line("");
-            return ExitCode::SUCCESS;
-        };
-        let mut line = line.trim().to_string();
-        if line.is_empty() {
-            // An empty line repeats the last one.
-            line.clone_from(&last);
-        }
-        if line.is_empty() {
-            continue;
-        }
-        if line == "EOF" {
-            output::line("");
-            return ExitCode::SUCCESS;
-        }
-        last.clone_from(&line);
-        if let Some(code) = run_line(&line, settings) {
-            return code;
-        }
-    }
-}
-
-/// Runs one line of the shell; an exit code ends it, as a wrong line does in the real one.
-fn run_line(line: &str, settings: &Settings) -> Option<ExitCode> {
-    let end = line
-        .find(|c: char| !(c.is_ascii_alphanumeric() || c == '_'))
-        .unwrap_or(line.len());
-    let (name, rest) = line.split_at(end);
-    if line.starts_with('?') || name == "help" {
-        output::line(&overview());
-        return None;
-    }
-    if !NAMES.contains(&name) {
-        output::line(&format!("*** Unknown syntax: {line}"));
-        return None;
-    }
-    let mut args = vec![name.to_string()];
-    match shlex::split(rest) {
-        Ok(words) => args.extend(words),
-        Err(reason) => {
-            output::plain_error(&reason);
-            return None;
-        }
-    }
-    let line = match read(&args) {
-        Ok(line) => line,
-        Err(code) => return Some(code),
-    };
-    if let Some((ctl, own)) = &line.command {
-        execute(ctl, own, &line.global, settings);
-    }
-    None
 }
 
 /// What bash asks for through COMP_WORDS and COMP_CWORD: the commands that begin so.
