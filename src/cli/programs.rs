@@ -6,7 +6,7 @@ use std::path::Path;
 use std::process::ExitCode;
 
 use crate::cli::argparse::Program;
-use crate::cli::{circusctl, circusd};
+use crate::cli::{circus_top, circusctl, circusd};
 
 /// The version of Circus whose programs these are: what their `--version` prints.
 pub const CIRCUS_VERSION: &str = "0.19.0";
@@ -64,6 +64,26 @@ pub static PROGRAMS: &[Name] = &[
         ],
         notes: &["It is `circ-daemon`(1) with the command line of Circus."],
         run: circusd::run,
+    },
+    Name {
+        line: circus_top::PROGRAM,
+        rest: "",
+        codes: &[
+            (
+                0,
+                "It was ended with `q` or ctrl-C, or nobody reads its output any more",
+            ),
+            (1, "It cannot be shown what is asked for"),
+            (2, "The command line is not understood"),
+        ],
+        notes: &[
+            "The screen is painted anew every second: each watcher with the ten processes that use the processor \
+             most, and each socket with how busy it was in the last second. Where standard output is no terminal, one \
+             screen follows the other as plain lines.",
+            "The daemon publishes statistics with `statsd = True` in its `[circus]` section, at its `stats_endpoint`; \
+             `tcp://127.0.0.1:5557` if not told otherwise. A control endpoint is asked where that is.",
+        ],
+        run: circus_top::run,
     },
 ];
 
