@@ -12,7 +12,7 @@ use serde_json::{Value, json};
 use support::{Program, TempSite, is_alive, venv, wait_for};
 
 /// The programs that circ is under their names.
-const PROGRAMS: &[&str] = &["circusctl", "circusd"];
+const PROGRAMS: &[&str] = &["circus-top", "circusctl", "circusd"];
 
 /// Lines that end by themselves: the program, its words.
 const LINES: &[(&str, &[&str])] = &[
@@ -35,6 +35,11 @@ const LINES: &[(&str, &[&str])] = &[
     ("circusd", &["-h=1"]),
     ("circusd", &["-ha"]),
     ("circusd", &["--"]),
+    ("circus-top", &["--version"]),
+    ("circus-top", &["--endpoint", "x", "--vers"]),
+    ("circus-top", &["word"]),
+    ("circus-top", &["--process-timeout"]),
+    ("circus-top", &["--ss"]),
     ("circusctl", &["--version"]),
     ("circusctl", &["--nope"]),
     ("circusctl", &["nope"]),
