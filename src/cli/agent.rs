@@ -112,9 +112,12 @@ struct Run {
     #[arg(long, value_name = "LEVEL", ignore_case = true, default_value = "info",
           value_parser = ["debug", "info", "warning", "error", "critical"])]
     log_level: String,
-    /// Where to log: a file, or - for standard error
-    #[arg(long, value_name = "FILE", default_value = "-")]
+    /// Where to log: a file, - for standard error, syslog://HOST[:PORT][?FACILITY] or syslog:///PATH[?FACILITY]
+    #[arg(long, value_name = "PLACE", default_value = "-")]
     log_output: String,
+    /// How to write the log: lines for people, or a JSON object a line
+    #[arg(long, value_name = "FORMAT", ignore_case = true, default_value = "text", value_parser = ["text", "json"])]
+    log_format: String,
 }
 
 /// What runs do.
@@ -171,12 +174,13 @@ fn hold(args: Run) -> u8 {
         return super::EXIT_USAGE;
     }
     let (once, detailed, zero) = (args.once, args.detailed_exitcode, args.check_exit_zero);
-    let logging = log::parse_level(&args.log_level)
-        .ok_or_else(|| format!("log level {:?} is not known", args.log_level))
-        .and_then(|level| {
-            let sink = log::Output::parse(&args.log_output)?;
-            log::start(level, &sink).map_err(|error| error.to_string())
-        });
+    let logging = log::Setup::of(log::Wish {
+        level: Some(&args.log_level),
+        output: Some(&args.log_output),
+        format: Some(&args.log_format),
+        config: None,
+    })
+    .and_then(|setup| log::start(setup).map_err(|error| error.to_string()));
     let _log = match logging {
         Ok(guard) => guard,
         Err(reason) => return failed(&reason),

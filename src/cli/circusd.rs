@@ -63,16 +63,13 @@ pub fn run(args: Vec<OsString>) -> ExitCode {
         output::line(&PROGRAM.usage());
         return ExitCode::SUCCESS;
     };
-    if let Some(file) = line.value("logger-config") {
-        output::plain_error(&format!(
-            "circusd: --logger-config {file} is not read: it configures Python's logging"
-        ));
-    }
     daemon::start(Options {
         config: PathBuf::from(config),
         background: line.has("daemon"),
         pidfile: line.value("pidfile").map(PathBuf::from),
         log_level: line.value("log-level").map(String::from),
         log_output: line.value("log-output").map(String::from),
+        log_format: None,
+        logger_config: line.value("logger-config").map(String::from),
     })
 }

@@ -21,9 +21,15 @@ pub struct Args {
     #[arg(long, value_name = "LEVEL", ignore_case = true,
           value_parser = ["debug", "info", "warning", "error", "critical"])]
     pub log_level: Option<String>,
-    /// Where to log: a file, or - for standard error
-    #[arg(long, value_name = "FILE")]
+    /// Where to log: a file, - for standard error, syslog://HOST[:PORT][?FACILITY] or syslog:///PATH[?FACILITY]
+    #[arg(long, value_name = "PLACE")]
     pub log_output: Option<String>,
+    /// How to write the log: lines for people, or a JSON object a line
+    #[arg(long, value_name = "FORMAT", ignore_case = true, value_parser = ["text", "json"])]
+    pub log_format: Option<String>,
+    /// Log as this configuration of Python's logging says (.ini, .json or .yaml)
+    #[arg(long, value_name = "FILE")]
+    pub logger_config: Option<String>,
 }
 
 /// Runs the daemon until it stops; the result is its exit code.
@@ -34,6 +40,8 @@ pub fn run(args: Args) -> ExitCode {
         pidfile: args.pidfile,
         log_level: args.log_level,
         log_output: args.log_output,
+        log_format: args.log_format,
+        logger_config: args.logger_config,
     })
 }
 

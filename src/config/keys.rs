@@ -78,7 +78,8 @@ pub static CIRCUS_KEYS: &[KeySpec] = &[
     key("umask", "octal digits", "", "The daemon's umask, which the workers inherit; that of the caller if not given"),
     key("pidfile", "file", "", "File for the daemon's pid"),
     key("loglevel", "debug, info, warning, error or critical", "info", "How much to log"),
-    key("logoutput", "file", "-", "Where to log; - is standard error"),
+    key("logoutput", "file", "-", "Where to log: a file, - for standard error, syslog://HOST[:PORT][?FACILITY] or syslog:///PATH[?FACILITY]"),
+    key("log_format", "text or json", "text", "How to write the log: Circus's lines, or a JSON object a line; circ's own key"),
     key("include", "patterns of files", "", "Further files to read, separated by spaces; relative ones start from the directory of this file"),
     key("include_dir", "directories", "", "Directories whose *.ini files are read (and *.toml, in a circus.toml), separated by spaces"),
     key("statsd", "truth value", "False", "Publish statistics"),
@@ -87,7 +88,7 @@ pub static CIRCUS_KEYS: &[KeySpec] = &[
     kept("httpd_port", "whole number", "8080", "Port of the web console"),
     kept("debug", "truth value", "False", "Trace the daemon"),
     kept("debug_gc", "truth value", "False", "Trace Python's garbage collector"),
-    kept("loggerconfig", "file", "", "A configuration of Python's logging"),
+    key("loggerconfig", "file", "", "A configuration of Python's logging (.ini, .json or .yaml): what of it means something here stands for loglevel, logoutput and log_format; 'default' is as if it were not given"),
     kept("fqdn_prefix", "text", "", "Prefix of the daemon's fully qualified name"),
     key("agent_desired", "file", "", "A desired state, a file or a directory: an agent inside the daemon brings it about and holds it; see circ-agent(1). circ's own, as all agent_ keys"),
     key("agent_interval", "seconds", "60", "From the end of a run of the agent to the next one, if nothing happens"),
@@ -167,9 +168,10 @@ mod tests {
     fn the_defaults_are_what_an_empty_section_means() {
         let mut written = load(&format!("[circus]\n{}", defaults(CIRCUS_KEYS))).circus;
         let empty = load("").circus;
-        // These two say at the point of use what they mean when they are not given.
+        // These say at the point of use what they mean when they are not given.
         assert_eq!(written.loglevel.take().as_deref(), Some("info"));
         assert_eq!(written.logoutput.take().as_deref(), Some("-"));
+        assert_eq!(written.log_format.take().as_deref(), Some("text"));
         assert_eq!(written, empty);
         assert_eq!(empty.stats_endpoint, DEFAULT_STATS_ENDPOINT);
 
@@ -192,6 +194,7 @@ mod tests {
         ("pidfile", "/x"),
         ("loglevel", "debug"),
         ("logoutput", "/y"),
+        ("log_format", "json"),
         ("statsd", "yes"),
         ("httpd", "yes"),
         ("httpd_host", "h"),

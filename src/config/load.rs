@@ -348,6 +348,7 @@ impl Loader {
             pidfile: filled(self, "pidfile"),
             loglevel: filled(self, "loglevel"),
             logoutput: filled(self, "logoutput"),
+            log_format: filled(self, "log_format"),
             loggerconfig: filled(self, "loggerconfig"),
             fqdn_prefix: filled(self, "fqdn_prefix"),
             agent: self.agent(),

@@ -125,8 +125,10 @@ pub struct CircusOptions {
     pub pidfile: Option<String>,
     /// The level of the log.
     pub loglevel: Option<String>,
-    /// The file of the log, `-` for standard output.
+    /// Where the log goes: a file, `-` for standard error, or a `syslog://`.
     pub logoutput: Option<String>,
+    /// How the log is written: text or json. circ's own.
+    pub log_format: Option<String>,
     /// A file that configures Python's logging.
     pub loggerconfig: Option<String>,
     /// A prefix of the daemon's fully qualified name.

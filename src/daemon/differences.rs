@@ -453,6 +453,7 @@ fn by_key(circus: &CircusOptions) -> Vec<(&'static str, Value)> {
         pidfile,
         loglevel,
         logoutput,
+        log_format,
         loggerconfig,
         fqdn_prefix,
         // the agent inside the daemon hears of its own options by itself
@@ -476,6 +477,7 @@ fn by_key(circus: &CircusOptions) -> Vec<(&'static str, Value)> {
         ("pidfile", json!(pidfile)),
         ("loglevel", json!(loglevel)),
         ("logoutput", json!(logoutput)),
+        ("log_format", json!(log_format)),
         ("loggerconfig", json!(loggerconfig)),
         ("fqdn_prefix", json!(fqdn_prefix)),
     ]

@@ -85,7 +85,7 @@ impl Launcher {
         let command = worker_argv(options, wid, &numbers)?;
         for warning in command.warnings {
             if self.warned.insert((id, warning.clone())) {
-                tracing::warn!("{}: {warning}", options.name);
+                tracing::warn!(watcher = options.name, "{}: {warning}", options.name);
             }
         }
         let Some(prepared) = self.prepared.get(&id) else {

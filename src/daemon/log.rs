@@ -1,53 +1,29 @@
-//! The daemon's log: Circus's lines, written by a thread of their own.
+//! The daemon's log, written by a thread of its own.
 //!
-//! Whoever logs only puts a line into a bounded queue. If the disk hangs or nobody reads the pipe the
-//! log goes to, supervision goes on: lines that find the queue full are counted, and the count is
+//! Whoever logs only puts a record into a bounded queue. If the disk hangs or nobody reads the pipe the
+//! log goes to, supervision goes on: records that find the queue full are counted, and the count is
 //! logged when there is room again. An idle daemon has an idle log thread.
 
-use std::fs::{File, OpenOptions};
-use std::io::{self, Write};
-use std::os::unix::fs::MetadataExt;
-use std::path::PathBuf;
-use std::sync::Arc;
-use std::sync::atomic::{AtomicU64, Ordering};
-use std::sync::mpsc::{Receiver, RecvTimeoutError, SyncSender, TrySendError, sync_channel};
-use std::time::{Duration, Instant};
-use tracing::{Event, Level, Subscriber};
+mod format;
+mod output;
+mod pattern;
+mod record;
+mod sink;
+mod syslog;
+mod thread;
+
+pub use format::Format;
+pub use output::Output;
+pub use sink::Destination;
+pub use thread::LogGuard;
+
+use record::Record;
+use sink::Sink;
+use std::io;
+use thread::Queue;
+use tracing::{Event, Subscriber};
 use tracing_subscriber::filter::LevelFilter;
-use tracing_subscriber::fmt::format::{FormatEvent, FormatFields, Writer};
-use tracing_subscriber::fmt::{FmtContext, MakeWriter};
-use tracing_subscriber::layer::SubscriberExt;
-use tracing_subscriber::registry::LookupSpan;
-
-/// Lines that may wait for the log thread.
-const QUEUE: usize = 1024;
-/// How long the end of the daemon may wait for its last lines.
-const LAST_WORDS: Duration = Duration::from_secs(2);
-
-/// Where the log goes.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub enum Output {
-    /// Standard error: what Circus's `-` and `stdout` really mean.
-    Stderr,
-    /// A file that is appended to, and opened again when it has been moved or removed.
-    File(PathBuf),
-}
-
-impl Output {
-    /// The value of `--log-output` and of the option `logoutput`.
-    ///
-    /// # Errors
-    /// `syslog://`, which circusd knows and circ does not have yet.
-    pub fn parse(text: &str) -> Result<Output, String> {
-        match text {
-            "-" | "stdout" => Ok(Output::Stderr),
-            url if url.starts_with("syslog://") => Err(format!(
-                "cannot log to {url}: syslog is not supported yet; give a file or -"
-            )),
-            path => Ok(Output::File(PathBuf::from(path))),
-        }
-    }
-}
+use tracing_subscriber::layer::{Context, Layer, SubscriberExt};
 
 /// The level that a `--log-level` names: debug, info, warning, error or critical, in any case.
 pub fn parse_level(text: &str) -> Option<LevelFilter> {
@@ -73,246 +49,167 @@ pub fn level_of(text: Option<&str>) -> Result<LevelFilter, String> {
     })
 }
 
-/// Changes the level of a running log.
-pub struct Levels(Box<dyn Fn(LevelFilter)>);
+/// What is said of the log, on the command line or in `[circus]`.
+#[derive(Debug, Clone, Copy, Default)]
+pub struct Wish<'a> {
+    /// `--log-level`, `loglevel`.
+    pub level: Option<&'a str>,
+    /// `--log-output`, `logoutput`.
+    pub output: Option<&'a str>,
+    /// `--log-format`, `log_format`.
+    pub format: Option<&'a str>,
+    /// `--logger-config`, `loggerconfig`.
+    pub config: Option<&'a str>,
+}
 
-impl Levels {
+/// What is logged, and where and how.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Setup {
+    /// The least level of anything.
+    pub level: LevelFilter,
+    /// The places it goes to.
+    pub destinations: Vec<Destination>,
+    /// What of the wish has no effect, in sentences.
+    pub warnings: Vec<String>,
+}
+
+impl Setup {
+    /// What these wishes come to.
+    ///
+    /// # Errors
+    /// What in them cannot be.
+    pub fn of(wish: Wish<'_>) -> Result<Setup, String> {
+        let level = level_of(wish.level)?;
+        let (output, warning) = Output::parse(wish.output.unwrap_or("-"))?;
+        let format = Format::parse(wish.format.unwrap_or("text"))?;
+        Ok(Setup {
+            level,
+            destinations: vec![Destination {
+                output,
+                level: LevelFilter::TRACE,
+                format,
+                afresh: false,
+            }],
+            warnings: warning.into_iter().collect(),
+        })
+    }
+
+    /// Opens the places. May wait for a disk: not for the supervision thread.
+    ///
+    /// # Errors
+    /// A file that cannot be opened.
+    pub fn open(self) -> io::Result<Opened> {
+        let sinks = self.destinations.into_iter().map(Sink::open);
+        Ok(Opened {
+            level: self.level,
+            sinks: sinks.collect::<io::Result<_>>()?,
+        })
+    }
+}
+
+/// A log that is ready to be written.
+pub struct Opened {
+    level: LevelFilter,
+    sinks: Vec<Sink>,
+}
+
+/// Directs a running log. Nothing in here waits for anything.
+pub struct Control {
+    level: Box<dyn Fn(LevelFilter) + Send + Sync>,
+    queue: Queue,
+}
+
+impl Control {
     /// From now on only this level and what is worse is logged.
     pub fn set(&self, level: LevelFilter) {
-        (self.0)(level);
+        (self.level)(level);
+    }
+
+    /// Opens its files again: for whoever has moved them and wants the new ones to be there.
+    pub fn reopen(&self) {
+        self.queue.reopen();
+    }
+
+    /// From now on the log goes where `opened` says.
+    pub fn replace(&self, opened: Opened) {
+        (self.level)(opened.level);
+        self.queue.replace(opened.sinks);
     }
 }
 
 /// Starts logging for the whole process. Keep the guard it returns: dropping it writes the last lines.
 ///
 /// # Errors
-/// The file cannot be opened, the thread cannot be started, or logging has been started before.
-pub fn start(level: LevelFilter, output: &Output) -> io::Result<(LogGuard, Levels)> {
-    let sink: Box<dyn Write + Send> = match output {
-        Output::Stderr => Box::new(io::stderr()),
-        Output::File(path) => Box::new(WatchedFile::open(path.clone()).map_err(|error| {
-            let text = format!("cannot open log file {}: {error}", path.display());
-            io::Error::new(error.kind(), text)
-        })?),
-    };
-    let (queue, guard) = start_thread(sink)?;
-    let (subscriber, levels) = subscriber(level, queue);
+/// A file cannot be opened, the thread cannot be started, or logging has been started before.
+pub fn start(setup: Setup) -> io::Result<(LogGuard, Control)> {
+    let warnings = setup.warnings.clone();
+    let opened = setup.open()?;
+    let (queue, guard) = thread::start(opened.sinks)?;
+    let (subscriber, control) = subscriber(opened.level, queue);
     tracing::subscriber::set_global_default(subscriber)
         .map_err(|_| io::Error::other("the log has already been started"))?;
-    Ok((guard, levels))
+    for warning in warnings {
+        tracing::warn!("{warning}");
+    }
+    Ok((guard, control))
 }
 
-/// The end of the log: on drop, waits (a limited time) until everything logged so far is written.
-#[derive(Debug)]
-pub struct LogGuard {
-    sender: SyncSender<Message>,
-}
+/// Makes records of what is logged, and queues them.
+struct ToQueue(Queue);
 
-impl Drop for LogGuard {
-    fn drop(&mut self) {
-        let (done, wait) = sync_channel(1);
-        let deadline = Instant::now() + LAST_WORDS;
-        let mut message = Message::Flush(done);
-        loop {
-            match self.sender.try_send(message) {
-                Ok(()) => break,
-                Err(TrySendError::Full(back)) if Instant::now() < deadline => message = back,
-                Err(_) => return,
-            }
-            std::thread::sleep(Duration::from_millis(5));
-        }
-        let left = deadline.saturating_duration_since(Instant::now());
-        let _: Result<(), RecvTimeoutError> = wait.recv_timeout(left); // nothing more can be done
+impl<S: Subscriber> Layer<S> for ToQueue {
+    fn on_event(&self, event: &Event<'_>, _: Context<'_, S>) {
+        self.0.put(Record::of(event));
     }
 }
 
-#[derive(Debug)]
-enum Message {
-    Line(Vec<u8>),
-    Flush(SyncSender<()>),
-}
-
-/// The sending end of the queue.
-#[derive(Debug, Clone)]
-struct Queue {
-    sender: SyncSender<Message>,
-    dropped: Arc<AtomicU64>,
-}
-
-impl Write for Queue {
-    fn write(&mut self, line: &[u8]) -> io::Result<usize> {
-        if self.sender.try_send(Message::Line(line.to_vec())).is_err() {
-            self.dropped.fetch_add(1, Ordering::Relaxed);
-        }
-        Ok(line.len())
-    }
-
-    fn flush(&mut self) -> io::Result<()> {
-        Ok(())
-    }
-}
-
-impl<'a> MakeWriter<'a> for Queue {
-    type Writer = Queue;
-
-    fn make_writer(&'a self) -> Queue {
-        self.clone()
-    }
-}
-
-fn start_thread(sink: Box<dyn Write + Send>) -> io::Result<(Queue, LogGuard)> {
-    let (sender, receiver) = sync_channel(QUEUE);
-    let queue = Queue {
-        sender: sender.clone(),
-        dropped: Arc::default(),
-    };
-    let dropped = Arc::clone(&queue.dropped);
-    std::thread::Builder::new()
-        .name("log".into())
-        .stack_size(128 * 1024)
-        .spawn(move || write_lines(&receiver, &dropped, sink))?;
-    Ok((queue, LogGuard { sender }))
-}
-
-/// The log thread. A sink that fails loses the line: there is no better place to say so.
-fn write_lines(receiver: &Receiver<Message>, dropped: &AtomicU64, mut sink: Box<dyn Write + Send>) {
-    while let Ok(first) = receiver.recv() {
-        let mut text = Vec::new();
-        let mut flushed = Vec::new();
-        let mut next = Some(first);
-        while let Some(message) = next {
-            match message {
-                Message::Line(line) => text.extend_from_slice(&line),
-                Message::Flush(done) => flushed.push(done),
-            }
-            next = match text.len() < 64 * 1024 {
-                true => receiver.try_recv().ok(),
-                false => None,
-            };
-        }
-        let missing = dropped.swap(0, Ordering::Relaxed);
-        if missing > 0 {
-            let line = format!(
-                "circus[{}] [WARNING] {missing} log lines dropped: the log was not written fast enough\n",
-                std::process::id()
-            );
-            text.extend_from_slice(line.as_bytes());
-        }
-        let _ = sink.write_all(&text).and_then(|()| sink.flush());
-        for done in flushed {
-            let _ = done.try_send(()); // the waiter may have given up
-        }
-    }
-}
-
-fn subscriber(level: LevelFilter, queue: Queue) -> (impl Subscriber + Send + Sync, Levels) {
+fn subscriber(level: LevelFilter, queue: Queue) -> (impl Subscriber + Send + Sync, Control) {
     let (filter, handle) = tracing_subscriber::reload::Layer::new(level);
-    let lines = tracing_subscriber::fmt::layer()
-        .with_writer(queue)
-        .with_ansi(false)
-        .event_format(CircusFormat {
-            zone: jiff::tz::TimeZone::system(),
-        });
-    let subscriber = tracing_subscriber::registry().with(filter).with(lines);
-    let levels = Levels(Box::new(move |level| {
+    let subscriber = tracing_subscriber::registry()
+        .with(filter)
+        .with(ToQueue(queue.clone()));
+    let level = Box::new(move |level| {
         // fails only when there is no log any more
         let _ = handle.reload(level);
-    }));
-    (subscriber, levels)
-}
-
-/// `2026-01-02 03:04:05 circus[123] [INFO] message`, in local time.
-struct CircusFormat {
-    zone: jiff::tz::TimeZone,
-}
-
-impl<S, N> FormatEvent<S, N> for CircusFormat
-where
-    S: Subscriber + for<'a> LookupSpan<'a>,
-    N: for<'a> FormatFields<'a> + 'static,
-{
-    fn format_event(
-        &self,
-        context: &FmtContext<'_, S, N>,
-        mut writer: Writer<'_>,
-        event: &Event<'_>,
-    ) -> std::fmt::Result {
-        let now = jiff::Timestamp::now().to_zoned(self.zone.clone());
-        let level = match *event.metadata().level() {
-            Level::ERROR => "ERROR",
-            Level::WARN => "WARNING",
-            Level::INFO => "INFO",
-            Level::DEBUG | Level::TRACE => "DEBUG",
-        };
-        let pid = std::process::id();
-        let time = now.strftime("%Y-%m-%d %H:%M:%S");
-        write!(writer, "{time} circus[{pid}] [{level}] ")?;
-        context.format_fields(writer.by_ref(), event)?;
-        writeln!(writer)
-    }
-}
-
-/// Python's `WatchedFileHandler`: looks before each write whether the path still leads to the file.
-struct WatchedFile {
-    path: PathBuf,
-    file: File,
-}
-
-impl WatchedFile {
-    fn open(path: PathBuf) -> io::Result<WatchedFile> {
-        let file = OpenOptions::new().append(true).create(true).open(&path)?;
-        Ok(WatchedFile { path, file })
-    }
-
-    fn is_current(&self) -> bool {
-        match (self.file.metadata(), std::fs::metadata(&self.path)) {
-            (Ok(open), Ok(there)) => (open.dev(), open.ino()) == (there.dev(), there.ino()),
-            _ => false,
-        }
-    }
-}
-
-impl Write for WatchedFile {
-    fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
-        if !self.is_current()
-            && let Ok(again) = WatchedFile::open(self.path.clone())
-        {
-            // If it cannot be opened (the directory is gone), the old file still takes the lines.
-            *self = again;
-        }
-        self.file.write(bytes)
-    }
-
-    fn flush(&mut self) -> io::Result<()> {
-        self.file.flush()
-    }
+    });
+    (subscriber, Control { level, queue })
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
-    use std::sync::mpsc::channel;
+    use std::path::Path;
 
-    fn log_to(path: &std::path::Path, body: impl FnOnce()) -> LogGuard {
-        let sink = WatchedFile::open(path.to_owned()).unwrap();
-        let (queue, guard) = start_thread(Box::new(sink)).unwrap();
-        tracing::subscriber::with_default(subscriber(LevelFilter::INFO, queue).0, body);
-        guard
+    fn setup(level: &str, path: &Path) -> Setup {
+        Setup::of(Wish {
+            level: Some(level),
+            output: path.to_str(),
+            ..Wish::default()
+        })
+        .unwrap()
+    }
+
+    /// Logs what `body` logs, with the control in its hand.
+    fn log_to(setup: Setup, body: impl FnOnce(&Control)) {
+        let opened = setup.open().unwrap();
+        let (queue, guard) = thread::start(opened.sinks).unwrap();
+        let (subscriber, control) = subscriber(opened.level, queue);
+        tracing::subscriber::with_default(subscriber, || body(&control));
+        drop(guard);
     }
 
     #[test]
     fn lines_look_like_circus_and_respect_the_level() {
         let directory = tempfile::tempdir().unwrap();
         let path = directory.path().join("log");
-        let guard = log_to(&path, || {
+        log_to(setup("info", &path), |_| {
             tracing::info!("web started");
             tracing::warn!(pid = 7, "odd");
             tracing::debug!("hidden");
         });
-        drop(guard);
         let text = std::fs::read_to_string(&path).unwrap();
         let line = regex::Regex::new(
-            r"^\d{4}-\d\d-\d\d \d\d:\d\d:\d\d circus\[\d+\] \[(INFO|WARNING)\] (web started|odd pid=7)$",
+            r"^\d{4}-\d\d-\d\d \d\d:\d\d:\d\d circus\[\d+\] \[(INFO|WARNING)\] (web started|odd)$",
         )
         .unwrap();
         assert_eq!(text.lines().count(), 2, "{text}");
@@ -320,26 +217,51 @@ mod tests {
     }
 
     #[test]
+    fn fields_are_for_programs() {
+        let directory = tempfile::tempdir().unwrap();
+        let path = directory.path().join("log");
+        let mut setup = setup("info", &path);
+        setup.destinations[0].format = Format::Json;
+        log_to(setup, |_| {
+            let (watcher, nobody) = ("web", None::<i32>);
+            tracing::warn!(
+                watcher,
+                pid = 7,
+                code = nobody,
+                ok = true,
+                share = 0.5,
+                "odd {}",
+                1
+            );
+        });
+        let text = std::fs::read_to_string(&path).unwrap();
+        let object: serde_json::Value = serde_json::from_str(&text).unwrap();
+        let told = |key: &str| object[key].to_string();
+        assert_eq!(told("message"), "\"odd 1\"");
+        assert_eq!(told("watcher"), "\"web\"");
+        assert_eq!(told("pid"), "7");
+        assert_eq!(told("ok"), "true");
+        assert_eq!(told("share"), "0.5");
+        assert_eq!(object.get("code"), None, "{object}");
+    }
+
+    #[test]
     fn the_level_can_change() {
         let directory = tempfile::tempdir().unwrap();
         let path = directory.path().join("log");
-        let sink = WatchedFile::open(path.clone()).unwrap();
-        let (queue, guard) = start_thread(Box::new(sink)).unwrap();
-        let (subscriber, levels) = subscriber(LevelFilter::WARN, queue);
-        tracing::subscriber::with_default(subscriber, || {
+        log_to(setup("warning", &path), |control| {
             for (level, text) in [
                 (None, "one"),
                 (Some("debug"), "two"),
                 (Some("error"), "three"),
             ] {
                 if let Some(level) = level {
-                    levels.set(parse_level(level).unwrap());
+                    control.set(parse_level(level).unwrap());
                 }
                 tracing::debug!("{text}");
                 tracing::error!("{text}");
             }
         });
-        drop(guard);
         let text = std::fs::read_to_string(&path).unwrap();
         let told: Vec<&str> = text
             .lines()
@@ -353,54 +275,19 @@ mod tests {
     }
 
     #[test]
-    fn a_moved_file_is_opened_again() {
+    fn the_log_can_go_elsewhere() {
         let directory = tempfile::tempdir().unwrap();
-        let (path, old) = (directory.path().join("log"), directory.path().join("log.1"));
-        let mut file = WatchedFile::open(path.clone()).unwrap();
-        file.write_all(b"one\n").unwrap();
-        std::fs::rename(&path, &old).unwrap();
-        file.write_all(b"two\n").unwrap();
-        std::fs::remove_file(&path).unwrap();
-        file.write_all(b"three\n").unwrap();
-        assert_eq!(std::fs::read_to_string(&old).unwrap(), "one\n");
-        assert_eq!(std::fs::read_to_string(&path).unwrap(), "three\n");
-    }
-
-    /// A sink that blocks until it is told to go on, as a pipe that nobody reads.
-    struct Stuck {
-        go_on: Receiver<()>,
-        written: std::sync::mpsc::Sender<Vec<u8>>,
-    }
-
-    impl Write for Stuck {
-        fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
-            let _ = self.go_on.recv();
-            let _ = self.written.send(bytes.to_vec());
-            Ok(bytes.len())
-        }
-
-        fn flush(&mut self) -> io::Result<()> {
-            Ok(())
-        }
-    }
-
-    #[test]
-    fn a_stuck_sink_drops_lines_and_says_how_many() {
-        let (go, go_on) = channel();
-        let (written, seen) = channel();
-        let (queue, guard) = start_thread(Box::new(Stuck { go_on, written })).unwrap();
-        let dropped = Arc::clone(&queue.dropped);
-        tracing::subscriber::with_default(subscriber(LevelFilter::INFO, queue).0, || {
-            // Never blocks, although nothing is written: the queue is finite, so lines must drop.
-            while dropped.load(Ordering::Relaxed) < 10 {
-                tracing::info!("x");
-            }
+        let (one, two) = (directory.path().join("one"), directory.path().join("two"));
+        log_to(setup("info", &one), |control| {
+            tracing::info!("first");
+            control.replace(setup("error", &two).open().unwrap());
+            tracing::info!("not this");
+            tracing::error!("second");
         });
-        drop(go); // the sink now takes everything
-        drop(guard);
-        let text: Vec<u8> = seen.try_iter().flatten().collect();
-        let text = String::from_utf8(text).unwrap();
-        assert!(text.contains("10 log lines dropped"), "{text}");
+        let text = |path| std::fs::read_to_string(path).unwrap();
+        assert!(text(&one).ends_with("[INFO] first\n"), "{}", text(&one));
+        assert!(text(&two).ends_with("[ERROR] second\n"), "{}", text(&two));
+        assert_eq!(text(&two).lines().count(), 1);
     }
 
     #[test]
@@ -408,8 +295,12 @@ mod tests {
         assert_eq!(parse_level("WARNING"), Some(LevelFilter::WARN));
         assert_eq!(parse_level("debug"), Some(LevelFilter::DEBUG));
         assert_eq!(parse_level("loud"), None);
-        assert_eq!(Output::parse("stdout"), Ok(Output::Stderr));
-        assert_eq!(Output::parse("x.log"), Ok(Output::File("x.log".into())));
-        assert!(Output::parse("syslog:///dev/log").is_err());
+        let wish = |output| Wish {
+            output: Some(output),
+            ..Wish::default()
+        };
+        assert!(Setup::of(wish("syslog://")).is_err());
+        let warned = Setup::of(wish("syslog:///dev/log?nothing")).unwrap();
+        assert_eq!(warned.warnings.len(), 1);
     }
 }

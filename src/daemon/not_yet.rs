@@ -10,9 +10,6 @@ pub fn warnings(config: &Config) -> Vec<String> {
     if circus.httpd {
         all.push("[circus] httpd: there is no web console yet".to_string());
     }
-    if circus.loggerconfig.is_some() {
-        all.push("[circus] loggerconfig: configures Python's logging and is not read; use loglevel and logoutput".to_string());
-    }
     for plugin in &config.plugins {
         all.push(format!("[{}]: plugins are not run yet", plugin.name));
     }

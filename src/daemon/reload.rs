@@ -256,7 +256,7 @@ impl Shell {
         }
         if !self.settled.contains(&"loglevel") {
             match log::level_of(new.loglevel.as_deref()) {
-                Ok(level) => self.levels.set(level),
+                Ok(level) => self.log.set(level),
                 Err(reason) => tracing::error!("[circus] loglevel: {reason}"),
             }
             self.effective.loglevel.clone_from(&new.loglevel);

@@ -6,7 +6,7 @@ use super::companion::Companion;
 use super::demand::Demand;
 use super::last_words::{LastExit, Words};
 use super::launch::{LaunchError, Launcher, Start};
-use super::log::Levels;
+use super::log;
 use super::lookups::{self, Lookups, Question};
 use super::publisher::Publisher;
 use super::reload::{Gathering, Reload};
@@ -19,7 +19,8 @@ use super::stats_feed::{self, Feed};
 use crate::config::{CircusOptions, Config};
 use crate::stats;
 use crate::supervisor::{
-    self, Command, Effect, Input, Level, Loss, Pid, Scope, Supervisor, Ticket, Time, WatcherId,
+    self, About, Command, Effect, Input, Level, Loss, Pid, Scope, Supervisor, Ticket, Time,
+    WatcherId,
 };
 use crate::wire::event;
 use nix::sys::signal::{self, Signal};
@@ -50,7 +51,7 @@ pub struct Shell {
     pub(super) effective: CircusOptions,
     /// Those of them that the command line has the say over.
     pub(super) settled: Vec<&'static str>,
-    pub(super) levels: Levels,
+    pub(super) log: log::Control,
     pub(super) companion: Box<dyn Companion>,
     /// The main file, absolute.
     pub(super) config_path: PathBuf,
@@ -270,14 +271,11 @@ impl Shell {
             Effect::Release { pid } => {
                 self.births.remove(&pid);
                 self.words.remove(&pid);
-                tracing::info!("process {pid} goes on without a watcher");
+                tracing::info!(pid, "process {pid} goes on without a watcher");
             }
             Effect::Reply { ticket, outcome } => self.answered(ticket, outcome),
             Effect::Publish { name, event } => self.publish(&name, event),
-            Effect::Log { level, text } => match level {
-                Level::Info => tracing::info!("{text}"),
-                Level::Warning => tracing::warn!("{text}"),
-            },
+            Effect::Log { level, text, about } => log_about(level, &text, &about),
             Effect::Await(_) => self.demand.changed(),
             Effect::Dropped(id) => {
                 self.launcher.forget(id);
@@ -369,7 +367,7 @@ impl Shell {
         } = done;
         match result {
             Ok(pid) if abandoned => {
-                tracing::warn!("process {pid} came up too late and is killed");
+                tracing::warn!(pid, "process {pid} came up too late and is killed");
                 // one that has been reaped may have given its pid to somebody else
                 if self.early_exits.remove(&pid).is_none() {
                     send_signal(pid, 9);
@@ -446,13 +444,38 @@ impl Shell {
     }
 }
 
+/// Logs what the core says, with what it is about for programs.
+fn log_about(level: Level, text: &str, about: &About) {
+    let About {
+        watcher,
+        wid,
+        pid,
+        failures,
+        ..
+    } = about;
+    let exit_code = about.code.filter(|code| *code >= 0);
+    let signal = about.code.filter(|code| *code < 0).map(|code| -code);
+    match level {
+        Level::Info => {
+            tracing::info!(watcher, wid, pid, exit_code, signal, failures, "{text}");
+        }
+        Level::Warning => {
+            tracing::warn!(watcher, wid, pid, exit_code, signal, failures, "{text}");
+        }
+    }
+}
+
 /// Sends a signal; false if the process is gone or the kernel does not allow it.
 fn send_signal(pid: Pid, signum: i32) -> bool {
     match spawn::send_signal(pid, signum) {
         Ok(()) => true,
         Err(error) => {
             // a worker that has just exited is no news
-            tracing::debug!("cannot send signal {signum} to process {pid}: {error}");
+            tracing::debug!(
+                pid,
+                signal = signum,
+                "cannot send signal {signum} to process {pid}: {error}"
+            );
             false
         }
     }

@@ -4,7 +4,7 @@ use super::companion::Companion;
 use super::demand::Demand;
 use super::endpoint::Listener;
 use super::launch::Launcher;
-use super::log::{self, Output};
+use super::log::{self, Setup, Wish};
 use super::lookups::Lookups;
 use super::pidfile::Pidfile;
 use super::publisher::Publisher;
@@ -16,9 +16,10 @@ use super::spawn::give_back_code;
 use super::spawner::Spawner;
 use super::stats_feed::Feed;
 use super::{accounts, detach, not_yet};
-use crate::config::Config;
+use crate::config::{CircusOptions, Config};
 use crate::options::Value;
 use crate::supervisor::Supervisor;
+use nix::sys::signal::{SigSet, Signal};
 use std::collections::{BTreeMap, BTreeSet, HashMap, VecDeque};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
@@ -39,8 +40,12 @@ pub struct Options {
     pub pidfile: Option<PathBuf>,
     /// debug, info, warning, error or critical.
     pub log_level: Option<String>,
-    /// A file, or `-`.
+    /// A file, `-`, or a `syslog://`.
     pub log_output: Option<String>,
+    /// text or json.
+    pub log_format: Option<String>,
+    /// A configuration of Python's logging.
+    pub logger_config: Option<String>,
 }
 
 /// Runs the daemon until it is told to end; returns the exit code. Errors of the start go to standard error.
@@ -102,15 +107,14 @@ fn serve(
 ) -> Result<(), String> {
     let config = &prepared.config;
     let circus = &config.circus;
-    let level = options.log_level.as_deref().or(circus.loglevel.as_deref());
-    let level = log::level_of(level)?;
-    let output = options
-        .log_output
-        .as_deref()
-        .or(circus.logoutput.as_deref())
-        .unwrap_or("-");
-    let (_log, levels) =
-        log::start(level, &Output::parse(output)?).map_err(|why| why.to_string())?;
+    // A file that may not grow any more (RLIMIT_FSIZE) is an error to whoever writes to it, not the end of the daemon.
+    // Threads inherit this, workers do not.
+    let too_large = SigSet::from(Signal::SIGXFSZ);
+    too_large
+        .thread_block()
+        .map_err(|why| format!("cannot block SIGXFSZ: {why}"))?;
+    let setup = Setup::of(wish(options, circus))?;
+    let (_log, control) = log::start(setup).map_err(|why| why.to_string())?;
     if let Some(umask) = circus.umask {
         nix::sys::stat::umask(nix::sys::stat::Mode::from_bits_truncate(umask));
     }
@@ -129,7 +133,7 @@ fn serve(
         .map_err(|why| format!("cannot start the event loop: {why}"))?;
     runtime.block_on(async {
         let settled = settled(options);
-        let (mut shell, calls) = assemble(prepared, levels, settled, companion)?;
+        let (mut shell, calls) = assemble(prepared, control, settled, companion)?;
         if let Some(report) = ready.take() {
             report.succeed();
         }
@@ -151,12 +155,26 @@ fn serve(
 /// When the first workers are up, usually.
 const START: Duration = Duration::from_secs(1);
 
+/// What is said of the log: on the command line, else in `[circus]`.
+fn wish<'a>(options: &'a Options, circus: &'a CircusOptions) -> Wish<'a> {
+    let first =
+        |line: &'a Option<String>, file: &'a Option<String>| line.as_deref().or(file.as_deref());
+    Wish {
+        level: first(&options.log_level, &circus.loglevel),
+        output: first(&options.log_output, &circus.logoutput),
+        format: first(&options.log_format, &circus.log_format),
+        config: first(&options.logger_config, &circus.loggerconfig),
+    }
+}
+
 /// The options of `[circus]` that the command line has the say over.
 fn settled(options: &Options) -> Vec<&'static str> {
     let given = [
         ("pidfile", options.pidfile.is_some()),
         ("loglevel", options.log_level.is_some()),
         ("logoutput", options.log_output.is_some()),
+        ("log_format", options.log_format.is_some()),
+        ("loggerconfig", options.logger_config.is_some()),
     ];
     let given = given.into_iter().filter(|(_, given)| *given);
     given.map(|(key, _)| key).collect()
@@ -165,7 +183,7 @@ fn settled(options: &Options) -> Vec<&'static str> {
 /// Binds everything and puts the daemon together.
 fn assemble(
     prepared: Prepared,
-    levels: log::Levels,
+    log: log::Control,
     settled: Vec<&'static str>,
     companion: Box<dyn Companion>,
 ) -> Result<(Shell, mpsc::Receiver<super::router::Call>), String> {
@@ -244,7 +262,7 @@ fn assemble(
         clock: Instant::now(),
         born: wall_clock(),
         companion,
-        levels,
+        log,
         settled,
         untaken: BTreeSet::new(),
         done: false,

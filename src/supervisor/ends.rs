@@ -2,7 +2,7 @@
 
 use super::backoff::{self, STABLE_AFTER};
 use super::watcher::{Context, Farewell, Slot, Watcher};
-use super::{Effect, Event, Level, Loss, Pid, SpawnId, Status, Time, Wid};
+use super::{About, Effect, Event, Level, Loss, Pid, SpawnId, Status, Time, Wid};
 
 impl Watcher {
     /// A requested worker runs.
@@ -55,10 +55,15 @@ impl Watcher {
         };
         let failures = failures + 1;
         self.tries = self.tries.saturating_add(1);
-        cx.effects.push(Effect::Log {
-            level: Level::Warning,
-            text: format!("error in '{}': {reason}", self.options.name),
-        });
+        cx.effects.push(self.note_of(
+            Level::Warning,
+            format!("error in '{}': {reason}", self.options.name),
+            About {
+                wid: Some(wid),
+                failures: Some(failures),
+                ..About::default()
+            },
+        ));
         cx.effects.push(Effect::Lost {
             watcher: self.id,
             loss: Loss::NotStarted(reason.clone()),
@@ -76,13 +81,13 @@ impl Watcher {
             .values()
             .all(|slot| matches!(slot, Slot::Vacant { .. }));
         if exhausted && hopeless && !self.is_replacing() {
-            cx.effects.push(Effect::Log {
-                level: Level::Warning,
-                text: format!(
+            cx.effects.push(self.note(
+                Level::Warning,
+                format!(
                     "{}: giving up after {} failed starts (max_retry)",
                     self.options.name, self.tries
                 ),
-            });
+            ));
             self.give_up(cx);
         }
     }
@@ -142,10 +147,17 @@ impl Watcher {
                 level = Level::Warning;
                 self.trouble = Some(text.clone());
             }
-            cx.effects.push(Effect::Log {
+            cx.effects.push(self.note_of(
                 level,
-                text: format!("{}: {text}", self.options.name),
-            });
+                format!("{}: {text}", self.options.name),
+                About {
+                    wid: Some(wid),
+                    pid: Some(pid),
+                    code: Some(code),
+                    failures: (failures > 0).then_some(failures),
+                    ..About::default()
+                },
+            ));
             self.await_successors();
             if self.options.respawn() {
                 let pause = backoff::after_exit(failures, cx.random);

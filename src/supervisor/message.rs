@@ -221,8 +221,10 @@ pub enum Effect {
     Log {
         /// How bad it is.
         level: Level,
-        /// What happened.
+        /// What happened, in a sentence.
         text: String,
+        /// The same for programs.
+        about: About,
     },
     /// The watcher has begun or ceased to wait for a connection ([`super::View::waits`]): tell it by [`Input::Demand`] when
     /// there is something to read on one of its sockets.
@@ -254,6 +256,21 @@ pub enum Scope {
     Worker,
     /// The worker and everything it has started.
     Tree,
+}
+
+/// What a line of the log is about.
+#[derive(Debug, Clone, PartialEq, Eq, Default)]
+pub struct About {
+    /// The watcher's configured name.
+    pub watcher: String,
+    /// The worker's id.
+    pub wid: Option<Wid>,
+    /// The worker's pid.
+    pub pid: Option<Pid>,
+    /// How it ended: its exit code, or minus the number of the signal that killed it.
+    pub code: Option<i32>,
+    /// How many of its kind in a row ended by themselves, or could not be started.
+    pub failures: Option<u32>,
 }
 
 /// How bad a log line is.

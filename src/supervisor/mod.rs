@@ -36,8 +36,8 @@ use std::collections::BTreeMap;
 use watcher::{Context, Watcher};
 
 pub use message::{
-    Command, Effect, Event, Input, Level, Loss, Outcome, Pid, Refusal, Scope, SpawnId, Status,
-    Ticket, Time, WatcherId, Wid,
+    About, Command, Effect, Event, Input, Level, Loss, Outcome, Pid, Refusal, Scope, SpawnId,
+    Status, Ticket, Time, WatcherId, Wid,
 };
 
 /// A living worker, for replies.

@@ -3,7 +3,8 @@
 use super::backoff::Random;
 use super::job::{Job, Phase, Waiter};
 use super::{
-    Effect, Event, Level, Outcome, Pid, Scope, SpawnId, Status, Time, WatcherId, Wid, WorkerView,
+    About, Effect, Event, Level, Outcome, Pid, Scope, SpawnId, Status, Time, WatcherId, Wid,
+    WorkerView,
 };
 use crate::options::WatcherOptions;
 use std::collections::{BTreeMap, VecDeque};
@@ -149,6 +150,18 @@ impl Watcher {
             name: self.options.name.clone(),
             event,
         }
+    }
+
+    /// A line for the log about the watcher.
+    pub fn note(&self, level: Level, text: String) -> Effect {
+        self.note_of(level, text, About::default())
+    }
+
+    /// A line for the log about a worker, or whatever `about` says beside the watcher's name.
+    pub fn note_of(&self, level: Level, text: String, about: About) -> Effect {
+        let watcher = self.options.name.clone();
+        let about = About { watcher, ..about };
+        Effect::Log { level, text, about }
     }
 
     /// Nothing is left of a removed watcher.
@@ -446,10 +459,8 @@ impl Watcher {
             if self.status == Status::Starting && self.untried() == 0 && (running || idle) {
                 self.status = Status::Active;
                 cx.effects.push(self.publish(Event::Start));
-                cx.effects.push(Effect::Log {
-                    level: Level::Info,
-                    text: format!("{} started", self.options.name),
-                });
+                cx.effects
+                    .push(self.note(Level::Info, format!("{} started", self.options.name)));
             }
         }
         let mut due = Time::NEVER;

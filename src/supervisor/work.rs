@@ -297,10 +297,7 @@ impl Watcher {
                     };
                     self.take_back(cx);
                     let text = format!("{} kept its {kept}: {why}", self.options.name);
-                    cx.effects.push(Effect::Log {
-                        level: Level::Warning,
-                        text: text.clone(),
-                    });
+                    cx.effects.push(self.note(Level::Warning, text.clone()));
                     self.outdated = Some(text.clone());
                     answer(cx, job.waiters, Outcome::Refused(Refusal::Failed(text)));
                     return true;
@@ -348,10 +345,7 @@ impl Watcher {
                             self.options.name
                         ),
                     };
-                    cx.effects.push(Effect::Log {
-                        level: Level::Warning,
-                        text: text.clone(),
-                    });
+                    cx.effects.push(self.note(Level::Warning, text.clone()));
                     self.outdated = Some(text.clone());
                     answer(cx, job.waiters, Outcome::Refused(Refusal::Failed(text)));
                     return true;
@@ -402,10 +396,8 @@ impl Watcher {
     fn finish(&mut self, cx: &mut Context<'_>, job: Job) {
         if job.announce_reload {
             cx.effects.push(self.publish(Event::Reload));
-            cx.effects.push(Effect::Log {
-                level: Level::Info,
-                text: format!("{} reloaded", self.options.name),
-            });
+            cx.effects
+                .push(self.note(Level::Info, format!("{} reloaded", self.options.name)));
         }
         let outcome = self.summary(&job);
         answer(cx, job.waiters, outcome);
@@ -460,10 +452,8 @@ impl Watcher {
         self.awaits = false;
         self.slots.clear();
         cx.effects.push(self.publish(Event::Stop));
-        cx.effects.push(Effect::Log {
-            level: Level::Info,
-            text: format!("{} stopped", self.options.name),
-        });
+        cx.effects
+            .push(self.note(Level::Info, format!("{} stopped", self.options.name)));
     }
 
     fn release_all(&mut self, cx: &mut Context<'_>) {
