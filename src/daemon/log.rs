@@ -82,6 +82,10 @@ impl Setup {
         let level = level_of(wish.level)?;
         let (output, warning) = Output::parse(wish.output.unwrap_or("-"))?;
         let format = Format::parse(wish.format.unwrap_or("text"))?;
+        let config = wish
+            .config
+            .filter(|file| !file.eq_ignore_ascii_case("default"));
+        let config = config.map(|file| format!("loggerconfig {file} is not read yet"));
         Ok(Setup {
             level,
             destinations: vec![Destination {
@@ -90,7 +94,7 @@ impl Setup {
                 format,
                 afresh: false,
             }],
-            warnings: warning.into_iter().collect(),
+            warnings: warning.into_iter().chain(config).collect(),
         })
     }
 
