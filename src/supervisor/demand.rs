@@ -7,7 +7,7 @@
 
 use super::job::{Job, Work};
 use super::watcher::{Context, Slot, Watcher};
-use super::{Effect, Level, Status};
+use super::{Level, Status};
 
 impl Watcher {
     /// A connection would bring up who is missing.
@@ -85,10 +85,8 @@ impl Watcher {
         self.gave_up = false;
         if self.status != Status::Waiting {
             self.status = Status::Waiting;
-            cx.effects.push(Effect::Log {
-                level: Level::Info,
-                text: format!("{} waits for a connection", self.options.name),
-            });
+            let text = format!("{} waits for a connection", self.options.name);
+            cx.effects.push(self.note(Level::Info, text));
         }
     }
 }
