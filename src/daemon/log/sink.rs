@@ -192,16 +192,12 @@ fn write_whole(to: &mut (impl Write + AsFd), bytes: &[u8], torn: &mut bool) -> i
 
 /// Says it on standard error, if somebody reads that: a full pipe is left alone.
 fn complain(text: &str) {
-    let mut errors = io::stderr();
+    let errors = io::stderr();
     let mut ready = [PollFd::new(errors.as_fd(), PollFlags::POLLOUT)];
-    let waits = poll(&mut ready, PollTimeout::ZERO).is_ok_and(|ready| ready > 0);
-    if waits
-        && ready[0]
-            .revents()
-            .is_some_and(|r| r.contains(PollFlags::POLLOUT))
-    {
-        drop(ready);
-        let _ = writeln!(errors, "{text}"); // there is nobody else to tell
+    let _ = poll(&mut ready, PollTimeout::ZERO); // said nothing, it is as if it were full
+    let takes = ready[0].revents() == Some(PollFlags::POLLOUT);
+    if takes {
+        let _ = writeln!(errors.lock(), "{text}"); // there is nobody else to tell
     }
 }
 
