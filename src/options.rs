@@ -11,7 +11,7 @@ mod watcher;
 
 pub use serde_json::{Map, Value};
 pub use values::{parse_text, py_repr, signal_names, to_bool, to_signum};
-pub use watcher::{OptionError, WatcherOptions};
+pub use watcher::{ListenFds, OptionError, WatcherOptions};
 
 /// What a value looks like, in the file and on the wire.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -28,6 +28,8 @@ pub enum Kind {
     Text,
     /// Text, or a list of texts.
     TextOrList,
+    /// Sockets: a truth value (those that the watcher uses, or none), or names.
+    Sockets,
     /// A user or group: a number or a name.
     Account,
     /// A signal: a number, `TERM`, `SIGTERM` or `SIGRTMIN+1`.
@@ -141,6 +143,7 @@ pub static WATCHER_OPTIONS: &[OptionSpec] = &[
     row("send_hup", Kind::Bool, B(false), Live, true, true, "A graceful reload sends SIGHUP in place of replacing the workers"),
     row("use_sockets", Kind::Bool, B(false), Reload, true, false, "The workers inherit the sockets of the [socket:NAME] sections"),
     row("stdin_socket", Kind::Text, Null, Reload, false, false, "Name of a socket to place at file descriptor 0"),
+    row("listen_fds", Kind::Sockets, B(false), Reload, false, false, "Hand sockets over as systemd does, from descriptor 3 on with LISTEN_FDS, LISTEN_PID and LISTEN_FDNAMES: names of sockets, or True for those that the command names (all, if it names none). circ's own"),
     row("on_demand", Kind::Bool, B(false), Live, true, false, "Start only when somebody connects to a socket"),
     row("close_child_stdin", Kind::Bool, B(true), Reload, true, true, "Standard input of the workers is /dev/null"),
     row("close_child_stdout", Kind::Bool, B(false), Reload, true, true, "Standard output of the workers is /dev/null"),

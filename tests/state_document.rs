@@ -587,6 +587,7 @@ fn pool() -> Vec<(String, &'static [&'static str])> {
             Kind::Seconds => FRACTIONS,
             Kind::Bool => TRUTHS,
             Kind::Text | Kind::TextOrList => TEXTS,
+            Kind::Sockets => &["True", "no", "web", "a, b", "$(circus.env.B)"],
             Kind::Account => &["www-data", "0", "1000", "$(circus.env.U)"],
             Kind::Signal => &["15", "QUIT", "sigterm", "RTMIN+1"],
             Kind::Env | Kind::Stream | Kind::Hooks | Kind::Limits => continue,

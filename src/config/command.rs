@@ -9,7 +9,7 @@ use std::collections::BTreeMap;
 
 use super::expand::Variables;
 use super::{pytext, shlex};
-use crate::options::{Kind, Value, WATCHER_OPTIONS, WatcherOptions};
+use crate::options::{Kind, ListenFds, Value, WATCHER_OPTIONS, WatcherOptions};
 
 /// The options that are variables under their own names, besides those with a rule of their own: what `options` lists,
 /// and the limits.
@@ -102,6 +102,36 @@ pub fn names_socket(options: &WatcherOptions, socket: &str) -> bool {
         _ => false,
     };
     names(options.cmd()) || listed(options.args()) || listed(options.shell_args())
+}
+
+/// Does the command of this watcher name any socket?
+fn names_sockets(options: &WatcherOptions) -> bool {
+    let names = |text: &str| {
+        let text = text.to_lowercase();
+        text.contains("circus.sockets.") || text.contains("${socket:")
+    };
+    let listed = |value: &Value| match value {
+        Value::String(text) => names(text),
+        Value::Array(list) => list.iter().filter_map(Value::as_str).any(names),
+        _ => false,
+    };
+    names(options.cmd()) || listed(options.args()) || listed(options.shell_args())
+}
+
+/// Are the workers of this watcher handed the socket as systemd does it (`listen_fds`)?
+pub fn hands_over(options: &WatcherOptions, socket: &str) -> bool {
+    match options.listen_fds() {
+        ListenFds::None => false,
+        ListenFds::Named(names) => names.iter().any(|name| name.eq_ignore_ascii_case(socket)),
+        ListenFds::Used => names_socket(options, socket) || !names_sockets(options),
+    }
+}
+
+/// Does the watcher say that its workers use this socket: by its command, as standard input, or by `listen_fds`?
+pub fn uses_socket(options: &WatcherOptions, socket: &str) -> bool {
+    names_socket(options, socket)
+        || options.stdin_socket().eq_ignore_ascii_case(socket)
+        || hands_over(options, socket)
 }
 
 /// A text is cut into words after its variables are replaced; the texts of a list are words already.
@@ -255,6 +285,32 @@ mod tests {
         ];
         for (key, value, want) in cases {
             assert_eq!(names_socket(&watcher(&[(key, value)]), "web"), want);
+        }
+    }
+
+    #[test]
+    fn sockets_that_are_handed_over() {
+        let cases = [
+            (json!(false), "x $(circus.sockets.web)", false),
+            (json!(true), "x $(circus.sockets.web)", true),
+            (json!(true), "x $(circus.sockets.other)", false),
+            (json!(true), "x", true),
+            (json!("other, WEB"), "x", true),
+            (json!("other web"), "x $(circus.sockets.other)", true),
+            (json!("other"), "x $(circus.sockets.web)", false),
+        ];
+        for (listen, cmd, want) in cases {
+            let pairs = [("listen_fds", listen.clone()), ("cmd", json!(cmd))];
+            assert_eq!(hands_over(&watcher(&pairs), "web"), want, "{listen} {cmd}");
+        }
+        let mut text = WatcherOptions::ini_defaults("w");
+        for (written, read) in [
+            ("yes", json!(true)),
+            ("", json!(false)),
+            (" web ", json!("web")),
+        ] {
+            assert_eq!(text.set_ini("listen_fds", written), Ok(()));
+            assert_eq!(text.get("listen_fds"), Some(&read));
         }
     }
 }

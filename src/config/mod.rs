@@ -35,7 +35,7 @@ mod virtualenv;
 mod watchers;
 
 pub use agent::AgentOptions;
-pub use command::{WorkerCommand, names_socket, worker_argv};
+pub use command::{WorkerCommand, hands_over, names_socket, uses_socket, worker_argv};
 pub use document::{DEFAULT_SECTION, Document, Entries, Entry, Format, NAME_KEY};
 pub use effective::{Effective, Stated};
 pub(crate) use error::quoted;

@@ -15,7 +15,7 @@ use super::load::{Environ, Loader, variables_of};
 use super::merged::Item;
 use super::model::SocketConfig;
 use super::{pattern, pytext, virtualenv};
-use crate::options::{self, Key, Kind, Map, RLIMITS, Value, WatcherOptions};
+use crate::options::{self, Key, Kind, ListenFds, Map, RLIMITS, Value, WatcherOptions};
 
 /// A watcher section before its variables are replaced.
 pub(super) struct Draft {
@@ -384,6 +384,15 @@ fn check_rules(
         );
         broken.push(("stdin_socket", what));
     }
+    if let ListenFds::Named(names) = watcher.listen_fds() {
+        let unknown = |name: &String| !sockets.iter().any(|socket| socket.name == *name);
+        if let Some(name) = names.into_iter().find(unknown) {
+            let what = format!(
+                "there is no section [socket:{name}]; names of sockets, True or False are expected"
+            );
+            broken.push(("listen_fds", what));
+        }
+    }
     for (stream, conf) in [
         ("stdout_stream", watcher.stdout_stream()),
         ("stderr_stream", watcher.stderr_stream()),
@@ -433,10 +442,15 @@ fn warn(loader: &mut Loader, draft: &Draft, watcher: &WatcherOptions, sockets: &
             }
         }
     }
-    if named && !watcher.use_sockets() {
+    if named && !watcher.use_sockets() && watcher.listen_fds() == ListenFds::None {
         loader.warnings.push(format!(
             "[{section}] names a socket in its command without `use_sockets = True`, so the socket \
              is closed in its workers"
+        ));
+    }
+    if watcher.listen_fds() == ListenFds::Used && sockets.is_empty() {
+        loader.warnings.push(format!(
+            "[{section}] listen_fds = True without any [socket:NAME] section: no socket is handed over"
         ));
     }
     if watcher.on_demand() && sockets.is_empty() {

@@ -8,7 +8,7 @@ use super::sampling::Work;
 use super::shell::{Shell, wall_clock};
 use super::spawn;
 use crate::config::enter_virtualenv;
-use crate::options::{Map, Value};
+use crate::options::{ListenFds, Map, Value};
 use crate::stats;
 use crate::supervisor::{self, Input, Pid, View};
 use crate::wire::brief;
@@ -107,7 +107,7 @@ impl Shell {
                 return;
             }
             Command::Set { name, options } if names_account(&options) => {
-                match self.view(&name).and_then(|_| self.check_stdin(&options)) {
+                match self.view(&name).and_then(|_| self.check_sockets(&options)) {
                     // a directory server may be asked: that is not for this thread
                     Ok(()) => {
                         self.lookups.ask(Question::Set {
@@ -237,7 +237,7 @@ impl Shell {
                 start,
             } => {
                 self.check_owner(&options)?;
-                self.check_stdin(&options)?;
+                self.check_sockets(&options)?;
                 let cwd = self.cwd.to_string_lossy();
                 let mut options = crate::options::WatcherOptions::from_add(
                     &name,
@@ -267,7 +267,7 @@ impl Shell {
             }
             Command::Set { name, options } => {
                 self.view(&name)?;
-                self.check_stdin(&options)?;
+                self.check_sockets(&options)?;
                 Order::Set {
                     name,
                     changes: options.into_iter().collect(),
@@ -349,17 +349,24 @@ impl Shell {
         }
     }
 
-    /// A socket at descriptor 0 has to be there: workers could not be started without.
-    fn check_stdin(&self, options: &Map<String, Value>) -> Result<(), Trouble> {
-        match options.get("stdin_socket").and_then(Value::as_str) {
-            Some(name) if !name.is_empty() && !self.sockets.contains_key(&name.to_lowercase()) => {
-                let name = brief(name);
-                Err(Trouble::command(format!(
-                    "stdin_socket: there is no socket {name:?}; add a [socket:{name}] section and reload it first"
-                )))
-            }
-            _ => Ok(()),
+    /// The sockets that options name have to be there: workers could not be started without.
+    fn check_sockets(&self, options: &Map<String, Value>) -> Result<(), Trouble> {
+        let text = |key: &str| options.get(key).and_then(Value::as_str);
+        let stdin = text("stdin_socket").filter(|name| !name.is_empty());
+        let mut named: Vec<(&str, String)> = Vec::new();
+        named.extend(stdin.map(|name| ("stdin_socket", name.to_string())));
+        if let ListenFds::Named(names) = text("listen_fds").map_or(ListenFds::None, ListenFds::of) {
+            named.extend(names.into_iter().map(|name| ("listen_fds", name)));
         }
+        for (key, name) in named {
+            if !self.sockets.contains_key(&name.to_lowercase()) {
+                let name = brief(&name);
+                return Err(Trouble::command(format!(
+                    "{key}: there is no socket {name:?}; add a [socket:{name}] section and reload it first"
+                )));
+            }
+        }
+        Ok(())
     }
 
     fn select(&self, selection: &Selection) -> Result<Chosen, Trouble> {

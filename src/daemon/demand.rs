@@ -6,7 +6,7 @@
 
 use super::shell::Shell;
 use super::sockets::ListenSocket;
-use crate::config::names_socket;
+use crate::config::uses_socket;
 use crate::options::WatcherOptions;
 use crate::supervisor::{Input, WatcherId};
 use std::collections::{BTreeMap, BTreeSet};
@@ -129,10 +129,7 @@ fn sockets_of<'a>(
     options: &WatcherOptions,
     sockets: &'a BTreeMap<String, Arc<ListenSocket>>,
 ) -> Vec<&'a str> {
-    let uses = |name: &&str| {
-        names_socket(options, name) || options.stdin_socket().eq_ignore_ascii_case(name)
-    };
     let all = || sockets.keys().map(String::as_str);
-    let own: Vec<&str> = all().filter(uses).collect();
+    let own: Vec<&str> = all().filter(|name| uses_socket(options, name)).collect();
     if own.is_empty() { all().collect() } else { own }
 }

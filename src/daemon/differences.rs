@@ -2,7 +2,7 @@
 //! Decides only: [`super::reload`] does it, or tells it (`check`).
 
 use super::sockets::ListenSocket;
-use crate::config::{CircusOptions, Config, names_socket};
+use crate::config::{CircusOptions, Config, uses_socket};
 use crate::options::{OnSet, Value, WatcherOptions, find};
 use crate::supervisor::{Command, Status, Supervisor, View};
 use serde_json::json;
@@ -353,7 +353,9 @@ impl Situation<'_> {
         moved: &BTreeMap<String, String>,
         entry: Option<Entry>,
     ) {
-        let used = moved.iter().filter(|(socket, _)| uses(options, socket));
+        let used = moved
+            .iter()
+            .filter(|(socket, _)| uses_socket(options, socket));
         let because: Vec<String> = used.map(|(_, section)| section.clone()).collect();
         let entry = entry.unwrap_or_else(|| Entry {
             section: format!("watcher:{}", options.name),
@@ -406,11 +408,6 @@ fn overlaid(
         }
     }
     next
-}
-
-/// Whether the workers of a watcher use a socket.
-pub(super) fn uses(options: &WatcherOptions, socket: &str) -> bool {
-    names_socket(options, socket) || options.stdin_socket().eq_ignore_ascii_case(socket)
 }
 
 /// `circus.KEY` for each option that the daemon keeps until it is started anew. The rest takes effect at once.

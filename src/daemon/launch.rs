@@ -4,12 +4,12 @@ use super::accounts::Credentials;
 use super::sockets::ListenSocket;
 use super::spawn::{self, SpawnSpec, Stdio};
 use super::spawner::{Job, OutputFiles};
-use crate::config::{names_socket, worker_argv};
-use crate::options::{Map, Value, WatcherOptions};
+use crate::config::{hands_over, names_socket, worker_argv};
+use crate::options::{ListenFds, Map, Value, WatcherOptions};
 use crate::supervisor::{SpawnId, WatcherId, Wid};
 use std::collections::{BTreeMap, HashMap, HashSet};
 use std::ffi::OsString;
-use std::os::fd::{AsRawFd, OwnedFd};
+use std::os::fd::{AsRawFd, OwnedFd, RawFd};
 use std::path::PathBuf;
 use std::sync::Arc;
 
@@ -81,7 +81,13 @@ impl Launcher {
             let credentials = self.credentials(id, options)?;
             self.prepared.insert(id, prepare(options, credentials)?);
         }
-        let (own_sockets, numbers) = socket_numbers(options, sockets)?;
+        let Passed {
+            own,
+            numbers,
+            keep,
+            places,
+            listen_names,
+        } = passed(options, sockets)?;
         let command = worker_argv(options, wid, &numbers)?;
         for warning in command.warnings {
             if self.warned.insert((id, warning.clone())) {
@@ -110,11 +116,9 @@ impl Launcher {
             stdin,
             stdout,
             stderr,
-            keep_fds: if options.use_sockets() {
-                numbers.values().copied().collect()
-            } else {
-                Vec::new()
-            },
+            keep_fds: keep,
+            places,
+            listen_names,
             umask: None,
         };
         Ok(Job {
@@ -125,7 +129,7 @@ impl Launcher {
                 stderr: stderr_file,
             },
             listen,
-            _own_sockets: own_sockets,
+            _own_sockets: own,
             _sockets: sockets.values().cloned().collect(),
         })
     }
@@ -198,23 +202,96 @@ fn prepare(options: &WatcherOptions, credentials: Credentials) -> Result<Prepare
     })
 }
 
-/// The descriptor of every socket for this worker, and those that were bound for it alone (so_reuseport).
-fn socket_numbers(
+/// The sockets of one worker.
+#[derive(Default)]
+struct Passed {
+    /// Those that were bound for it alone (so_reuseport).
+    own: Vec<OwnedFd>,
+    /// The number of every socket there.
+    numbers: BTreeMap<String, RawFd>,
+    /// Numbers that are the same there as here.
+    keep: Vec<RawFd>,
+    /// (number here, number there) of the others.
+    places: Vec<(RawFd, RawFd)>,
+    /// The names of those that are handed over from 3 on.
+    listen_names: Vec<String>,
+}
+
+/// The first descriptor that systemd hands over (`SD_LISTEN_FDS_START`).
+const LISTEN_FDS_START: RawFd = 3;
+
+fn passed(
     options: &WatcherOptions,
     sockets: &BTreeMap<String, Arc<ListenSocket>>,
-) -> Result<(Vec<OwnedFd>, BTreeMap<String, i32>), String> {
-    let mut own = Vec::new();
-    let mut numbers = BTreeMap::new();
+) -> Result<Passed, String> {
+    let mut passed = Passed {
+        listen_names: listen_names(options, sockets)?,
+        ..Passed::default()
+    };
     for (name, socket) in sockets {
         let mut number = socket.fd();
-        if socket.reuses_port() && names_socket(options, name) {
+        let listens = passed.listen_names.contains(name);
+        if socket.reuses_port() && (listens || names_socket(options, name)) {
             let bound = socket.bind_reuseport().map_err(|error| error.to_string())?;
             number = bound.as_raw_fd();
-            own.push(bound);
+            passed.own.push(bound);
         }
-        numbers.insert(name.clone(), number);
+        passed.numbers.insert(name.clone(), number);
     }
-    Ok((own, numbers))
+    let mut free = LISTEN_FDS_START;
+    for name in &passed.listen_names {
+        if let Some(number) = passed.numbers.get_mut(name) {
+            passed.places.push((*number, free));
+            *number = free;
+            free += 1;
+        }
+    }
+    if !options.use_sockets() {
+        return Ok(passed);
+    }
+    // who has his own number stays there, unless one of those that are handed over is
+    let first_free = passed.numbers.values().max().map_or(free, |most| most + 1);
+    let mut beyond = first_free.max(free);
+    for (name, number) in &mut passed.numbers {
+        if passed.listen_names.contains(name) {
+            continue;
+        }
+        if *number >= free {
+            passed.keep.push(*number);
+        } else {
+            passed.places.push((*number, beyond));
+            *number = beyond;
+            beyond += 1;
+        }
+    }
+    Ok(passed)
+}
+
+/// The sockets that are handed over as systemd does it, in their order.
+fn listen_names(
+    options: &WatcherOptions,
+    sockets: &BTreeMap<String, Arc<ListenSocket>>,
+) -> Result<Vec<String>, String> {
+    let used = |name: &&String| hands_over(options, name);
+    match options.listen_fds() {
+        ListenFds::Named(names) => {
+            if let Some(name) = names.iter().find(|name| !sockets.contains_key(*name)) {
+                return Err(format!(
+                    "listen_fds names the socket '{name}', which does not exist; add a [socket:{name}] section"
+                ));
+            }
+            // a socket named twice is handed over once
+            let mut once: Vec<String> = Vec::new();
+            for name in names {
+                if !once.contains(&name) {
+                    once.push(name);
+                }
+            }
+            Ok(once)
+        }
+        ListenFds::None => Ok(Vec::new()),
+        ListenFds::Used => Ok(sockets.keys().filter(used).cloned().collect()),
+    }
 }
 
 fn stdin(

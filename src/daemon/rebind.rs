@@ -2,7 +2,7 @@
 
 use super::shell::Shell;
 use super::sockets::ListenSocket;
-use crate::config::{Config, SocketConfig};
+use crate::config::{Config, SocketConfig, hands_over};
 use std::collections::BTreeSet;
 use std::sync::Arc;
 
@@ -135,7 +135,9 @@ impl Shell {
     fn is_held_by_workers(&self, socket: &str) -> bool {
         self.core.watchers().any(|watcher| {
             let options = watcher.options();
-            let has = options.use_sockets() || options.stdin_socket().eq_ignore_ascii_case(socket);
+            let has = options.use_sockets()
+                || options.stdin_socket().eq_ignore_ascii_case(socket)
+                || hands_over(options, socket);
             has && !watcher.workers().is_empty()
         })
     }

@@ -7,12 +7,12 @@
 //! these sections from the new one: so a later reload still sees what else has changed in the files.
 
 use super::answers::{Then, send};
-use super::differences::{Extent, Plan, Situation, uses};
+use super::differences::{Extent, Plan, Situation};
 use super::log;
 use super::router::Client;
 use super::shell::{Shell, wall_clock};
 use super::sockets::ListenSocket;
-use crate::config::{CircusOptions, Config};
+use crate::config::{CircusOptions, Config, uses_socket};
 use crate::options::{Map, Value};
 use crate::supervisor::{Command, Outcome, Status};
 use crate::wire::brief;
@@ -193,7 +193,7 @@ impl Shell {
                 let (options, status) = (view.options(), view.status());
                 let own = self.config.watcher(&options.name);
                 let spoken_of = own.is_some_and(|(_, section)| sections.contains(section));
-                if status != Status::Stopped && uses(options, &socket.name) && !spoken_of {
+                if status != Status::Stopped && uses_socket(options, &socket.name) && !spoken_of {
                     return Err(format!(
                         "[{section}] cannot be removed while the watcher {} uses it: stop or change that first, or name \
                          its section as well",

@@ -28,7 +28,7 @@ pub use plan::{RLIM_INFINITY, SpawnSpec, Stdio, rlimit_resource};
 
 use plan::Plan;
 use std::io;
-use std::os::fd::RawFd;
+use std::os::fd::{AsRawFd, FromRawFd, OwnedFd, RawFd};
 use std::os::raw::{c_int, c_long, c_void};
 use std::sync::OnceLock;
 
@@ -298,6 +298,15 @@ fn close_others(plan: &Plan) -> Result<(), Failure> {
     for (index, fd) in plan.keep_fds.iter().enumerate() {
         call(Stage::Keep, index, || fcntl(*fd, libc::F_SETFD, 0))?;
     }
+    for (source, target) in &plan.places {
+        call(Stage::Place, *target as usize, || {
+            // SAFETY: descriptors of this process only (the table is the child's own copy).
+            unsafe { libc::syscall(libc::SYS_dup3, source.as_raw_fd(), *target, 0) }
+        })?;
+    }
+    // SAFETY: takes and touches nothing; raw because glibc has its own idea of who this is.
+    let pid = unsafe { libc::syscall(libc::SYS_getpid) };
+    plan.tell_pid(pid as u32);
     Ok(())
 }
 
@@ -351,6 +360,15 @@ fn close_range(first: u32, last: u32) -> c_long {
             last,
             libc::CLOSE_RANGE_CLOEXEC,
         )
+    }
+}
+
+/// A duplicate of a descriptor with a number from `above` on, closed on exec.
+fn duplicate_above(fd: RawFd, above: RawFd) -> Result<OwnedFd, i32> {
+    match fcntl(fd, libc::F_DUPFD_CLOEXEC, above) {
+        // SAFETY: the kernel has just made this descriptor, and nobody else knows of it.
+        new if new >= 0 => Ok(unsafe { OwnedFd::from_raw_fd(new as RawFd) }),
+        _ => Err(last_errno()),
     }
 }
 

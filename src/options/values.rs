@@ -126,6 +126,11 @@ pub(super) fn parse_kind(kind: Kind, key: &str, text: &str) -> Result<Value, Str
             .ok_or_else(|| format!("{key}: {} is not a number", py_repr(text))),
         Kind::Bool => to_bool(text).map(Value::from),
         Kind::Text | Kind::TextOrList | Kind::Account => Ok(Value::from(text)),
+        Kind::Sockets => Ok(match to_bool(text) {
+            Ok(flag) => Value::from(flag),
+            Err(_) if text.trim().is_empty() => Value::from(false),
+            Err(_) => Value::from(text.trim()),
+        }),
         Kind::Signal => to_signum(&Value::from(text)).map(Value::from),
         Kind::Env => {
             let mut env = Map::new();
@@ -239,6 +244,11 @@ pub(super) fn check_wire(key: &str, value: &Value) -> Result<(), String> {
         (Kind::Bool, _) => {
             if !value.is_boolean() {
                 return Err(format!("{quoted} isn't a valid boolean"));
+            }
+        }
+        (Kind::Sockets, _) => {
+            if !value.is_boolean() && !value.is_string() && !value.is_null() {
+                return Err(format!("{quoted} isn't a boolean or names of sockets"));
             }
         }
         (Kind::Env, _) => {

@@ -7,6 +7,33 @@ use super::{
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
+/// Which sockets a watcher's workers get as systemd hands them over.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum ListenFds {
+    /// None.
+    None,
+    /// Those that the command names, or all if it names none.
+    Used,
+    /// These, in this order; in lower case.
+    Named(Vec<String>),
+}
+
+impl ListenFds {
+    /// What a text asks for.
+    pub fn of(text: &str) -> ListenFds {
+        match to_bool(text) {
+            Ok(true) => ListenFds::Used,
+            Ok(false) => ListenFds::None,
+            Err(_) => ListenFds::Named(
+                text.split(|c: char| c == ',' || c.is_whitespace())
+                    .filter(|name| !name.is_empty())
+                    .map(str::to_lowercase)
+                    .collect(),
+            ),
+        }
+    }
+}
+
 /// An option whose value cannot be taken.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 #[error("{key}: {reason}")]
@@ -409,6 +436,14 @@ impl WatcherOptions {
     pub fn stdin_socket(&self) -> &str {
         self.text("stdin_socket")
     }
+    /// Sockets that are handed over as systemd does it.
+    pub fn listen_fds(&self) -> ListenFds {
+        match self.value("listen_fds") {
+            Value::Bool(true) => ListenFds::Used,
+            Value::String(text) => ListenFds::of(text),
+            _ => ListenFds::None,
+        }
+    }
     /// Starts at the first connection only.
     pub fn on_demand(&self) -> bool {
         self.bool("on_demand")
@@ -467,6 +502,12 @@ fn normalize(spec: &OptionSpec, value: Value) -> Result<Value, OptionError> {
             .as_f64()
             .map(Value::from)
             .ok_or_else(|| OptionError::new(spec.name, format!("{value} is not a number"))),
+        Kind::Sockets => Ok(match value {
+            Value::String(text) => parse_kind(Kind::Sockets, spec.name, &text)
+                .map_err(|reason| OptionError::new(spec.name, reason))?,
+            Value::Null => Value::from(false),
+            other => other,
+        }),
         _ => Ok(value),
     }
 }

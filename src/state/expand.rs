@@ -6,7 +6,7 @@ use std::collections::BTreeSet;
 use super::desired::{Desired, DesiredSection, DesiredState, Running, SectionKind};
 use super::files::Files;
 use super::settings::Settings;
-use crate::config::{Config, names_socket};
+use crate::config::{Config, uses_socket};
 use crate::options::WatcherOptions;
 
 /// All that a run looks at.
@@ -156,9 +156,7 @@ pub(super) fn tell_unmanaged(
 
 /// With `--with-socket`, the sockets that only this watcher uses go with it.
 fn take_sockets_along(wishes: &mut Wishes, config: &Config) {
-    let uses = |watcher: &WatcherOptions, socket: &str| {
-        names_socket(watcher, socket) || watcher.stdin_socket().eq_ignore_ascii_case(socket)
-    };
+    let uses = uses_socket;
     let going: Vec<String> = wishes
         .watchers
         .iter()

@@ -177,6 +177,7 @@ const KINDS: &[Kind] = &[
     Kind::Bool,
     Kind::Text,
     Kind::TextOrList,
+    Kind::Sockets,
     Kind::Account,
     Kind::Signal,
     Kind::Env,
@@ -193,6 +194,7 @@ fn word(kind: Kind) -> &'static str {
         Kind::Bool => "truth value",
         Kind::Text => "text",
         Kind::TextOrList => "text or list",
+        Kind::Sockets => "sockets",
         Kind::Account => "account",
         Kind::Signal => "signal",
         Kind::Env => "environment",
@@ -215,6 +217,7 @@ fn form(kind: Kind) -> &'static str {
         Kind::TextOrList => {
             "A text that is cut into words as a shell does it; on the wire also a list of words."
         }
+        Kind::Sockets => "A truth value, or names of sockets, separated by commas or spaces.",
         Kind::Account => "The name or the number of a user or group.",
         Kind::Signal => {
             "A number, or a name such as `TERM`, `SIGTERM` or `SIGRTMIN+1`; on the wire the number."

@@ -22,6 +22,8 @@ pub(in super::super) enum Wants {
     Patterns,
     /// Octal digits.
     Octal,
+    /// A truth value or names.
+    Sockets,
     /// Text.
     Text,
     /// Nobody knows: a variable, or a key of the user's own.
@@ -67,6 +69,7 @@ fn of_kind(kind: Kind) -> Wants {
         Kind::Signal | Kind::Account => Wants::NumberOrName,
         Kind::TextOrList => Wants::Words,
         Kind::Text => Wants::Text,
+        Kind::Sockets => Wants::Sockets,
         Kind::Env | Kind::Stream | Kind::Hooks | Kind::Limits => Wants::Anything,
     }
 }
@@ -80,6 +83,7 @@ impl Wants {
             Self::Words => "text in quotes, or a list of words, is expected",
             Self::Patterns => "text in quotes, or a list of patterns, is expected",
             Self::Octal => "octal digits are expected, as in \"022\" or 0o022",
+            Self::Sockets => "true, false, or names of sockets in quotes are expected",
             Self::Text => "text in quotes is expected",
             Self::Anything => "a text, a number, or true or false is expected",
         }
@@ -101,8 +105,8 @@ pub(super) fn text_of(
     match value {
         Value::String(text) => Ok(with_line_feeds(text.value(), source)),
         Value::Boolean(truth) => match (wants, *truth.value()) {
-            (Wants::Truth | Wants::Anything, true) => Ok("True".to_owned()),
-            (Wants::Truth | Wants::Anything, false) => Ok("False".to_owned()),
+            (Wants::Truth | Wants::Sockets | Wants::Anything, true) => Ok("True".to_owned()),
+            (Wants::Truth | Wants::Sockets | Wants::Anything, false) => Ok("False".to_owned()),
             (_, truth) => wrong(&format!("{truth} is a truth value")),
         },
         Value::Integer(number) => match wants {

@@ -30,6 +30,8 @@ pub enum Stage {
     Close,
     /// A descriptor that the child should have.
     Keep,
+    /// A descriptor that the child should have under another number.
+    Place,
     /// Executing the program.
     Exec,
 }
@@ -38,7 +40,7 @@ impl Stage {
     pub(super) fn from_number(number: u32) -> Option<Stage> {
         use Stage::*;
         [
-            Clone, Dup, Chdir, Session, Rlimit, Setgid, Setgroups, Setuid, Close, Keep, Exec,
+            Clone, Dup, Chdir, Session, Rlimit, Setgid, Setgroups, Setuid, Close, Keep, Place, Exec,
         ]
         .into_iter()
         .find(|stage| *stage as u32 == number)
@@ -113,6 +115,7 @@ pub(super) fn describe(spec: &SpawnSpec, stage: Stage, errno: i32, index: usize)
             let fd = spec.keep_fds.iter().filter(|fd| **fd > 2).nth(index);
             format!("cannot pass on descriptor {}", fd.copied().unwrap_or(-1))
         }
+        Stage::Place => format!("cannot pass on a socket as descriptor {index}"),
         Stage::Exec => return describe_exec(spec, errno),
     };
     SpawnError::new(stage, errno, what)

@@ -7,7 +7,7 @@ use std::os::fd::{AsRawFd, OwnedFd, RawFd};
 use std::os::raw::c_char;
 use std::os::unix::ffi::OsStrExt;
 use std::sync::OnceLock;
-use std::sync::atomic::{AtomicI32, AtomicU32, AtomicUsize, Ordering};
+use std::sync::atomic::{AtomicI32, AtomicU8, AtomicU32, AtomicUsize, Ordering};
 
 /// "No limit" as a value of [`SpawnSpec::rlimits`].
 pub const RLIM_INFINITY: u64 = libc::RLIM64_INFINITY;
@@ -53,6 +53,12 @@ pub struct SpawnSpec {
     pub stderr: Stdio,
     /// Descriptors that the child has too, under the same numbers. All others above 2 are closed.
     pub keep_fds: Vec<RawFd>,
+    /// Descriptors that the child has under another number: (number here, number there, above 2). There nothing of
+    /// `keep_fds` must have such a number.
+    pub places: Vec<(RawFd, RawFd)>,
+    /// The names of the sockets that `places` puts at 3, 4, ...: the child is told of them as systemd tells it
+    /// (`LISTEN_FDS`, `LISTEN_FDNAMES`, and `LISTEN_PID`, which only the child knows).
+    pub listen_names: Vec<String>,
     /// The file mode mask; `None` is the daemon's own.
     pub umask: Option<u32>,
 }
@@ -131,6 +137,10 @@ pub(super) struct Plan {
     /// (source, target) for each stream that is not inherited.
     pub moves: [Option<(RawFd, RawFd)>; 3],
     pub keep_fds: Vec<RawFd>,
+    /// (source, target); every source is a duplicate above every target.
+    pub places: Vec<(OwnedFd, RawFd)>,
+    /// Where the child writes its pid into its environment; ends with NUL, filled with NUL.
+    pub listen_pid: Option<Box<[AtomicU8]>>,
     /// Open descriptors above 2, where the kernel cannot mark them all in one call.
     pub open_fds: Option<Vec<RawFd>>,
     /// Bit n-1: signal n becomes default.
@@ -175,7 +185,10 @@ impl Plan {
         }
         argv.push(std::ptr::null());
         let mut envp = Vec::with_capacity(spec.env.len() + 1);
-        for (key, value) in &spec.env {
+        let told = |key: &OsString| {
+            !spec.listen_names.is_empty() && LISTEN.iter().any(|name| *key == **name)
+        };
+        for (key, value) in spec.env.iter().filter(|(key, _)| !told(key)) {
             let mut text = Vec::with_capacity(key.len() + value.len() + 1);
             text.extend_from_slice(key.as_bytes());
             if key.is_empty() || text.contains(&b'=') {
@@ -190,6 +203,20 @@ impl Plan {
             text.extend_from_slice(value.as_bytes());
             envp.push(own(text, "the environment")?);
         }
+        let listen_pid = (!spec.listen_names.is_empty()).then(listen_pid);
+        if let Some(text) = &listen_pid {
+            let count = format!("LISTEN_FDS={}", spec.listen_names.len());
+            envp.push(own(count.into_bytes(), "the environment")?);
+            let names: Vec<String> = spec
+                .listen_names
+                .iter()
+                .map(|n| n.replace(':', "_"))
+                .collect();
+            let names = format!("LISTEN_FDNAMES={}", names.join(":"));
+            envp.push(own(names.into_bytes(), "a name of a socket")?);
+            // the child writes its pid through the atomics before the kernel reads the text
+            envp.push(text.as_ptr().cast::<c_char>());
+        }
         envp.push(std::ptr::null());
         let mut candidates = Vec::new();
         for file in spec.candidates() {
@@ -200,6 +227,7 @@ impl Plan {
             Some(directory) => own(directory.as_bytes().to_vec(), "working_dir")?,
         };
         let (moves, null) = streams(spec)?;
+        let places = lifted(spec)?;
         Ok(Plan {
             argv,
             envp,
@@ -207,6 +235,8 @@ impl Plan {
             cwd,
             moves,
             keep_fds: spec.keep_fds.iter().copied().filter(|fd| *fd > 2).collect(),
+            places,
+            listen_pid,
             open_fds: if close_range { None } else { Some(open_fds()) },
             default_signals: caught | bit(libc::SIGPIPE) | bit(libc::SIGXFSZ),
             rlimits: spec.rlimits.clone(),
@@ -239,6 +269,54 @@ impl Plan {
             self.failed_index.load(Ordering::Relaxed),
         ))
     }
+}
+
+/// What tells a program of the sockets it was handed (sd_listen_fds(3)).
+pub const LISTEN: [&str; 3] = ["LISTEN_FDS", "LISTEN_FDNAMES", "LISTEN_PID"];
+
+const LISTEN_PID: &[u8] = b"LISTEN_PID=";
+
+/// `LISTEN_PID=` with room for every pid, and a NUL behind it.
+fn listen_pid() -> Box<[AtomicU8]> {
+    let room = [0; i32::MAX.ilog10() as usize + 2];
+    let text = LISTEN_PID.iter().copied().chain(room);
+    text.map(AtomicU8::new).collect()
+}
+
+impl Plan {
+    /// Called in the child: completes `LISTEN_PID=`.
+    pub fn tell_pid(&self, pid: u32) {
+        let Some(text) = &self.listen_pid else {
+            return;
+        };
+        let digits = pid.checked_ilog10().unwrap_or(0);
+        let mut rest = pid;
+        for index in (0..=digits as usize).rev() {
+            if let Some(byte) = text.get(LISTEN_PID.len() + index) {
+                byte.store(b'0' + (rest % 10) as u8, Ordering::Relaxed);
+            }
+            rest /= 10;
+        }
+    }
+}
+
+/// Duplicates of what has a place, above all places, so that no place is taken before its turn.
+fn lifted(spec: &SpawnSpec) -> Result<Vec<(OwnedFd, RawFd)>, SpawnError> {
+    let above = spec.places.iter().map(|(_, target)| target + 1).max();
+    let above = above.unwrap_or(3).max(3);
+    let duplicate = |source: RawFd| {
+        super::duplicate_above(source, above).map_err(|errno| {
+            let what = format!(
+                "cannot duplicate descriptor {source} for {}",
+                spec.program()
+            );
+            SpawnError::new(Stage::Keep, errno, what)
+        })
+    };
+    let places = spec.places.iter();
+    places
+        .map(|(source, target)| Ok((duplicate(*source)?, *target)))
+        .collect()
 }
 
 fn bit(signal: i32) -> u64 {
@@ -347,6 +425,25 @@ mod tests {
         bad.env.push(("A=B".into(), "x".into()));
         assert!(Plan::new(&bad, 0, true).is_err());
         assert!(Plan::new(&SpawnSpec::default(), 0, true).is_err());
+    }
+
+    #[test]
+    fn a_pid_of_any_length_fits() {
+        for pid in [1, 10, 4_194_304, i32::MAX as u32] {
+            let mut spec = spec("a", None);
+            spec.listen_names = vec!["web".into()];
+            let plan = Plan::new(&spec, 0, true).unwrap();
+            plan.tell_pid(pid);
+            let text: Vec<u8> = plan
+                .listen_pid
+                .iter()
+                .flatten()
+                .map(|b| b.load(Ordering::Relaxed))
+                .collect();
+            let text = String::from_utf8(text).unwrap();
+            assert!(text.ends_with('\0'));
+            assert_eq!(text.trim_end_matches('\0'), format!("LISTEN_PID={pid}"));
+        }
     }
 
     #[test]

@@ -58,6 +58,7 @@ impl Shape {
             (Kind::Text, _) if spec.name == "cmd" => Shape::Filled,
             (Kind::Text, _) => Shape::Text,
             (Kind::TextOrList, _) => Shape::Words,
+            (Kind::Sockets, _) => Shape::Scalar,
             (Kind::Account, _) => Shape::Account,
             (Kind::Signal, _) => Shape::Signal,
             (Kind::Limits, Key::Entry(_)) => Shape::Limit,

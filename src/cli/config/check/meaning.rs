@@ -197,6 +197,7 @@ fn unused_sockets(opened: &Opened, config: &Config, found: &mut Vec<Finding>) {
     for socket in &config.sockets {
         let uses = |watcher: &WatcherOptions| {
             watcher.stdin_socket().to_lowercase() == socket.name
+                || crate::config::hands_over(watcher, &socket.name)
                 || watcher.use_sockets() && crate::config::names_socket(watcher, &socket.name)
         };
         if !knows_all && !config.watchers.iter().any(uses) {
