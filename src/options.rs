@@ -6,6 +6,7 @@
 //! Meanings follow the Circus configuration page ("watcher:NAME - as many sections as you want") and, where the page
 //! is silent, what circus 0.19 does.
 
+pub mod streams;
 mod values;
 mod watcher;
 
@@ -51,6 +52,8 @@ pub enum OnSet {
     Live,
     /// Needs new workers: `set` triggers a graceful reload.
     Reload,
+    /// Live if the option has entries before and after; to get or lose them needs new workers.
+    LiveIfThere,
 }
 
 /// Default of an option in a watcher section.
@@ -89,6 +92,20 @@ pub struct OptionSpec {
     pub doc: &'static str,
 }
 
+impl OptionSpec {
+    /// Whether a change of this option, from its value `before` to `after`, needs new workers.
+    pub fn renews(&self, before: Option<&Value>, after: Option<&Value>) -> bool {
+        let there = |value: Option<&Value>| {
+            value.is_some_and(|value| value.as_object().is_some_and(|map| !map.is_empty()))
+        };
+        match self.on_set {
+            OnSet::Live => false,
+            OnSet::Reload => true,
+            OnSet::LiveIfThere => !(there(before) && there(after)),
+        }
+    }
+}
+
 const fn row(
     name: &'static str,
     kind: Kind,
@@ -110,7 +127,7 @@ const fn row(
 }
 
 use self::Default::{Bool as B, EmptyMap, Float as F, Int as I, Null, Text as T};
-use self::OnSet::{Live, Reload};
+use self::OnSet::{Live, LiveIfThere, Reload};
 
 /// Every option a watcher has.
 #[rustfmt::skip]
@@ -148,8 +165,8 @@ pub static WATCHER_OPTIONS: &[OptionSpec] = &[
     row("close_child_stdin", Kind::Bool, B(true), Reload, true, true, "Standard input of the workers is /dev/null"),
     row("close_child_stdout", Kind::Bool, B(false), Reload, true, true, "Standard output of the workers is /dev/null"),
     row("close_child_stderr", Kind::Bool, B(false), Reload, true, true, "Standard error of the workers is /dev/null"),
-    row("stdout_stream", Kind::Stream, EmptyMap, Reload, true, true, "Where standard output goes: stdout_stream.class, stdout_stream.filename, ..."),
-    row("stderr_stream", Kind::Stream, EmptyMap, Reload, true, true, "Where standard error goes: stderr_stream.class, stderr_stream.filename, ..."),
+    row("stdout_stream", Kind::Stream, EmptyMap, LiveIfThere, true, true, "Where standard output goes: stdout_stream.class, stdout_stream.filename, ..."),
+    row("stderr_stream", Kind::Stream, EmptyMap, LiveIfThere, true, true, "Where standard error goes: stderr_stream.class, stderr_stream.filename, ..."),
     row("rlimits", Kind::Limits, EmptyMap, Reload, false, false, "Resource limits: rlimit_nofile, rlimit_as, ...; empty means unlimited"),
     row("hooks", Kind::Hooks, EmptyMap, Live, false, true, "Callables run around starts, stops and signals: hooks.before_start, ..."),
 ];
@@ -222,6 +239,11 @@ pub fn find(key: &str) -> Option<(&'static OptionSpec, Key<'_>)> {
         .iter()
         .find(|spec| spec.name == name)
         .map(|spec| (spec, entry))
+}
+
+/// Whether a watcher that changes this key needs new workers; see [`find`].
+pub fn renews(key: &str, before: &WatcherOptions, after: &WatcherOptions) -> bool {
+    spec(key).is_some_and(|spec| spec.renews(before.get(spec.name), after.get(spec.name)))
 }
 
 /// The row for `key`; see [`find`].

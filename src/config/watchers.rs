@@ -15,6 +15,7 @@ use super::load::{Environ, Loader, variables_of};
 use super::merged::Item;
 use super::model::SocketConfig;
 use super::{pattern, pytext, virtualenv};
+use crate::options::streams::StreamSpec;
 use crate::options::{self, Key, Kind, ListenFds, Map, RLIMITS, Value, WatcherOptions};
 
 /// A watcher section before its variables are replaced.
@@ -364,25 +365,28 @@ fn check_rules(
     watcher: &WatcherOptions,
     sockets: &[SocketConfig],
 ) {
-    let mut broken: Vec<(&str, String)> = Vec::new();
+    let mut broken: Vec<(String, String)> = Vec::new();
     if pytext::strip(watcher.cmd()).is_empty() {
         broken.push((
-            "cmd",
+            "cmd".to_owned(),
             "the watcher has no command to run; set cmd".to_owned(),
         ));
     }
     if watcher.copy_path() && !draft.copy_env {
-        broken.push(("copy_path", "needs copy_env = True as well".to_owned()));
+        broken.push((
+            "copy_path".to_owned(),
+            "needs copy_env = True as well".to_owned(),
+        ));
     }
     if let Err(error) = watcher.check_singleton() {
-        broken.push(("numprocesses", error.reason));
+        broken.push(("numprocesses".to_owned(), error.reason));
     }
     let stdin = watcher.stdin_socket();
     if !stdin.is_empty() && !sockets.iter().any(|socket| socket.name == stdin) {
         let what = format!(
             "there is no section [socket:{stdin}] (socket names are compared in lower case)"
         );
-        broken.push(("stdin_socket", what));
+        broken.push(("stdin_socket".to_owned(), what));
     }
     if let ListenFds::Named(names) = watcher.listen_fds() {
         let unknown = |name: &String| !sockets.iter().any(|socket| socket.name == *name);
@@ -390,7 +394,7 @@ fn check_rules(
             let what = format!(
                 "there is no section [socket:{name}]; names of sockets, True or False are expected"
             );
-            broken.push(("listen_fds", what));
+            broken.push(("listen_fds".to_owned(), what));
         }
     }
     for (stream, conf) in [
@@ -400,10 +404,18 @@ fn check_rules(
         let what_it_is = ["class", "filename", "stream"];
         if conf.is_some_and(|conf| !what_it_is.iter().any(|key| conf.contains_key(*key))) {
             let what = format!("{stream} needs {stream}.class or {stream}.filename");
-            broken.push((stream, what));
+            broken.push((stream.to_owned(), what));
+        } else if let Some(Err(error)) = conf.map(StreamSpec::read) {
+            broken.push((format!("{stream}.{}", error.key), error.reason));
+        }
+        for (key, doubt) in conf.map(StreamSpec::doubts).unwrap_or_default() {
+            loader
+                .warnings
+                .push(format!("[{}] {stream}.{key}: {doubt}", draft.section));
         }
     }
     for (key, what) in broken {
+        let key = key.as_str();
         let problem = match draft.items.get(key) {
             Some(item) => loader
                 .merged

@@ -3,7 +3,7 @@
 
 use super::sockets::ListenSocket;
 use crate::config::{CircusOptions, Config, uses_socket};
-use crate::options::{OnSet, Value, WatcherOptions, find};
+use crate::options::{Value, WatcherOptions, renews};
 use crate::supervisor::{Command, Status, Supervisor, View};
 use serde_json::json;
 use std::collections::{BTreeMap, BTreeSet, HashMap};
@@ -323,8 +323,7 @@ impl Situation<'_> {
         if running.name != next.name {
             entry.keys.push("name".to_string());
         }
-        let renews = |key: &String| find(key).is_some_and(|(s, _)| s.on_set == OnSet::Reload);
-        let replaces = entry.keys.iter().any(renews);
+        let replaces = entry.keys.iter().any(|key| renews(key, running, &next));
         if !entry.keys.is_empty() {
             entry.action = if replaces {
                 Action::Replace

@@ -3,14 +3,14 @@
 use super::accounts::Credentials;
 use super::sockets::ListenSocket;
 use super::spawn::{self, SpawnSpec, Stdio};
-use super::spawner::{Job, OutputFiles};
+use super::spawner::{Job, Outputs};
+use super::streams::{Outlet, Streams, Which};
 use crate::config::{hands_over, names_socket, worker_argv};
-use crate::options::{ListenFds, Map, Value, WatcherOptions};
+use crate::options::{ListenFds, Value, WatcherOptions};
 use crate::supervisor::{SpawnId, WatcherId, Wid};
 use std::collections::{BTreeMap, HashMap, HashSet};
 use std::ffi::OsString;
 use std::os::fd::{AsRawFd, OwnedFd, RawFd};
-use std::path::PathBuf;
 use std::sync::Arc;
 
 /// What does not change from one worker of a watcher to the next.
@@ -69,6 +69,7 @@ impl Launcher {
         options: &WatcherOptions,
         start: Start,
         sockets: &BTreeMap<String, Arc<ListenSocket>>,
+        streams: &mut Streams,
     ) -> Result<Job, LaunchError> {
         let Start {
             spawn, wid, listen, ..
@@ -98,8 +99,21 @@ impl Launcher {
             return Err("the watcher is gone".to_string().into());
         };
         let stdin = stdin(options, sockets)?;
-        let (stdout, stdout_file) = output(options.stdout_stream(), options.close_child_stdout());
-        let (stderr, stderr_file) = output(options.stderr_stream(), options.close_child_stderr());
+        let (stdout, outlet) = output(id, options, Which::Stdout, streams)?;
+        let (stderr, mut error_outlet) = output(id, options, Which::Stderr, streams)?;
+        if listen && error_outlet.is_none() && stderr != Stdio::Null {
+            error_outlet = Some(streams.unconfigured());
+        }
+        let outputs = match (outlet, error_outlet) {
+            (None, None) => None,
+            (stdout, stderr) => Some(Outputs {
+                pump: streams.pump()?,
+                watcher: options.name.clone(),
+                wid,
+                stdout,
+                stderr,
+            }),
+        };
         let executable = options.executable();
         let spec = SpawnSpec {
             argv: command.argv.into_iter().map(OsString::from).collect(),
@@ -124,11 +138,7 @@ impl Launcher {
         Ok(Job {
             spawn,
             spec,
-            files: OutputFiles {
-                stdout: stdout_file,
-                stderr: stderr_file,
-            },
-            listen,
+            outputs,
             _own_sockets: own,
             _sockets: sockets.values().cloned().collect(),
         })
@@ -314,15 +324,19 @@ fn stdin(
     })
 }
 
-/// Where an output goes. A file is opened for appending and handed to the worker itself; rotation, time stamps and the
-/// other stream classes are not here yet.
-fn output(stream: Option<&Map<String, Value>>, close: bool) -> (Stdio, Option<PathBuf>) {
-    if close {
-        return (Stdio::Null, None);
+/// Where an output goes: to where the daemon's own goes, nowhere, or into a stream.
+fn output(
+    id: WatcherId,
+    options: &WatcherOptions,
+    which: Which,
+    streams: &mut Streams,
+) -> Result<(Stdio, Option<Arc<Outlet>>), String> {
+    let closed = match which {
+        Which::Stdout => options.close_child_stdout(),
+        Which::Stderr => options.close_child_stderr(),
+    };
+    if closed {
+        return Ok((Stdio::Null, None));
     }
-    let filename = stream.and_then(|map| map.get("filename"));
-    (
-        Stdio::Inherit,
-        filename.and_then(Value::as_str).map(PathBuf::from),
-    )
+    Ok((Stdio::Inherit, streams.outlet(id, options, which)?))
 }

@@ -29,4 +29,5 @@ pub mod spawn;
 mod spawner;
 pub mod start;
 mod stats_feed;
+mod streams;
 pub mod zmtp;

@@ -1,6 +1,7 @@
 //! What a configuration asks for that this daemon does not do yet: said at the start, never passed over in silence.
 
 use crate::config::Config;
+use crate::options::streams::{StreamClass, StreamSpec};
 use crate::options::{Map, Value, WatcherOptions};
 
 /// One sentence for each such thing.
@@ -44,27 +45,13 @@ fn of_watcher(watcher: &WatcherOptions) -> Vec<String> {
 }
 
 fn of_stream(key: &str, stream: &Map<String, Value>) -> Option<String> {
-    if !stream.contains_key("filename") {
-        let class = stream.get("class").and_then(Value::as_str).unwrap_or("");
-        if class.ends_with("StdoutStream") && class != "FancyStdoutStream" {
-            return None;
-        }
-        return Some(format!(
-            "{key}: this class of stream is not there yet; the output goes where the daemon's own goes"
-        ));
-    }
-    let rest: Vec<&str> = stream
-        .keys()
-        .map(String::as_str)
-        .filter(|name| !matches!(*name, "filename" | "class"))
-        .collect();
-    if rest.is_empty() {
-        return None;
-    }
-    Some(format!(
-        "{key}: the file is appended to; {} have no effect yet",
-        rest.join(", ")
-    ))
+    let spec = StreamSpec::read(stream).ok()?;
+    (spec.class == StreamClass::Foreign).then(|| {
+        format!(
+            "{key}.class: {} is not run yet; the output goes where the daemon's own goes",
+            spec.class_name
+        )
+    })
 }
 
 #[cfg(test)]
@@ -80,11 +67,13 @@ mod tests {
             .unwrap();
         watcher.set_ini("stderr_stream.filename", "/tmp/x").unwrap();
         assert_eq!(of_watcher(&watcher), Vec::<String>::new());
-        watcher.set_ini("stderr_stream.max_bytes", "100").unwrap();
+        watcher
+            .set_ini("stderr_stream.class", "mine.Stream")
+            .unwrap();
         watcher.set_ini("hooks.before_start", "m.f").unwrap();
         let text = of_watcher(&watcher).join("\n");
         for word in [
-            "stderr_stream: the file is appended to; max_bytes",
+            "stderr_stream.class: mine.Stream is not run yet",
             "hooks.before_start",
         ] {
             assert!(text.contains(word), "{word} in {text}");

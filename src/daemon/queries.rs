@@ -3,6 +3,7 @@
 use super::control::{Answer, Trouble, not_a_worker, one};
 use super::sampling::{Work, Worker};
 use super::shell::Shell;
+use super::streams::Which;
 use crate::options::{Map, Value};
 use crate::supervisor::{Pid, Status, View};
 use crate::wire::brief;
@@ -64,6 +65,10 @@ impl Shell {
                 if let Some(last) = self.last_exits.get(&watcher.id()) {
                     status.insert("last_exit".to_string(), Value::Object(last.told()));
                 }
+                let streams = self.streams.told(watcher.id());
+                if !streams.is_empty() {
+                    status.insert("streams".to_string(), Value::Object(streams));
+                }
                 status
             }),
             Command::NumProcesses { name: None } => {
@@ -74,6 +79,31 @@ impl Shell {
                 let mut answer = one("numprocesses", watcher.workers().len());
                 answer.insert("watcher_name".to_string(), name.as_str().into());
                 answer
+            }),
+            Command::LogTail {
+                name,
+                stream,
+                bytes,
+                after,
+            } => self.view(name).map(|watcher| {
+                let which = match stream.as_str() {
+                    "stderr" => Which::Stderr,
+                    _ => Which::Stdout,
+                };
+                let mut answer = one("stream", which.name());
+                answer.extend(match self.streams.get(watcher.id(), which) {
+                    Some(outlet) => outlet.last(*bytes, *after),
+                    None => one("class", Value::Null),
+                });
+                answer
+            }),
+            Command::ReopenLogs { name: None } => {
+                self.streams.reopen(None);
+                Ok(Map::new())
+            }
+            Command::ReopenLogs { name: Some(name) } => self.view(name).map(|watcher| {
+                self.streams.reopen(Some(watcher.id()));
+                Map::new()
             }),
             Command::NumWatchers => Ok(one("numwatchers", self.core.watchers().count())),
             Command::Options { name } => self

@@ -4,7 +4,7 @@
 use super::answers::{Shape, Then, Waiting};
 use super::companion::Companion;
 use super::demand::Demand;
-use super::last_words::{LastExit, Words};
+use super::last_words::LastExit;
 use super::launch::{LaunchError, Launcher, Start};
 use super::log;
 use super::lookups::{self, Lookups, Question};
@@ -16,11 +16,12 @@ use super::sockets::ListenSocket;
 use super::spawn;
 use super::spawner::{Done, Spawner};
 use super::stats_feed::{self, Feed};
+use super::streams::{Streams, Words};
 use crate::config::{CircusOptions, Config};
 use crate::stats;
 use crate::supervisor::{
-    self, About, Command, Effect, Input, Level, Loss, Pid, Scope, Supervisor, Ticket, Time,
-    WatcherId,
+    self, About, Command, Effect, Input, Level, Loss, Outcome, Pid, Scope, Supervisor, Ticket,
+    Time, WatcherId,
 };
 use crate::wire::event;
 use nix::sys::signal::{self, Signal};
@@ -34,6 +35,9 @@ use tokio::sync::mpsc;
 
 /// How long the last replies and events may take to leave when the daemon ends.
 const FAREWELL: Duration = Duration::from_millis(500);
+
+/// How long the last lines of the workers may take to their files: a disk may be slow.
+const LAST_LINES: Duration = Duration::from_secs(3);
 
 /// Ended children that are taken before everybody else gets a turn.
 const EXITS_A_TURN: usize = 16;
@@ -67,6 +71,7 @@ pub struct Shell {
     pub(super) sampling: Sampling,
     pub(super) launcher: Launcher,
     pub(super) spawner: Spawner,
+    pub(super) streams: Streams,
     /// Exits of processes that nobody knows, while starts are under way: code by pid.
     pub(super) early_exits: HashMap<Pid, i32>,
     /// There may be children that have ended and have not been taken.
@@ -74,7 +79,7 @@ pub struct Shell {
     pub(super) spawns: VecDeque<Start>,
     /// Workers that wait until their user and group have been looked up.
     pub(super) parked: HashMap<WatcherId, Vec<Start>>,
-    /// What those workers say that are listened to.
+    /// What those workers say on their standard error that have a pipe there.
     pub(super) words: HashMap<Pid, Arc<Words>>,
     /// How each watcher last lost a worker.
     pub(super) last_exits: HashMap<WatcherId, LastExit>,
@@ -109,7 +114,10 @@ impl Shell {
         let mut int = listen(SignalKind::interrupt())?;
         let mut quit = listen(SignalKind::quit())?;
         let mut hup = listen(SignalKind::hangup())?;
+        let mut usr2 = listen(SignalKind::user_defined2())?;
         let mut child = listen(SignalKind::child())?;
+        // a log file that reaches the limit of the daemon is an error to its writer, not the daemon's end
+        let _too_large = listen(SignalKind::from_raw(nix::libc::SIGXFSZ))?;
         self.companion.ready(&self.effective);
         self.start_all();
         let mut ending = false;
@@ -123,7 +131,8 @@ impl Shell {
             let deadline = self.core.deadline();
             let deadline = deadline.map(|time| self.clock + Duration::from_micros(time.0));
             let starts = self.spawner.stuck_at().into_iter().chain(self.hanging_at());
-            let sleep = deadline.into_iter().chain(starts).min();
+            let streams = self.streams.look_at;
+            let sleep = deadline.into_iter().chain(starts).chain(streams).min();
             tokio::select! {
                 // clients come last: however much they ask, exits are seen and deadlines kept
                 biased;
@@ -134,15 +143,21 @@ impl Shell {
                     tracing::info!("got SIGHUP, reading the configuration again");
                     self.reload_config(None, Reload::default());
                 }
+                _ = usr2.recv() => {
+                    tracing::info!("got SIGUSR2, opening the log files anew");
+                    self.streams.reopen(None);
+                }
                 _ = child.recv() => self.reap(),
                 Some(answer) = self.lookups.answer() => self.looked_up(answer),
                 () = until(sleep), if sleep.is_some() => {
                     self.spawner.relieve();
+                    self.streams.relieve();
                     self.abandon_hanging();
                     self.step(Input::Tick);
                 }
                 Some(done) = self.spawner.next() => self.spawned(done),
                 watchers = self.demand.next(), if !self.demand.is_idle() => self.demanded(watchers),
+                () = self.streams.noticed() => self.streams.look_soon(),
                 Some(call) = calls.recv() => self.call(call),
                 () = stats_feed::due(&mut self.feed) => self.stats_round(),
                 () = tokio::task::yield_now(), if self.more_exits => {}
@@ -167,12 +182,15 @@ impl Shell {
             .collect()
     }
 
-    /// What is on its way to clients gets a moment to leave.
+    /// What is on its way to clients and to log files gets a moment to leave.
     async fn farewell(&self) {
-        let end = Instant::now() + FAREWELL;
+        let begin = Instant::now();
+        self.streams.flush();
         let statistics = || self.feed.as_ref().map_or(0, Feed::waiting);
         let left = || self.router.unsent() + self.publisher.waiting() + statistics() > 0;
-        while Instant::now() < end && (left() || self.spawner.listeners.unfinished()) {
+        while (begin.elapsed() < FAREWELL && left())
+            || (begin.elapsed() < LAST_LINES && self.streams.unfinished())
+        {
             tokio::time::sleep(Duration::from_millis(2)).await;
         }
         // the connection tasks have given their bytes to the kernel; let them close in order
@@ -273,13 +291,35 @@ impl Shell {
                 self.words.remove(&pid);
                 tracing::info!(pid, "process {pid} goes on without a watcher");
             }
-            Effect::Reply { ticket, outcome } => self.answered(ticket, outcome),
-            Effect::Publish { name, event } => self.publish(&name, event),
+            Effect::Reply { ticket, outcome } => {
+                self.update_streams(ticket, &outcome);
+                self.answered(ticket, outcome);
+            }
+            Effect::Publish { name, event } => {
+                if matches!(event, supervisor::Event::Updated)
+                    && let Some(view) = self.core.watcher(&name)
+                {
+                    self.streams.update(view.id(), view.options());
+                }
+                self.publish(&name, event);
+            }
             Effect::Log { level, text, about } => log_about(level, &text, &about),
             Effect::Await(_) => self.demand.changed(),
             Effect::Dropped(id) => {
                 self.launcher.forget(id);
+                self.streams.forget(id);
                 self.last_exits.remove(&id);
+            }
+        }
+    }
+
+    /// A changed file, and a change that was taken back, publish nothing.
+    fn update_streams(&mut self, ticket: Ticket, outcome: &Outcome) {
+        let waiting = self.waiting.get(&ticket);
+        let file = waiting.is_some_and(|waiting| matches!(waiting.then, Then::Part { .. }));
+        if file || matches!(outcome, Outcome::Refused(_)) {
+            for view in self.core.watchers() {
+                self.streams.update(view.id(), view.options());
             }
         }
     }
@@ -334,7 +374,11 @@ impl Shell {
                 continue;
             }
             let plan = match self.core.watcher_by_id(id) {
-                Some(view) => self.launcher.plan(id, view.options(), start, &self.sockets),
+                Some(view) => {
+                    let options = view.options();
+                    let (sockets, streams) = (&self.sockets, &mut self.streams);
+                    self.launcher.plan(id, options, start, sockets, streams)
+                }
                 None => Err("the watcher is gone".to_string().into()),
             };
             match plan {

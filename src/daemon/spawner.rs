@@ -1,17 +1,16 @@
 //! The thread that starts workers. The kernel holds the caller of a spawn until the new program has been read from its
-//! disk, and a log file may be on a disk that hangs: neither may hold the supervision thread.
+//! disk: that may not hold the supervision thread.
 //!
 //! One thread, so that workers come up in order. When a start takes very long while others wait, another thread is added.
 
-use super::last_words::{Destination, Listeners, Words};
 use super::shell::wall_clock;
 use super::sockets::ListenSocket;
 use super::spawn::{self, SpawnSpec, Stdio};
-use crate::supervisor::{Pid, SpawnId};
+use super::streams::{self, Origin, Outlet, Pump, Which, Words};
+use crate::supervisor::{Pid, SpawnId, Wid};
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
-use std::fs::File;
+use std::io::{PipeReader, PipeWriter};
 use std::os::fd::{AsRawFd, OwnedFd};
-use std::path::PathBuf;
 use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 use tokio::sync::mpsc;
@@ -29,23 +28,26 @@ pub struct Job {
     pub spawn: SpawnId,
     /// How to start it.
     pub spec: SpawnSpec,
-    /// Files that take its output.
-    pub files: OutputFiles,
-    /// Hear what it says on its standard error.
-    pub listen: bool,
+    /// The streams that take its output.
+    pub outputs: Option<Outputs>,
     /// Sockets bound for this worker alone; held until it has them.
     pub _own_sockets: Vec<OwnedFd>,
     /// The daemon's sockets it gets; held so that their numbers stay what they are.
     pub _sockets: Vec<Arc<ListenSocket>>,
 }
 
-/// Files that are opened for a worker's output.
-#[derive(Debug, Default)]
-pub struct OutputFiles {
+/// The streams that take a worker's output.
+pub struct Outputs {
+    /// What reads the pipes.
+    pub pump: Arc<Pump>,
+    /// Whose worker it is.
+    pub watcher: String,
+    /// The worker's id.
+    pub wid: Wid,
     /// For standard output.
-    pub stdout: Option<PathBuf>,
+    pub stdout: Option<Arc<Outlet>>,
     /// For standard error.
-    pub stderr: Option<PathBuf>,
+    pub stderr: Option<Arc<Outlet>>,
 }
 
 /// What became of a job.
@@ -56,7 +58,7 @@ pub struct Done {
     pub born: f64,
     /// Its process, or a sentence that says why there is none.
     pub result: Result<Pid, String>,
-    /// What it says on its standard error, if it is listened to.
+    /// What it says on its standard error, if that goes through a pipe.
     pub words: Option<Arc<Words>>,
     /// It was abandoned meanwhile: whoever takes the outcome ends the process.
     pub abandoned: bool,
@@ -88,8 +90,6 @@ pub struct Spawner {
     threads: usize,
     /// Since when each job is in hand.
     in_hand: BTreeMap<SpawnId, Instant>,
-    /// The workers that are listened to.
-    pub listeners: Arc<Listeners>,
     /// Jobs in hand whose worker nobody wants any more.
     abandoned: BTreeSet<SpawnId>,
     sender: mpsc::UnboundedSender<Done>,
@@ -104,7 +104,6 @@ impl Spawner {
             shared: Arc::default(),
             threads: 0,
             in_hand: BTreeMap::new(),
-            listeners: Arc::default(),
             abandoned: BTreeSet::new(),
             sender,
             outcomes,
@@ -142,7 +141,7 @@ impl Spawner {
         if self.threads == 0 {
             // no thread to be had: then here
             // the receiver is ours
-            let _ = self.sender.send(carry_out(job, &self.listeners));
+            let _ = self.sender.send(carry_out(job));
             return;
         }
         self.shared.lock().jobs.push_back(job);
@@ -180,7 +179,6 @@ impl Spawner {
     fn add_thread(&mut self) {
         let shared = self.shared.clone();
         let sender = self.sender.clone();
-        let listeners = self.listeners.clone();
         let number = self.threads;
         let thread = std::thread::Builder::new()
             .name(format!("spawn-{number}"))
@@ -202,7 +200,7 @@ impl Spawner {
                     };
                     queue.busy.insert(number, Instant::now());
                     drop(queue);
-                    let done = carry_out(job, &listeners);
+                    let done = carry_out(job);
                     shared.lock().busy.remove(&number);
                     if sender.send(done).is_err() {
                         return;
@@ -229,62 +227,74 @@ impl Drop for Spawner {
     }
 }
 
-fn carry_out(mut job: Job, listeners: &Listeners) -> Done {
+fn carry_out(mut job: Job) -> Done {
     let born = wall_clock();
     let mut words = None;
-    let result = start(&mut job, listeners, &mut words);
+    let result = start(&mut job, &mut words);
     Done {
         spawn: job.spawn,
         born,
-        words: words.filter(|_| result.is_ok()),
+        words,
         result,
         abandoned: false,
     }
 }
 
-fn start(
-    job: &mut Job,
-    listeners: &Listeners,
-    words: &mut Option<Arc<Words>>,
-) -> Result<Pid, String> {
-    let open = |path: &PathBuf, key: &str| {
-        File::options()
-            .append(true)
-            .create(true)
-            .open(path)
-            .map_err(|error| format!("cannot open {} ({key}.filename): {error}", path.display()))
+/// The daemon's end of a pipe and what is to come of it.
+struct Output {
+    reader: PipeReader,
+    outlet: Arc<Outlet>,
+    /// The worker's end: closed here when the worker has it. Then only the worker, and whom it starts, can speak.
+    writer: PipeWriter,
+}
+
+fn start(job: &mut Job, words: &mut Option<Arc<Words>>) -> Result<Pid, String> {
+    let Some(outputs) = job.outputs.take() else {
+        return spawn::spawn(&job.spec).map_err(|error| error.to_string());
     };
-    let stdout = job.files.stdout.as_ref();
-    let stdout = stdout.map(|path| open(path, "stdout_stream")).transpose()?;
-    let stderr = job.files.stderr.as_ref();
-    let mut stderr = stderr.map(|path| open(path, "stderr_stream")).transpose()?;
-    if let Some(file) = &stdout {
-        job.spec.stdout = Stdio::Fd(file.as_raw_fd());
-    }
-    // closed when the worker has it: then only the worker, and whom it starts, can speak
-    let mut pipe = None;
-    if job.listen && !matches!(job.spec.stderr, Stdio::Null) {
-        let destination = stderr.take().map_or(Destination::Daemon, Destination::File);
-        match listeners.listen(destination) {
-            Ok((writer, heard)) => {
-                job.spec.stderr = Stdio::Fd(writer.as_raw_fd());
-                *words = Some(heard);
-                pipe = Some(writer);
-            }
-            Err((destination, error)) => {
-                if let Some(error) = error {
-                    tracing::warn!("cannot listen to the standard error of a worker: {error}");
-                }
-                if let Destination::File(file) = destination {
-                    stderr = Some(file);
-                }
-            }
+    let Outputs {
+        pump,
+        watcher,
+        wid,
+        stdout,
+        stderr,
+    } = outputs;
+    let pipe = |outlet: Option<Arc<Outlet>>, stdio: &mut Stdio| -> Result<Option<Output>, String> {
+        let Some(outlet) = outlet else {
+            return Ok(None);
+        };
+        let (reader, writer) = streams::pipe()
+            .map_err(|why| format!("cannot make a pipe for {}: {why}", outlet.which.option()))?;
+        *stdio = Stdio::Fd(writer.as_raw_fd());
+        Ok(Some(Output {
+            reader,
+            outlet,
+            writer,
+        }))
+    };
+    let stdout = pipe(stdout, &mut job.spec.stdout)?;
+    let stderr = pipe(stderr, &mut job.spec.stderr)?;
+    pump.ready()
+        .map_err(|why| format!("cannot start a thread for its output: {why}"))?;
+    let pid = spawn::spawn(&job.spec).map_err(|error| error.to_string())?;
+    for output in [stdout, stderr].into_iter().flatten() {
+        drop(output.writer);
+        let which = output.outlet.which;
+        let origin = Origin {
+            watcher: watcher.clone(),
+            wid,
+            pid,
+            which,
+        };
+        match pump.attach(output.reader, &output.outlet, origin) {
+            Ok(heard) if which == Which::Stderr => *words = Some(heard),
+            Ok(_) => {}
+            // its pipe is closed: the worker ends when it speaks, and why stands in the log
+            Err(why) => tracing::error!(
+                "{watcher}: what process {pid} says on its {} cannot be read: {why}",
+                which.name()
+            ),
         }
     }
-    if let Some(file) = &stderr {
-        job.spec.stderr = Stdio::Fd(file.as_raw_fd());
-    }
-    let result = spawn::spawn(&job.spec).map_err(|error| error.to_string());
-    drop(pipe);
-    result
+    Ok(pid)
 }

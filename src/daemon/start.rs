@@ -15,6 +15,7 @@ use super::sockets::ListenSocket;
 use super::spawn::give_back_code;
 use super::spawner::Spawner;
 use super::stats_feed::Feed;
+use super::streams::Streams;
 use super::{accounts, detach, not_yet};
 use crate::config::{CircusOptions, Config};
 use crate::options::Value;
@@ -238,7 +239,6 @@ fn assemble(
         core,
         config_path: path,
         environ,
-        cwd,
         sockets,
         demand: Demand::default(),
         router: Router::serve(control, sender),
@@ -247,6 +247,8 @@ fn assemble(
         sampling: Sampling::default(),
         launcher: Launcher::default(),
         spawner: Spawner::new(),
+        streams: Streams::new(cwd.clone()),
+        cwd,
         early_exits: HashMap::new(),
         more_exits: false,
         spawns: VecDeque::new(),

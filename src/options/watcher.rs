@@ -1,5 +1,6 @@
 //! The options of one watcher, whichever door they came in by.
 
+use super::streams::StreamSpec;
 use super::values::{parse_kind, py_repr};
 use super::{
     Default, Key, Kind, Map, OptionSpec, Value, WATCHER_OPTIONS, find, to_bool, to_signum,
@@ -130,7 +131,7 @@ impl WatcherOptions {
         if this.working_dir().is_empty() {
             this.put("working_dir", Value::from(cwd))?;
         }
-        this.check_singleton()?;
+        this.check_rules()?;
         Ok(this)
     }
 
@@ -144,6 +145,21 @@ impl WatcherOptions {
                     self.numprocesses()
                 ),
             ));
+        }
+        Ok(())
+    }
+
+    /// Refuses what cannot stand together: a singleton of several workers, a stream that lacks something.
+    pub fn check_rules(&self) -> Result<(), OptionError> {
+        self.check_singleton()?;
+        for (name, conf) in [
+            ("stdout_stream", self.stdout_stream()),
+            ("stderr_stream", self.stderr_stream()),
+        ] {
+            if let Some(Err(error)) = conf.map(StreamSpec::read) {
+                let key = format!("{name}.{}", error.key);
+                return Err(OptionError::new(&key, error.reason));
+            }
         }
         Ok(())
     }

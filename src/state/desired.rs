@@ -295,7 +295,7 @@ impl Desired {
             }
         }
         if problems.is_empty()
-            && let Err(error) = result.check_singleton()
+            && let Err(error) = result.check_rules()
         {
             problems.push(explain(&error));
         }

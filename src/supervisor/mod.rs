@@ -435,7 +435,7 @@ impl Supervisor {
             return Err(Refusal::Exists(format!("'{}'", options.name)));
         }
         options
-            .check_singleton()
+            .check_rules()
             .map_err(|error| Refusal::Invalid(error.to_string()))?;
         let id = WatcherId(self.next_watcher);
         self.next_watcher += 1;

@@ -4,7 +4,7 @@ use super::job::{Job, Phase, Waiter, Work};
 use super::reload::{PROOF, forget_failures};
 use super::watcher::{Context, Leaving, Slot, Watcher};
 use super::{Effect, Event, Level, Outcome, Pid, Refusal, Status, Wid};
-use crate::options::{Key, OnSet, WatcherOptions, find};
+use crate::options::{WatcherOptions, renews};
 use std::collections::{BTreeSet, VecDeque};
 
 impl Watcher {
@@ -519,10 +519,10 @@ impl Watcher {
             options
                 .change(key, value.clone())
                 .map_err(|error| Refusal::Invalid(error.to_string()))?;
-            reload |= matches!(find(key), Some((spec, Key::Whole | Key::Entry(_))) if spec.on_set == OnSet::Reload);
+            reload |= renews(key, &self.options, &options);
         }
         options
-            .check_singleton()
+            .check_rules()
             .map_err(|error| Refusal::Invalid(error.to_string()))?;
         self.options = options;
         for _ in changes {
@@ -535,7 +535,7 @@ impl Watcher {
         self.options
             .differing(options)
             .iter()
-            .any(|key| find(key).is_some_and(|(spec, _)| spec.on_set == OnSet::Reload))
+            .any(|key| renews(key, &self.options, options))
     }
 }
 

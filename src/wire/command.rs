@@ -285,6 +285,36 @@ pub static COMMANDS: &[CommandSpec] = &[
         circus: true,
     },
     CommandSpec {
+        name: "logtail",
+        doc: "Show where the output of a watcher goes, and the end of what is in no file",
+        required: &["name"],
+        words: &[
+            WATCHER,
+            word(
+                "stream",
+                "STREAM",
+                false,
+                Shape::Text,
+                "stdout or stderr [default: stdout]",
+            ),
+        ],
+        switches: &[
+            switch(
+                "bytes",
+                "bytes",
+                Shape::Integer,
+                "How much of it at the most [default: 65536]",
+            ),
+            switch(
+                "after",
+                "after",
+                Shape::Integer,
+                "Only what came after that many bytes, as an earlier answer counts them",
+            ),
+        ],
+        circus: false,
+    },
+    CommandSpec {
         name: "numprocesses",
         doc: "Count the processes, of one watcher or of all",
         required: &[],
@@ -359,6 +389,14 @@ pub static COMMANDS: &[CommandSpec] = &[
             ),
         ],
         circus: true,
+    },
+    CommandSpec {
+        name: "reopenlogs",
+        doc: "Open the files of output streams anew, after somebody has moved them away",
+        required: &[],
+        words: &[ANY_WATCHER],
+        switches: &[],
+        circus: false,
     },
     CommandSpec {
         name: "restart",
@@ -542,6 +580,16 @@ pub enum Command {
     Listen,
     /// Sockets of the daemon.
     ListSockets,
+    /// Where an output goes, and the end of what is in no file.
+    LogTail {
+        name: String,
+        /// `stdout` or `stderr`.
+        stream: String,
+        /// How much at the most.
+        bytes: usize,
+        /// Only what came after that many bytes.
+        after: u64,
+    },
     /// Number of processes.
     NumProcesses { name: Option<String> },
     /// Number of watchers.
@@ -563,6 +611,8 @@ pub enum Command {
         /// Answer what would be done, and do nothing.
         check: bool,
     },
+    /// Open the files of output streams anew, of one watcher or all.
+    ReopenLogs { name: Option<String> },
     /// Stop and start.
     Restart(Selection),
     /// Remove a watcher.
@@ -615,7 +665,7 @@ mod tests {
             let rows = COMMANDS.iter().filter(|spec| spec.circus == circus);
             rows.map(|spec| spec.name).collect()
         };
-        assert_eq!(of(false), ["identity"]);
+        assert_eq!(of(false), ["identity", "logtail", "reopenlogs"]);
         assert_eq!(
             of(true).join(" "),
             "add decr dstats get globaloptions incr ipython kill list listen listsockets \

@@ -131,7 +131,9 @@ fn check_odd_properties(spec: &command::CommandSpec, properties: &Value) -> Resu
         "dstats" | "identity" | "ipython" | "listen" | "listsockets" | "numwatchers" => {
             return Ok(());
         }
-        "list" | "numprocesses" | "stats" | "status" if holds("name") == Some(false) => {
+        "list" | "numprocesses" | "reopenlogs" | "stats" | "status"
+            if holds("name") == Some(false) =>
+        {
             return Ok(());
         }
         _ => {}
@@ -200,6 +202,7 @@ fn parse_command(name: &str, properties: &Properties) -> Result<Command, Fault> 
             return Err(Fault::message("invalid message. use a pub/sub socket"));
         }
         "listsockets" => Command::ListSockets,
+        "logtail" => log_tail(properties)?,
         "numprocesses" => Command::NumProcesses {
             name: properties.text_if_any("name")?,
         },
@@ -216,6 +219,9 @@ fn parse_command(name: &str, properties: &Properties) -> Result<Command, Fault> 
         "reloadconfig" => Command::ReloadConfig {
             only: properties.texts("only")?,
             check: properties.flag("check"),
+        },
+        "reopenlogs" => Command::ReopenLogs {
+            name: properties.text_if_any("name")?,
         },
         "restart" => Command::Restart(selection(properties)?),
         "rm" => Command::Rm {
@@ -277,6 +283,25 @@ fn selection(properties: &Properties) -> Result<Selection, Fault> {
     };
     selection.matcher().map_err(Fault::command)?;
     Ok(selection)
+}
+
+fn log_tail(properties: &Properties) -> Result<Command, Fault> {
+    let stream = properties.text_if_any("stream")?;
+    let stream = stream.unwrap_or_else(|| "stdout".to_string());
+    if !matches!(stream.as_str(), "stdout" | "stderr") {
+        let word = pytext::repr(&brief(&stream));
+        return Err(Fault::message(format!(
+            "there is no stream {word}; stdout or stderr is expected"
+        )));
+    }
+    let bytes = properties.integer("bytes", 64 * 1024)?;
+    let after = properties.integer("after", 0)?;
+    Ok(Command::LogTail {
+        name: properties.text("name")?,
+        stream,
+        bytes: usize::try_from(bytes.max(0)).unwrap_or(usize::MAX),
+        after: u64::try_from(after).unwrap_or(0),
+    })
 }
 
 fn signal(properties: &Properties) -> Result<Command, Fault> {

@@ -45,6 +45,7 @@ pub static REPLIES: &[ReplyForm] = &[
     reply("list", "{}", &["watchers"], "The names of the watchers, in lower case, sorted"),
     reply("list", r#"{"name": "web"}"#, &["pids"], "The process ids of the workers"),
     reply("listsockets", "{}", &["sockets"], "A list of objects: `fd`, `name`, `backlog`, and `host` and `port` or `path`"),
+    reply("logtail", r#"{"name": "web"}"#, &["stream", "class"], "`class` is null if the output goes where the daemon's own goes; otherwise the answer has what `status` tells of the stream, and `text` and `end` if it is in no file, see below"),
     reply("numprocesses", "{}", &["numprocesses"], "The number of workers that run"),
     reply("numprocesses", r#"{"name": "web"}"#, &["numprocesses", "watcher_name"], "The same of one watcher"),
     reply("numwatchers", "{}", &["numwatchers"], "The number of watchers"),
@@ -68,6 +69,7 @@ pub static REPLIES: &[ReplyForm] = &[
     reply("reload", "{}", &[], "Nothing more"),
     reply("reloadconfig", r#"{"check": true}"#, &["plan", "reloaded", "restart_needed"], "`plan` is a list of objects: `section`, `action` (`add`, `remove`, `replace`, `set` or `none`), `keys` that differ, and `because`, the sections that are the reason; the other two as below"),
     reply("reloadconfig", r#"{"waiting": true}"#, &["changed", "reloaded", "restart_needed"], "The sections that have changed; the watchers whose workers are replaced; `circus.KEY` for what the daemon keeps until it is started anew"),
+    reply("reopenlogs", "{}", &[], "Nothing more; the files are opened a moment later"),
     reply("restart", r#"{"name": "web", "match": "simple", "waiting": true}"#, &["info"], "Lists of process ids: `started`, `kept`, `stopped`"),
     reply("stop", r#"{"name": "web", "waiting": true}"#, &["info"], "Null"),
     reply("start", r#"{"name": "web", "waiting": true}"#, &["info"], "Lists of process ids: `started`, `kept`"),
@@ -137,10 +139,12 @@ const NOTES: &[(&str, &str)] = &[
         "status",
         "`last_exit` is an object: `pid`, `time` (seconds since the epoch), `code` or `signal` (the other is null), \
          `lived` (seconds) and `stderr`, a list of the last lines that the worker wrote there (20 lines, 4 KiB at the \
-         most). They are there for workers that are listened to: those that are started within a minute after another \
+         most). They are there for workers with a `stderr_stream`, and for others that are listened to: those that are started within a minute after another \
          one of the watcher has ended young (within a second, or within ten with a code other than 0), and all of a \
          watcher without `respawn`; not with `close_child_stderr`. Of a worker that could not be started `pid`, \
-         `code` and `signal` are null, and `reason` says why.",
+         `code` and `signal` are null, and `reason` says why. `streams` has an object for `stdout` and `stderr` if they \
+         have a stream and a worker was started: its `class`, its `file` if it has one, the `bytes` that the workers have \
+         said and those that were `dropped`, and `trouble` while they cannot be written.",
     ),
     (
         "set",
@@ -150,6 +154,13 @@ const NOTES: &[(&str, &str)] = &[
          and the old options do, and the answer is an error. The environment of the workers is made when a watcher is: a change of \
          `copy_env`, `copy_path`, `virtualenv` or `virtualenv_py_ver` is kept, and does not change it; set `env`, or \
          change the file and use `reloadconfig`. A user, a group or a limit cannot be unset, only changed.",
+    ),
+    (
+        "logtail",
+        "`text` is the end of what was said, up to the last 64 KiB (what is no UTF-8 is replaced), and `end` the number of \
+         bytes that were ever said; with `after`, the `end` of an earlier answer, only what came since. `file` is the \
+         path of the file, if there is one: then it is to be read there. circusd does not know this command, nor \
+         `reopenlogs` (errno 2).",
     ),
     (
         "identity",

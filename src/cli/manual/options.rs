@@ -2,6 +2,7 @@
 
 use super::page::{Block, heading, terms, text, typed};
 use crate::config::keys::{CIRCUS_KEYS, KeySpec, PLUGIN_KEYS, SOCKET_KEYS};
+use crate::options::streams::{STREAM_CLASSES, STREAM_KEYS, StreamClass};
 use crate::options::{Default, HOOKS, Kind, OnSet, OptionSpec, RLIMITS, WATCHER_OPTIONS};
 
 /// What an option of the table does not do yet.
@@ -48,7 +49,8 @@ pub fn sections() -> Vec<Block> {
         ),
         text(
             "The entry On set says what changing the option in a running daemon does: `live` takes \
-             effect at once and replaces no worker, `reload` replaces the workers gracefully. An \
+             effect at once and replaces no worker, `reload` replaces the workers gracefully, `live if there` \
+             is live for a stream that is there and reloads to get one or to lose it. An \
              asterisk marks the options that `add` and `set` take here and circusd 0.19 does not.",
         ),
         watcher_table(),
@@ -77,6 +79,16 @@ pub fn sections() -> Vec<Block> {
         ]),
         text(format!("Resource limits: {}.", list(RLIMITS))),
         text(format!("Hooks: {}.", list(HOOKS))),
+        heading("Output streams"),
+        text(
+            "`stdout_stream.class` and `stderr_stream.class` take one of these, in short or in full \
+             (`circus.stream.FileStream`), or the name of a Python class of your own. A stream with a \
+             `filename` and no `class` is a `FileStream`; without both there is no stream, and the output goes \
+             where the daemon's own goes. An asterisk marks what circus 0.19 does not have.",
+        ),
+        stream_classes(),
+        text("These are the keys that follow `stdout_stream.` and `stderr_stream.`:"),
+        stream_keys(),
         heading("The sections `[socket:NAME]`"),
         text(
             "Sockets that the daemon binds and its workers share. A worker gets them with \
@@ -100,6 +112,32 @@ pub fn sections() -> Vec<Block> {
         keys(PLUGIN_KEYS),
     ]);
     blocks
+}
+
+fn stream_classes() -> Block {
+    let rows = STREAM_CLASSES.iter().map(|spec| {
+        let more = if spec.circus { "" } else { "*" };
+        (format!("`{}`{more}", spec.name), format!("{}.", spec.doc))
+    });
+    Block::Terms(rows.collect())
+}
+
+fn stream_keys() -> Block {
+    let rows = STREAM_KEYS.iter().map(|row| {
+        let more = if row.circus { "" } else { "*" };
+        let names = |class: &StreamClass| {
+            let spec = STREAM_CLASSES.iter().find(|spec| spec.class == *class);
+            spec.map_or("", |spec| spec.name)
+        };
+        let of: Vec<&str> = row.classes.iter().map(names).collect();
+        let of = if of.is_empty() {
+            String::new()
+        } else {
+            format!(" ({})", of.join(", "))
+        };
+        (format!("`{}`{more}", row.name), format!("{}{of}.", row.doc))
+    });
+    Block::Terms(rows.collect())
 }
 
 fn list(names: &[&str]) -> String {
@@ -142,6 +180,7 @@ fn watcher_row(spec: &OptionSpec) -> Vec<String> {
     let set = match spec.on_set {
         OnSet::Live => "live",
         OnSet::Reload => "reload",
+        OnSet::LiveIfThere => "live if there",
     };
     let more = if spec.circus_settable { "" } else { "*" };
     vec![

@@ -9,7 +9,7 @@ use super::{
     Addition, DaemonAction, FileEdit, Plan, managed, manages_count, not_told,
     warn_of_other_differences,
 };
-use crate::options::{self, Key, Kind, OnSet, WatcherOptions};
+use crate::options::{self, Key, Kind, OnSet, OptionSpec, WatcherOptions};
 
 /// Options that say how a watcher's environment is put together when it is made: a `set` changes the option and not
 /// the environment.
@@ -106,9 +106,7 @@ pub(super) fn plan(
         plan.restarts |= running
             && staying > 0
             && !sends_hup(&new, live)
-            && new
-                .keys()
-                .any(|key| options::spec(key).is_some_and(|spec| spec.on_set == OnSet::Reload));
+            && new.keys().any(|key| needs_new_workers(key, live));
         plan.commands.push(DaemonAction::Set { new, old });
     }
     if counted && live.is_singleton() {
@@ -253,17 +251,27 @@ fn first_of_stream(key: &str, live: &LiveWatcher, seen: &Observed) -> bool {
     };
     // Without a file no watcher can be replaced.
     let replaced = seen.file.is_some() && seen.daemon.as_ref().is_some_and(|side| !side.rereads);
-    let stream = live.get(spec.name);
-    let is_there =
-        stream.is_some_and(|stream| stream.as_object().is_some_and(|map| !map.is_empty()));
-    spec.kind == Kind::Stream && replaced && !is_there
+    spec.kind == Kind::Stream && replaced && !has_entries(spec, live)
+}
+
+fn has_entries(spec: &OptionSpec, live: &LiveWatcher) -> bool {
+    let value = live.get(spec.name);
+    value.is_some_and(|value| value.as_object().is_some_and(|map| !map.is_empty()))
+}
+
+/// Whether `set` of this key replaces the workers.
+fn needs_new_workers(key: &str, live: &LiveWatcher) -> bool {
+    options::spec(key).is_some_and(|spec| match spec.on_set {
+        OnSet::Live => false,
+        OnSet::Reload => true,
+        OnSet::LiveIfThere => !has_entries(spec, live),
+    })
 }
 
 /// The caller wants no worker replaced: what would do that waits in the file.
 fn leave_what_restarts(plan: &mut Plan, found: &mut Differences, live: &LiveWatcher) {
     let hup = sends_hup(&found.new, live);
-    let restarts =
-        |key: &str| options::spec(key).is_some_and(|spec| spec.on_set == OnSet::Reload) && !hup;
+    let restarts = |key: &str| needs_new_workers(key, live) && !hup;
     let mut waiting: Vec<String> = std::mem::take(&mut found.replace);
     for key in found.new.keys().cloned().collect::<Vec<String>>() {
         if restarts(&key) {
