@@ -12,7 +12,7 @@ use serde_json::{Value, json};
 use support::{Program, TempSite, is_alive, venv, wait_for};
 
 /// The programs that circ is under their names.
-const PROGRAMS: &[&str] = &["circus-top", "circusctl", "circusd"];
+const PROGRAMS: &[&str] = &["circus-top", "circusctl", "circusd", "circusd-stats"];
 
 /// Lines that end by themselves: the program, its words.
 const LINES: &[(&str, &[&str])] = &[
@@ -40,6 +40,11 @@ const LINES: &[(&str, &[&str])] = &[
     ("circus-top", &["word"]),
     ("circus-top", &["--process-timeout"]),
     ("circus-top", &["--ss"]),
+    ("circusd-stats", &["--version"]),
+    ("circusd-stats", &["--log-l", "x", "--vers"]),
+    ("circusd-stats", &["--log"]),
+    ("circusd-stats", &["--statspoint"]),
+    ("circusd-stats", &["word", "--pubsub=x"]),
     ("circusctl", &["--version"]),
     ("circusctl", &["--nope"]),
     ("circusctl", &["nope"]),

@@ -1,17 +1,17 @@
 //! The statistics publisher inside the daemon, beside the circusd-stats of the real Circus.
 
+#[path = "stats/messages.rs"]
+mod messages;
 mod support;
 
-use serde_json::{Map, Value, json};
+use messages::{Message, everything, masked, until};
+use serde_json::json;
 use std::collections::BTreeMap;
 use std::fs;
 use std::net::TcpStream;
 use std::process::Command;
 use std::time::{Duration, Instant};
-use support::{Daemon, Handle, Program, TempSite, deadline, venv, wait_for};
-
-/// One message: topic and payload.
-type Message = (String, Value);
+use support::{Daemon, Handle, Program, TempSite, venv, wait_for};
 
 /// A site with statistics: two watchers that run, one that does not, one that hands a socket on, two sockets.
 fn site() -> TempSite {
@@ -34,90 +34,6 @@ fn subscribe(site: &TempSite, daemon: &Daemon, topics: &[&str]) -> Handle {
     daemon.driver().subscribe(&site.stats, topics)
 }
 
-#[track_caller]
-fn next(daemon: &Daemon, events: Handle) -> Message {
-    let frames = daemon.driver().recv(events, deadline().as_secs_f64());
-    let frames = frames.unwrap_or_else(|| panic!("no statistics come\n{}", daemon.tail()));
-    let [topic, payload] = &frames[..] else {
-        panic!("a message of {} frames: {frames:?}", frames.len());
-    };
-    let payload = serde_json::from_str(payload)
-        .unwrap_or_else(|error| panic!("{topic}: {payload} is no JSON: {error}"));
-    (topic.clone(), payload)
-}
-
-/// Every message up to and with the first that `last` likes.
-#[track_caller]
-fn until(daemon: &Daemon, events: Handle, mut last: impl FnMut(&Message) -> bool) -> Vec<Message> {
-    let start = Instant::now();
-    let mut all = Vec::new();
-    while start.elapsed() < deadline() {
-        let message = next(daemon, events);
-        let done = last(&message);
-        all.push(message);
-        if done {
-            return all;
-        }
-    }
-    panic!("the message that is waited for does not come: {all:?}");
-}
-
-/// The last message under each topic, once all of `topics` have come; pids in them are those of `names`.
-fn everything(site: &TempSite, daemon: &Daemon, names: &[&str]) -> BTreeMap<String, Value> {
-    let mut pids: Map<String, Value> = Map::new();
-    for name in names {
-        for (number, pid) in daemon.pids(name).into_iter().enumerate() {
-            pids.insert(pid.to_string(), format!("{name}-{number}").into());
-        }
-    }
-    pids.insert(daemon.pid().to_string(), "daemon".into());
-    let sockets = daemon.ok("listsockets", json!({}))["sockets"].clone();
-    for socket in sockets.as_array().unwrap() {
-        pids.insert(socket["fd"].to_string(), socket["name"].clone());
-    }
-    let events = subscribe(site, daemon, &["stat."]);
-    let wanted = ["stat.web app", "stat.api", "stat.circus", "stat.sockets"];
-    let mut found: BTreeMap<String, Value> = BTreeMap::new();
-    until(daemon, events, |(topic, payload)| {
-        let parts: Vec<&str> = topic.split('.').collect();
-        let topic = match parts.get(2) {
-            // the process of circusd-stats itself: here there is none
-            Some(number) if !pids.contains_key(*number) => return false,
-            Some(number) => format!("stat.{}.{}", parts[1], pids[*number].as_str().unwrap()),
-            None => topic.clone(),
-        };
-        found.insert(topic, payload.clone());
-        // the last of a group comes behind its processes
-        wanted.iter().all(|topic| found.contains_key(*topic))
-    });
-    daemon.driver().close(events);
-    found
-}
-
-/// A payload without what differs from one process and one second to the next, and between the two daemons.
-fn masked(topic: &str, payload: &Value) -> String {
-    let mut payload = payload.as_object().unwrap().clone();
-    let own = topic.starts_with("stat.circus");
-    for (key, value) in &mut payload {
-        *value = match (key.as_str(), &value) {
-            ("cmdline" | "mem_info1" | "mem_info2" | "ctime", Value::String(_)) if own => {
-                "text".into()
-            }
-            ("mem_info1" | "ctime", Value::String(_)) => "text".into(),
-            ("pid", Value::Array(pids)) if own => (!pids.is_empty()).into(),
-            ("pid", Value::Array(pids)) => pids.len().into(),
-            ("addresses", Value::Array(addresses)) => addresses.len().into(),
-            ("nice", _) => value.clone(),
-            (_, Value::Number(number)) => match number.is_f64() {
-                true => "float".into(),
-                false => "integer".into(),
-            },
-            _ => value.clone(),
-        };
-    }
-    Value::Object(payload).to_string()
-}
-
 #[test]
 fn statistics_are_those_of_circusd_stats() {
     let site = site();
@@ -125,7 +41,7 @@ fn statistics_are_those_of_circusd_stats() {
         let daemon = site.start(program);
         daemon.wait_pids("web app", 2);
         daemon.wait_pids("api", 1);
-        let found = everything(&site, &daemon, &["web app", "api"]);
+        let found = everything(&daemon, &site.stats, &["web app", "api"]);
         assert!(daemon.stop().success());
         let _ = fs::remove_file(site.path("unix.sock"));
         found

@@ -17,6 +17,7 @@ mod argparse;
 pub mod circus_top;
 pub mod circusctl;
 mod circusd;
+mod circusd_stats;
 mod completions;
 pub mod config;
 mod connection;

@@ -6,7 +6,7 @@ use std::path::Path;
 use std::process::ExitCode;
 
 use crate::cli::argparse::Program;
-use crate::cli::{circus_top, circusctl, circusd};
+use crate::cli::{circus_top, circusctl, circusd, circusd_stats};
 
 /// The version of Circus whose programs these are: what their `--version` prints.
 pub const CIRCUS_VERSION: &str = "0.19.0";
@@ -64,6 +64,24 @@ pub static PROGRAMS: &[Name] = &[
         ],
         notes: &["It is `circ-daemon`(1) with the command line of Circus."],
         run: circusd::run,
+    },
+    Name {
+        line: circusd_stats::PROGRAM,
+        rest: "",
+        codes: &[
+            (0, "A signal ended it"),
+            (1, "It could not start"),
+            (2, "The command line is not understood"),
+        ],
+        notes: &[
+            "It is there for daemons that start such a process: circusd does so, with `statsd = True` in its `[circus]` \
+             section. circ itself publishes statistics without one.",
+            "It measures once a second for all subscribers together, and only what they have subscribed to. A daemon that \
+             is not there yet, or is started anew, is waited for.",
+            "The reads of sockets are published if they were inherited under the daemon's numbers, as a watcher with \
+             `use_sockets` does.",
+        ],
+        run: circusd_stats::run,
     },
     Name {
         line: circus_top::PROGRAM,

@@ -2,9 +2,9 @@
 //! does.
 
 use super::shell::wall_clock;
-use super::stats_feed;
+use super::stats_feed::Turn;
 use crate::options::{Map, Value};
-use crate::stats::Sampler;
+use crate::stats::{Round, Sampler};
 use crate::supervisor::{Pid, Wid};
 use std::io;
 use std::sync::atomic::{AtomicUsize, Ordering};
@@ -43,7 +43,7 @@ pub type Done = Box<dyn FnOnce(Result<Map<String, Value>, String>) + Send>;
 
 enum Job {
     Question { work: Work, done: Done },
-    Round(stats_feed::Job),
+    Round { turn: Turn, round: Round },
 }
 
 /// The way to the sampling thread, which starts with the first question.
@@ -63,8 +63,8 @@ impl Sampling {
     }
 
     /// Measures and publishes a round of statistics.
-    pub fn feed(&mut self, round: stats_feed::Job) {
-        if let Err((_, reason)) = self.submit(Job::Round(round)) {
+    pub fn feed(&mut self, turn: Turn, round: Round) {
+        if let Err((_, reason)) = self.submit(Job::Round { turn, round }) {
             tracing::warn!("a round of statistics is left out: {reason}");
         }
     }
@@ -111,7 +111,7 @@ fn start(waiting: &Arc<AtomicUsize>) -> io::Result<mpsc::Sender<Job>> {
                 waiting.fetch_sub(1, Ordering::Relaxed);
                 match job {
                     Job::Question { work, done } => done(Ok(measure(&mut sampler, &work))),
-                    Job::Round(round) => round.run(&mut sampler),
+                    Job::Round { turn, round } => turn.publish(&round, &mut sampler),
                 }
             }
         })?;

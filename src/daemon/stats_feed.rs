@@ -29,9 +29,10 @@ pub struct Feed {
     reads: Option<SocketReads>,
 }
 
-/// A round on its way through the sampling thread.
-pub struct Job {
-    round: Round,
+/// The leave to measure and publish one round. There is only one at a time.
+pub struct Turn {
+    /// What is wanted.
+    pub interest: Interest,
     publisher: Arc<Publisher>,
     busy: Busy,
 }
@@ -45,10 +46,10 @@ impl Drop for Busy {
     }
 }
 
-impl Job {
+impl Turn {
     /// Measures and publishes.
-    pub fn run(self, sampler: &mut stats::Sampler) {
-        self.round.tell(sampler, |topic, payload| {
+    pub fn publish(self, round: &Round, sampler: &mut stats::Sampler) {
+        round.tell(sampler, |topic, payload| {
             self.publisher
                 .publish(topic, payload.to_string().as_bytes());
         });
@@ -77,6 +78,25 @@ impl Feed {
         self.reads = None;
     }
 
+    /// Begins a round; `None` if the last one is still being measured.
+    pub fn begin(&mut self) -> Option<Turn> {
+        // an even pace, which begins anew after a time in which nobody listened
+        let now = Instant::now();
+        let late = now.saturating_duration_since(self.next);
+        let late = if late < PERIOD / 2 {
+            late
+        } else {
+            Duration::ZERO
+        };
+        self.next = now + PERIOD - late;
+        let busy = self.busy.swap(true, Ordering::Acquire);
+        (!busy).then(|| Turn {
+            interest: self.interest(),
+            publisher: self.publisher.clone(),
+            busy: Busy(self.busy.clone()),
+        })
+    }
+
     fn interest(&self) -> Interest {
         self.publisher.topics().into_iter().collect()
     }
@@ -84,7 +104,7 @@ impl Feed {
 
 /// Waits until a round is due: there is somebody to publish to, and the last round is long enough ago. For ever if there
 /// is no feed. Dropping it loses nothing.
-pub(super) async fn due(feed: &mut Option<Feed>) {
+pub async fn due(feed: &mut Option<Feed>) {
     let Some(feed) = feed else {
         return std::future::pending().await;
     };
@@ -100,34 +120,15 @@ pub(super) async fn due(feed: &mut Option<Feed>) {
 impl Shell {
     /// Has a round measured and published.
     pub(super) fn stats_round(&mut self) {
-        let Some(feed) = &mut self.feed else {
+        let Some(turn) = self.feed.as_mut().and_then(Feed::begin) else {
             return;
         };
-        // an even pace, which begins anew after a time in which nobody listened
-        let now = Instant::now();
-        let late = now.saturating_duration_since(feed.next);
-        let late = if late < PERIOD / 2 {
-            late
-        } else {
-            Duration::ZERO
-        };
-        feed.next = now + PERIOD - late;
-        if feed.busy.swap(true, Ordering::Acquire) {
-            return;
-        }
-        let busy = Busy(feed.busy.clone());
-        let publisher = feed.publisher.clone();
-        let interest = feed.interest();
         let round = Round {
-            groups: self.groups(&interest),
-            sockets: self.socket_reads(&interest),
+            groups: self.groups(&turn.interest),
+            sockets: self.socket_reads(&turn.interest),
         };
         if !round.is_empty() {
-            self.sampling.feed(Job {
-                round,
-                publisher,
-                busy,
-            });
+            self.sampling.feed(turn, round);
         }
     }
 
