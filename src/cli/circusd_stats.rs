@@ -111,9 +111,12 @@ pub fn run(args: Vec<OsString>) -> ExitCode {
 }
 
 fn start_log(level: Option<&str>, output: Option<&str>) -> Result<log::LogGuard, String> {
-    let level = log::level_of(level)?;
-    let output = log::Output::parse(output.unwrap_or("-"))?;
-    let (guard, _levels) = log::start(level, &output).map_err(|error| error.to_string())?;
+    let setup = log::Setup::of(log::Wish {
+        level,
+        output,
+        ..log::Wish::default()
+    })?;
+    let (guard, _control) = log::start(setup).map_err(|error| error.to_string())?;
     Ok(guard)
 }
 
