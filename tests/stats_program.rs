@@ -6,10 +6,11 @@ mod support;
 
 use std::fs;
 use std::os::unix::fs::symlink;
-use std::process::{Command, Stdio};
+use std::process::{Child, Command, Stdio};
 
 use messages::{everything, masked, until};
-use nix::sys::signal::Signal;
+use nix::sys::signal::{Signal, kill};
+use nix::unistd::Pid;
 use serde_json::{Value, json};
 use support::{Daemon, Program, TempSite, wait_for};
 
@@ -22,38 +23,31 @@ fn options(site: &TempSite, statspoint: &str) -> String {
 }
 
 /// It as a process of the test.
-struct Own(support::Process);
+struct Own(Child);
 
 impl Own {
     /// Nothing in its command line is in the site's directory: the end of a daemon there is not its end.
     fn start(site: &TempSite) -> Own {
-        let log = site.path("log");
         let child = Command::new(env!("CARGO_BIN_EXE_circ"))
             .arg("circusd-stats")
             .args(options(site, &site.stats).split(' '))
             .stdin(Stdio::null())
-            .stderr(fs::File::create(log).unwrap())
-            .spawn()
-            .unwrap();
-        Own(support::Process::find(child.id() as i32).unwrap())
+            .stderr(fs::File::create(site.path("log")).unwrap())
+            .spawn();
+        Own(child.unwrap())
     }
 
     /// Its exit code after this signal.
-    fn end(&self, signal: Signal) -> i32 {
-        use nix::sys::wait::{WaitStatus, waitpid};
-        self.0.signal(signal);
-        match waitpid(nix::unistd::Pid::from_raw(self.0.pid), None) {
-            Ok(WaitStatus::Exited(_, code)) => code,
-            other => panic!("{other:?}"),
-        }
+    fn end(mut self, signal: Signal) -> Option<i32> {
+        kill(Pid::from_raw(self.0.id() as i32), signal).unwrap();
+        self.0.wait().unwrap().code()
     }
 }
 
 impl Drop for Own {
     fn drop(&mut self) {
-        if self.0.is_running() {
-            self.end(Signal::SIGTERM);
-        }
+        let _ = self.0.kill(); // it may have ended
+        let _ = self.0.wait();
     }
 }
 
@@ -156,7 +150,7 @@ fn changes_and_a_new_daemon_are_followed() {
         assert!(daemon.stop().success());
         let daemon = site.start(program);
         wait_told(&daemon, &site.stats, "web", &daemon.wait_pids("web", 1));
-        assert_eq!(stats.end(Signal::SIGTERM), 0);
+        assert_eq!(stats.end(Signal::SIGTERM), Some(0));
         let log = fs::read_to_string(site.path("log")).unwrap();
         assert!(log.contains("Starting the stats streamer"), "{log}");
         assert!(log.contains("Stats streamer stopped"), "{log}");
@@ -171,7 +165,7 @@ fn it_rests_while_nobody_subscribes() {
     let stats = Own::start(&site);
     wait_told(&daemon, &site.stats, "web", &daemon.wait_pids("web", 1));
     let ticks = || {
-        let tasks = fs::read_dir(format!("/proc/{}/task", stats.0.pid)).unwrap();
+        let tasks = fs::read_dir(format!("/proc/{}/task", stats.0.id())).unwrap();
         let one = |task: fs::DirEntry| fs::read_to_string(task.path().join("schedstat")).ok();
         tasks
             .filter_map(|task| one(task.ok()?))
