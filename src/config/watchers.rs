@@ -406,7 +406,12 @@ fn check_rules(
             let what = format!("{stream} needs {stream}.class or {stream}.filename");
             broken.push((stream.to_owned(), what));
         } else if let Some(Err(error)) = conf.map(StreamSpec::read) {
-            broken.push((format!("{stream}.{}", error.key), error.reason));
+            let key = format!("{stream}.{}", error.key);
+            let what = match draft.items.get(&key) {
+                Some(_) => error.reason,
+                None => format!("{key}: {}", error.reason),
+            };
+            broken.push((key, what));
         }
         for (key, doubt) in conf.map(StreamSpec::doubts).unwrap_or_default() {
             loader
