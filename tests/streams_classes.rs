@@ -151,6 +151,7 @@ fn a_watched_file_is_made_anew() {
 /// A rotated file by date, as Circus names it; the number of them is kept.
 #[test]
 fn a_file_is_rotated_by_time() {
+    let name = regex::Regex::new(r"/log\.\d{14}$").expect("an expression");
     for program in BOTH {
         let site = TempSite::new();
         let ticks = worker(
@@ -177,7 +178,6 @@ fn a_file_is_rotated_by_time() {
         daemon.ok("stop", json!({"name": "web", "waiting": true}));
         let files = rotated(&log);
         assert_eq!(files.len(), 2, "{program:?}: {files:?}");
-        let name = regex::Regex::new(r"/log\.\d{14}$").expect("an expression");
         for file in &files {
             assert!(name.is_match(&file.to_string_lossy()), "{}", file.display());
         }
