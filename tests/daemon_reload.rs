@@ -257,58 +257,6 @@ fn sockets_alone() {
     assert_eq!(bound(&daemon, "new").expect("it is there")["port"], three);
 }
 
-/// `[circus]`: what can change does, the rest is told every time, and `globaloptions` tells what really is.
-#[test]
-fn options_of_the_daemon() {
-    let site = TempSite::new();
-    let body = "warmup_delay = 0\ncheck_delay = 5\n[watcher:web]\ncmd = sleep 1000\n";
-    site.ini(body);
-    let daemon = site.start(Program::Circ);
-    daemon.wait_pids("web", 1);
-    let asked =
-        |key: &str| daemon.ok("globaloptions", json!({"option": key}))["options"][key].clone();
-    let endpoint = asked("endpoint");
-    let other = format!("tcp://127.0.0.1:{}", site.port());
-    let path = site.path("circus.ini");
-    let text = fs::read_to_string(&path).expect("our own file");
-    let text = text
-        .replace(
-            "check_delay = 5",
-            "check_delay = 2.5\nloglevel = debug\nlogoutput = other.log",
-        )
-        .replace(endpoint.as_str().expect("a text"), &other);
-    fs::write(&path, text).expect("our own file");
-    let waits = json!(["circus.endpoint", "circus.logoutput"]);
-    let told = daemon.ok("reloadconfig", json!({"check": true}));
-    assert_eq!(told["restart_needed"], waits);
-    assert_eq!(
-        told["plan"],
-        json!([{"section": "circus", "action": "set",
-                "keys": ["check_delay", "endpoint", "loglevel", "logoutput"]}])
-    );
-    assert_eq!(asked("check_delay"), 5.0);
-    let told = only(&daemon, &["circus"]);
-    assert_eq!(told["changed"], json!(["circus"]));
-    assert_eq!(told["restart_needed"], waits);
-    assert_eq!(asked("check_delay"), 2.5);
-    assert_eq!(asked("endpoint"), endpoint);
-    assert_eq!(told["reloaded"], json!([]));
-    // It is not forgotten.
-    let told = daemon.ok("reloadconfig", json!({"waiting": true}));
-    assert_eq!(
-        (&told["changed"], &told["restart_needed"]),
-        (&json!([]), &waits)
-    );
-    // A log level that there is not is a mistake like any other.
-    let text = fs::read_to_string(&path).expect("our own file");
-    fs::write(&path, text.replace("loglevel = debug", "loglevel = loud")).expect("our own file");
-    let told = daemon.call("reloadconfig", json!({"waiting": true}));
-    assert!(
-        told["reason"].as_str().is_some_and(|r| r.contains("loud")),
-        "{told}"
-    );
-}
-
 /// What cannot be done is refused with its reason, and nothing has changed.
 #[test]
 fn what_cannot_be_taken_over() {
@@ -490,33 +438,4 @@ fn the_same_file_once_more() {
         daemon.ok("reloadconfig", json!({"waiting": true}))["changed"],
         json!([])
     );
-}
-
-/// The agent inside the daemon finds it where it listens, not where the file would have it listen.
-#[test]
-fn the_agent_inside_goes_where_the_daemon_is() {
-    let site = TempSite::new();
-    site.write("state.toml", "[watcher.web]\nnumprocesses = 2\n");
-    let body = |mode: &str| {
-        format!(
-            "agent_desired = state.toml\nagent_report_dir = reports\nagent_mode = {mode}\n[watcher:web]\ncmd = sleep 1000\nnumprocesses = 2\n"
-        )
-    };
-    let path = site.ini(&body("enforce"));
-    let daemon = site.start(Program::Circ);
-    let report = |mode: &str| {
-        daemon.wait_for(mode, || {
-            let last = fs::read_to_string(site.path("reports/last.json")).ok()?;
-            let last: Value = serde_json::from_str(&last).ok()?;
-            (last["mode"] == mode).then_some(last)
-        })
-    };
-    assert_eq!(report("enforce")["failed"], false);
-    site.ini(&body("audit"));
-    let text = fs::read_to_string(&path).expect("our own file");
-    let other = format!("tcp://127.0.0.1:{}", site.port());
-    fs::write(&path, text.replace(daemon.endpoint(), &other)).expect("our own file");
-    let told = daemon.ok("reloadconfig", json!({"waiting": true}));
-    assert_eq!(told["restart_needed"], json!(["circus.endpoint"]));
-    assert_eq!(report("audit")["failed"], false);
 }

@@ -301,6 +301,8 @@ fn reloaded(reply: &Value) -> Option<String> {
             "takes effect when the daemon is started anew: {waits}"
         ));
     }
+    let notes = reply.get("notes").and_then(Value::as_array);
+    lines.extend(notes.into_iter().flatten().map(plain));
     Some(lines.join("\n"))
 }
 

@@ -81,6 +81,9 @@ impl Shell {
             }
             Then::Part { number, replaces } => {
                 if let Some(name) = replaces {
+                    if self.replacing.get(&name).is_some_and(|(n, _)| *n == number) {
+                        self.replacing.remove(&name);
+                    }
                     if refused {
                         self.untaken.insert(name);
                     } else {

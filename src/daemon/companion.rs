@@ -8,8 +8,8 @@ use crate::config::CircusOptions;
 pub trait Companion: Send {
     /// The daemon listens and is about to start its watchers. These are the options of `[circus]` that it goes by.
     fn ready(&mut self, circus: &CircusOptions);
-    /// The configuration, or a part of it, was read anew and holds. What the daemon cannot change while it runs, such as
-    /// its endpoint, is as before.
+    /// The configuration, or a part of it, was read anew and holds. Its endpoints may have moved; what the daemon cannot
+    /// change while it runs is as before.
     fn reloaded(&mut self, circus: &CircusOptions);
     /// The daemon begins to stop its watchers: nobody must start them again.
     fn ending(&mut self);

@@ -106,6 +106,10 @@ impl Shell {
                 self.reload_config(reply_to, reload);
                 return;
             }
+            Command::Restart(selection) if selection.name.is_none() => {
+                self.restart_everything(reply_to, waiting);
+                return;
+            }
             Command::Set { name, options } if names_account(&options) => {
                 match self.view(&name).and_then(|_| self.check_sockets(&options)) {
                     // a directory server may be asked: that is not for this thread
@@ -189,7 +193,7 @@ impl Shell {
     }
 
     /// Gives the core a client's command and answers at once if the client does not wait.
-    fn give(
+    pub(super) fn give(
         &mut self,
         client: Option<(Client, Value)>,
         patient: bool,
@@ -318,13 +322,7 @@ impl Shell {
             },
             Command::Restart(selection) => match self.select(&selection)? {
                 Chosen::One(name) => return Ok((Order::Restart(name), Shape::Info, Then::Nothing)),
-                Chosen::Several(names) => Order::RestartMany(names),
-                Chosen::All(names) => {
-                    // nobody is stopped for a configuration that cannot be used
-                    self.read_config().map_err(Trouble::command)?;
-                    let then = Then::StartAfresh;
-                    return Ok((Order::StopMany(names), Shape::Plain, then));
-                }
+                Chosen::Several(names) | Chosen::All(names) => Order::RestartMany(names),
             },
             Command::Quit => return Ok((Order::Close, Shape::Plain, Then::Exit)),
             other => {

@@ -53,8 +53,11 @@ pub(super) struct Plan {
     pub entries: Vec<Entry>,
     /// The watchers whose workers are replaced.
     pub reloaded: Vec<String>,
-    /// `circus.KEY` for what the daemon goes on doing by the old value until it is started anew.
+    /// `circus.KEY` for what the daemon goes on doing by the old value until it is started anew; there is no such key at
+    /// present.
     pub restart_needed: Vec<String>,
+    /// What else somebody should know.
+    pub notes: Vec<String>,
     /// What the core is to do.
     pub commands: Vec<Command>,
 }
@@ -72,22 +75,26 @@ impl Plan {
             told
         };
         let entries: Vec<Value> = self.entries.iter().map(entry).collect();
-        serde_json::Map::from_iter([
-            ("plan".to_string(), Value::from(entries)),
-            ("reloaded".to_string(), json!(self.reloaded)),
-            ("restart_needed".to_string(), json!(self.restart_needed)),
-        ])
+        let mut told = serde_json::Map::from_iter([("plan".to_string(), Value::from(entries))]);
+        self.tell(&mut told);
+        told
     }
 
     /// What is answered when it is done.
     pub fn as_done(&self) -> serde_json::Map<String, Value> {
         let changed = self.entries.iter().filter(|e| e.action != Action::None);
         let changed: Vec<&str> = changed.map(|e| e.section.as_str()).collect();
-        serde_json::Map::from_iter([
-            ("changed".to_string(), json!(changed)),
-            ("reloaded".to_string(), json!(self.reloaded)),
-            ("restart_needed".to_string(), json!(self.restart_needed)),
-        ])
+        let mut told = serde_json::Map::from_iter([("changed".to_string(), json!(changed))]);
+        self.tell(&mut told);
+        told
+    }
+
+    fn tell(&self, told: &mut serde_json::Map<String, Value>) {
+        told.insert("reloaded".to_string(), json!(self.reloaded));
+        told.insert("restart_needed".to_string(), json!(self.restart_needed));
+        if !self.notes.is_empty() {
+            told.insert("notes".to_string(), json!(self.notes));
+        }
     }
 }
 
@@ -114,12 +121,12 @@ pub(super) struct Situation<'a> {
     pub new: &'a Config,
     pub core: &'a Supervisor,
     pub sockets: &'a BTreeMap<String, Arc<ListenSocket>>,
-    /// The `[circus]` options the daemon really goes by.
-    pub effective: &'a CircusOptions,
-    /// Those that the command line has settled.
+    /// The options of `[circus]` that the command line has settled.
     pub settled: &'a [&'static str],
     /// The watchers, in lower case, that have not become what the old configuration says.
     pub untaken: &'a BTreeSet<String>,
+    /// What watchers, in lower case, will become once they have done what they are at.
+    pub replacing: &'a HashMap<String, (u64, WatcherOptions)>,
     pub extent: Extent<'a>,
 }
 
@@ -159,7 +166,21 @@ impl Situation<'_> {
             let delay = self.new.circus.warmup_delay;
             plan.commands.push(Command::WarmupDelay(delay));
         }
-        plan.restart_needed = restart_needed(self.effective, &self.new.circus, self.settled);
+        let (old, new) = (by_key(&self.old.circus), by_key(&self.new.circus));
+        for ((key, old), (_, new)) in old.into_iter().zip(new) {
+            if old != new && self.settled.contains(&key) {
+                let option = match key {
+                    "loglevel" => "log-level",
+                    "logoutput" => "log-output",
+                    "log_format" => "log-format",
+                    "loggerconfig" => "logger-config",
+                    key => key,
+                };
+                plan.notes.push(format!(
+                    "circus.{key} has no effect: the daemon was started with --{option}"
+                ));
+            }
+        }
     }
 
     /// Returns the names of the sockets that get another descriptor, or none, and their sections.
@@ -300,7 +321,8 @@ impl Situation<'_> {
             }
             return;
         };
-        let running = view.options();
+        let pending = self.replacing.get(&options.name.to_lowercase());
+        let running = pending.map_or(view.options(), |(_, options)| options);
         let untaken = self.untaken.contains(&options.name.to_lowercase());
         let next = match (self.extent, before) {
             (Extent::Afresh, _) => options.clone(),
@@ -409,25 +431,27 @@ fn overlaid(
     next
 }
 
-/// `circus.KEY` for each option that the daemon keeps until it is started anew. The rest takes effect at once.
-fn restart_needed(
-    effective: &CircusOptions,
+/// The options of `[circus]` that the daemon goes by when it takes over `new`: those in `settled` stay.
+pub(super) fn adopted(
+    before: &CircusOptions,
     new: &CircusOptions,
-    settled: &[&'static str],
-) -> Vec<String> {
-    let (old, new) = (by_key(effective), by_key(new));
-    old.into_iter()
-        .zip(new)
-        .filter(|((key, old), (_, new))| {
-            let at_once = LIVE.contains(key) && !(*key == "umask" && new.is_null());
-            old != new && !at_once && !settled.contains(key)
-        })
-        .map(|((key, _), _)| format!("circus.{key}"))
-        .collect()
+    settled: &[&str],
+) -> CircusOptions {
+    let mut next = new.clone();
+    let stays = |key: &str| settled.contains(&key);
+    for (key, next, before) in [
+        ("pidfile", &mut next.pidfile, &before.pidfile),
+        ("loglevel", &mut next.loglevel, &before.loglevel),
+        ("logoutput", &mut next.logoutput, &before.logoutput),
+        ("log_format", &mut next.log_format, &before.log_format),
+        ("loggerconfig", &mut next.loggerconfig, &before.loggerconfig),
+    ] {
+        if stays(key) {
+            next.clone_from(before);
+        }
+    }
+    next
 }
-
-/// Options of `[circus]` that a running daemon takes over; a umask cannot be unset.
-pub(super) const LIVE: &[&str] = &["check_delay", "warmup_delay", "loglevel", "umask"];
 
 fn by_key(circus: &CircusOptions) -> Vec<(&'static str, Value)> {
     // taken apart, so that a new option is not forgotten here

@@ -26,6 +26,7 @@ type Table = Arc<Mutex<BTreeMap<u64, Arc<Subscriber>>>>;
 /// A PUB socket; dropping it closes the endpoint.
 pub struct Publisher {
     accepting: tokio::task::JoinHandle<()>,
+    listener: Arc<Listener>,
     subscribers: Table,
     /// Somebody has subscribed, unsubscribed or left.
     changed: Arc<Notify>,
@@ -39,11 +40,13 @@ impl Publisher {
         let table = subscribers.clone();
         let changed: Arc<Notify> = Arc::default();
         let news = changed.clone();
+        let listener = Arc::new(listener);
+        let entrance = listener.clone();
         let accepting = tokio::spawn(async move {
             let limit = connection_limit();
             let mut next = 0u64;
             loop {
-                let (read, write) = listener.next().await;
+                let (read, write) = entrance.next().await;
                 if table.lock().unwrap_or_else(PoisonError::into_inner).len() >= limit {
                     continue;
                 }
@@ -61,6 +64,7 @@ impl Publisher {
         });
         Publisher {
             accepting,
+            listener,
             subscribers,
             changed,
             dropped: AtomicU64::new(0),
@@ -83,6 +87,19 @@ impl Publisher {
     /// Waits until [`Publisher::topics`] may be others than at the last call. For one waiter.
     pub async fn changed(&self) {
         self.changed.notified().await;
+    }
+
+    /// Where it listens.
+    pub fn listener(&self) -> &Listener {
+        &self.listener
+    }
+
+    /// Serves another endpoint from now on. The one it had is closed; who is connected there gets what is on its way, and
+    /// is then disconnected.
+    pub fn move_to(&mut self, listener: Listener) {
+        let next = Publisher::serve(listener);
+        next.dropped.store(self.dropped(), Ordering::Relaxed);
+        *self = next;
     }
 
     /// Sends a message to those who want the topic. Never blocks.

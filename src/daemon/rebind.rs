@@ -1,9 +1,10 @@
 //! The sockets of a changed configuration: new ones are bound before old ones go, and on any error everything is as before.
 
+use super::prepare::of_socket;
 use super::shell::Shell;
-use super::sockets::ListenSocket;
+use super::sockets::{ListenSocket, Place};
 use crate::config::{Config, SocketConfig, hands_over};
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
 /// How a socket comes to be what its section says.
@@ -18,36 +19,48 @@ enum Way {
 
 impl Shell {
     /// Opens, changes and lets go of sockets, so that they are those of `config`. Returns the sockets from before that have
-    /// been replaced or are not wanted any more.
+    /// been replaced or are not wanted any more. `places` tells where they go, so that no name has to be looked up here.
     ///
     /// # Errors
     /// One cannot be had; then all are as they were.
-    pub(super) fn rebind(&mut self, config: &Config) -> Result<Vec<Arc<ListenSocket>>, String> {
+    pub(super) fn rebind(
+        &mut self,
+        config: &Config,
+        places: &BTreeMap<String, Place>,
+    ) -> Result<Vec<Arc<ListenSocket>>, String> {
+        let open = |new: &SocketConfig| {
+            let opened = match places.get(&new.name) {
+                Some(place) => ListenSocket::open_at(new, place.clone()),
+                None => ListenSocket::open(new),
+            };
+            opened.map_err(|error| of_socket(config, &new.name, error))
+        };
         // a duplicate that is watched would keep an address in use
         self.demand.let_go();
         let wanted = self.sockets_to_change(config);
         let mut opened: Vec<ListenSocket> = Vec::new();
         let mut adapted: Vec<SocketConfig> = Vec::new();
-        let mut closed: Vec<SocketConfig> = Vec::new();
+        let mut closed: Vec<(SocketConfig, Place)> = Vec::new();
         for new in wanted {
             let result = match self.way_to(&new) {
-                Ok(Way::Open) => ListenSocket::open(&new).map_err(|error| error.to_string()),
+                Ok(Way::Open) => open(&new),
                 Ok(Way::Adapt) => {
                     adapted.push(new);
                     continue;
                 }
                 Ok(Way::CloseAndOpen) => {
-                    closed.extend(self.sockets.remove(&new.name).map(|s| s.config().clone()));
-                    ListenSocket::open(&new).map_err(|error| error.to_string())
+                    let old = self.sockets.remove(&new.name);
+                    closed.extend(old.map(|old| (old.config().clone(), old.place().clone())));
+                    open(&new)
                 }
-                Err(reason) => Err(reason),
+                Err(reason) => Err(of_socket(config, &new.name, reason)),
             };
             match result {
                 Ok(socket) => opened.push(socket),
                 Err(reason) => {
                     drop(opened);
-                    for old in closed {
-                        match ListenSocket::open(&old) {
+                    for (old, place) in closed {
+                        match ListenSocket::open_at(&old, place) {
                             Ok(socket) => {
                                 self.sockets.insert(old.name.clone(), Arc::new(socket));
                             }
@@ -94,12 +107,13 @@ impl Shell {
     /// A socket cannot be changed while it is in use.
     pub(super) fn check_rebinding(&self, config: &Config) -> Result<(), String> {
         let wanted = self.sockets_to_change(config);
-        wanted
-            .iter()
-            .try_for_each(|new| self.way_to(new).map(|_| ()))
+        wanted.iter().try_for_each(|new| {
+            let way = self.way_to(new).map(|_| ());
+            way.map_err(|reason| of_socket(config, &new.name, reason))
+        })
     }
 
-    fn sockets_to_change(&self, config: &Config) -> Vec<SocketConfig> {
+    pub(super) fn sockets_to_change(&self, config: &Config) -> Vec<SocketConfig> {
         let unchanged = |new: &&SocketConfig| {
             let old = self.sockets.get(&new.name);
             !old.is_some_and(|old| old.is_same(new))

@@ -1,23 +1,29 @@
 //! `reloadconfig`, SIGHUP, and `restart` without a name: the running daemon takes over a changed configuration, all of it
 //! or some sections.
 //!
-//! The new configuration is read and checked as a whole, then new sockets are bound, then watchers are changed; if
-//! anything fails up to there, nothing has changed and the answer says why. What is the same in the configuration that was
+//! The new configuration is read and checked as a whole, then new endpoints and sockets are bound, then watchers are changed;
+//! if anything fails up to there, nothing has changed and the answer says why. What may hang (a disk, a name server) is done
+//! by a thread ([`super::prepare`]); commands are answered meanwhile, and further reloads wait. What is the same in the configuration that was
 //! taken over last and the new one is not touched. With `only`, the configuration that is taken over is the last one with
 //! these sections from the new one: so a later reload still sees what else has changed in the files.
 
 use super::answers::{Then, send};
-use super::differences::{Extent, Plan, Situation};
+use super::differences::{Extent, Plan, Situation, adopted};
+use super::endpoint::{Bound, Listener};
 use super::log;
+use super::orders::{Order, Purpose, Unfulfilled};
+use super::prepare::{Prepared, Target, Wanted};
 use super::router::Client;
 use super::shell::{Shell, wall_clock};
 use super::sockets::ListenSocket;
+use super::stats_feed::Feed;
 use crate::config::{CircusOptions, Config, uses_socket};
 use crate::options::{Map, Value};
 use crate::supervisor::{Command, Outcome, Status};
 use crate::wire::brief;
 use crate::wire::reply::{self, Errno};
 use std::collections::BTreeSet;
+use std::path::PathBuf;
 use std::sync::Arc;
 
 /// A command of several parts that a client waits for.
@@ -51,31 +57,80 @@ pub(super) struct Reload {
 }
 
 impl Shell {
-    /// Reads the configuration again and changes what has changed.
-    pub(super) fn reload_config(&mut self, client: Option<(Client, Value)>, reload: Reload) {
+    pub(super) fn wanted(&self, target: Target, check: bool) -> Result<Wanted, String> {
+        let listeners = [self.router.listener(), self.publisher.listener()];
+        let listeners = listeners
+            .into_iter()
+            .chain(self.feed.as_ref().map(Feed::listener));
+        let held = listeners.map(|listener| listener.held());
+        let held = held
+            .collect::<std::io::Result<Vec<_>>>()
+            .map_err(|error| format!("cannot duplicate an endpoint: {error}"))?;
+        Ok(Wanted {
+            check,
+            sockets: self.sockets_to_change(&target.config),
+            target,
+            effective: self.effective.clone(),
+            settled: self.settled.clone(),
+            held,
+            control_file: self.router.listener().path().map(PathBuf::from),
+        })
+    }
+
+    /// Everything that the target needs is there.
+    pub(super) fn prepared(
+        &mut self,
+        order: Box<Order>,
+        prepared: Prepared,
+    ) -> Result<(), Unfulfilled> {
         if self.core.closing() {
-            refuse(client.as_ref(), "the daemon is stopping");
-            return;
+            return Err((order, "the daemon is stopping".to_string()));
         }
-        let result = self.target(reload.only.as_deref()).and_then(|target| {
-            let plan = self.plan(&target);
-            if reload.check {
-                self.check_rebinding(&target.config)?;
-                return Ok((Gathered::default(), plan.as_checked()));
-            }
-            let report = plan.as_done();
-            Ok((self.take_over(target.config, plan)?, report))
-        });
-        let (mut work, report) = match result {
-            Ok(done) => done,
-            Err(reason) => {
-                if !reload.check {
-                    tracing::error!("the configuration was not taken over: {reason}");
+        match order.purpose {
+            Purpose::Reload(reload) => {
+                let plan = self.plan(&prepared.target);
+                let taken = if reload.check {
+                    self.check_rebinding(&prepared.target.config)
+                        .map(|()| (Gathered::default(), plan.as_checked()))
+                } else {
+                    let report = plan.as_done();
+                    self.take_over(prepared, plan).map(|work| (work, report))
+                };
+                match taken {
+                    Ok((work, report)) => {
+                        self.carry_out(order.client, &reload, work, report);
+                        Ok(())
+                    }
+                    Err(reason) => {
+                        let purpose = Purpose::Reload(reload);
+                        let client = order.client;
+                        Err((Box::new(Order { client, purpose }), reason))
+                    }
                 }
-                refuse(client.as_ref(), &reason);
-                return;
             }
-        };
+            Purpose::Afresh => {
+                let plan = self.situation(&prepared.target, Extent::Afresh).plan();
+                match self.take_over(prepared, plan) {
+                    Ok(work) => {
+                        self.gather(None, work, None);
+                        self.start_again(order.client, None);
+                        Ok(())
+                    }
+                    Err(reason) => Err((order, reason)),
+                }
+            }
+            // it is done with once the files are read
+            Purpose::Restart { .. } => Ok(()),
+        }
+    }
+
+    fn carry_out(
+        &mut self,
+        client: Option<(Client, Value)>,
+        reload: &Reload,
+        mut work: Gathered,
+        report: Map<String, Value>,
+    ) {
         if !reload.check {
             tracing::info!("configuration read again, {} changes", work.commands.len());
         }
@@ -90,31 +145,8 @@ impl Shell {
         self.gather(client, work, None);
     }
 
-    /// All watchers have stopped: take over the configuration and start them.
-    pub(super) fn start_afresh(&mut self, client: Option<(Client, Value)>) {
-        if self.core.closing() {
-            refuse(client.as_ref(), "the daemon is stopping");
-            return;
-        }
-        let taken = self.read_config().and_then(|config| {
-            let target = Target {
-                config,
-                sections: None,
-            };
-            let plan = self.situation(&target, Extent::Afresh).plan();
-            self.take_over(target.config, plan)
-        });
-        let problem = match taken {
-            Ok(work) => {
-                self.gather(None, work, None);
-                None
-            }
-            Err(reason) => {
-                let text = format!("restarted with the configuration as it was: {reason}");
-                tracing::error!("{text}");
-                Some(text)
-            }
-        };
+    /// All watchers have stopped, and the configuration is as it shall be, or as it was because of a problem.
+    pub(super) fn start_again(&mut self, client: Option<(Client, Value)>, problem: Option<String>) {
         let start = Gathered {
             commands: vec![Command::StartMany(self.names())],
             ..Gathered::default()
@@ -122,18 +154,8 @@ impl Shell {
         self.gather(client, start, problem);
     }
 
-    /// The configuration as it stands in its files now, or what is wrong with it.
-    pub(super) fn read_config(&self) -> Result<Config, String> {
-        let config = Config::load(&self.config_path, &self.environ, &self.cwd)
-            .map_err(|error| error.to_string())?;
-        log::level_of(config.circus.loglevel.as_deref())
-            .map_err(|reason| format!("[circus] loglevel: {reason}"))?;
-        Ok(config)
-    }
-
     /// What is to be taken over: the files as they are now, or of them these sections.
-    fn target(&self, only: Option<&[String]>) -> Result<Target, String> {
-        let config = self.read_config()?;
+    pub(super) fn target(&self, config: Config, only: Option<&[String]>) -> Result<Target, String> {
         let Some(only) = only else {
             return Ok(Target {
                 config,
@@ -211,9 +233,9 @@ impl Shell {
             new: &target.config,
             core: &self.core,
             sockets: &self.sockets,
-            effective: &self.effective,
             settled: &self.settled,
             untaken: &self.untaken,
+            replacing: &self.replacing,
             extent,
         }
     }
@@ -223,9 +245,46 @@ impl Shell {
         self.situation(target, extent).plan()
     }
 
-    /// Swaps the sockets and makes the configuration that of the daemon; what is left to do is for the core.
-    fn take_over(&mut self, config: Config, plan: Plan) -> Result<Gathered, String> {
-        let retired = self.rebind(&config)?;
+    /// Swaps sockets and endpoints and makes the configuration that of the daemon; what is left to do is for the core.
+    fn take_over(&mut self, prepared: Prepared, plan: Plan) -> Result<Gathered, String> {
+        let Prepared {
+            target: Target { config, .. },
+            places,
+            control,
+            events,
+            stats,
+            log,
+            pidfile,
+            chowned,
+        } = prepared;
+        // the last that may fail
+        let listener = |bound: Option<Bound>| bound.map(Listener::new).transpose();
+        let lost = |error| format!("the event loop does not take an endpoint: {error}");
+        let (control, events) = (
+            listener(control).map_err(lost)?,
+            listener(events).map_err(lost)?,
+        );
+        let stats = stats.map(listener).transpose().map_err(lost)?;
+        let retired = self.rebind(&config, &places)?;
+        if let Some(listener) = control {
+            self.router.move_to(listener, self.calls.clone());
+            tracing::info!("control endpoint {}", config.circus.endpoint);
+        }
+        if let Some(listener) = events {
+            self.publisher.move_to(listener);
+        }
+        if let Some(listener) = stats {
+            self.feed = listener.map(Feed::serve);
+        }
+        if let Some(log) = log {
+            self.log.replace(log);
+        }
+        if let Some(pidfile) = pidfile {
+            self.pidfile = pidfile;
+        }
+        if let Some(chowned) = chowned {
+            chowned.keep();
+        }
         self.adopt(&config.circus);
         for key in &plan.restart_needed {
             tracing::warn!("{key} has changed; it takes effect when the daemon is started anew");
@@ -245,22 +304,15 @@ impl Shell {
         })
     }
 
-    /// Goes by those options of `[circus]` that a running daemon can change; see [`super::differences::LIVE`].
+    /// Goes by other options of `[circus]`.
     fn adopt(&mut self, new: &CircusOptions) {
-        self.effective.check_delay = new.check_delay;
-        self.effective.warmup_delay = new.warmup_delay;
-        self.effective.agent.clone_from(&new.agent);
-        if let Some(umask) = new.umask {
-            nix::sys::stat::umask(nix::sys::stat::Mode::from_bits_truncate(umask));
-            self.effective.umask = new.umask;
+        self.effective = adopted(&self.effective, new, &self.settled);
+        match log::level_of(self.effective.loglevel.as_deref()) {
+            Ok(level) => self.log.set(level),
+            Err(reason) => tracing::error!("[circus] loglevel: {reason}"),
         }
-        if !self.settled.contains(&"loglevel") {
-            match log::level_of(new.loglevel.as_deref()) {
-                Ok(level) => self.log.set(level),
-                Err(reason) => tracing::error!("[circus] loglevel: {reason}"),
-            }
-            self.effective.loglevel.clone_from(&new.loglevel);
-        }
+        let umask = new.umask.unwrap_or(self.caller_umask);
+        nix::sys::stat::umask(nix::sys::stat::Mode::from_bits_truncate(umask));
     }
 
     /// Gives the core several commands; the client hears once all are done, and of a problem from before.
@@ -283,7 +335,12 @@ impl Shell {
         );
         for command in commands {
             let replaces = match &command {
-                Command::Replace(options) => Some(options.name.to_lowercase()),
+                Command::Replace(options) => {
+                    let name = options.name.to_lowercase();
+                    self.replacing
+                        .insert(name.clone(), (number, (**options).clone()));
+                    Some(name)
+                }
                 _ => None,
             };
             self.ask(command, Then::Part { number, replaces });
@@ -326,18 +383,11 @@ impl Shell {
     }
 }
 
-fn refuse(client: Option<&(Client, Value)>, reason: &str) {
+pub(super) fn refuse(client: Option<&(Client, Value)>, reason: &str) {
     if let Some((client, id)) = client {
         send(
             client,
             &reply::error(id, wall_clock(), Errno::Command, reason),
         );
     }
-}
-
-/// A configuration that is to be taken over.
-struct Target {
-    config: Config,
-    /// The sections that were named, if any were.
-    sections: Option<BTreeSet<String>>,
 }

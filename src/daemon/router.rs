@@ -5,7 +5,7 @@ use super::zmtp::{self, MAX_MESSAGE, Reader, Received};
 use bytes::Bytes;
 use std::collections::BTreeMap;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use tokio::io::AsyncWriteExt;
 use tokio::sync::{Notify, mpsc};
 
@@ -31,15 +31,44 @@ pub enum Content {
 /// The way back to a client, for one request.
 #[derive(Clone)]
 pub struct Client {
-    connection: Arc<Connection>,
+    turn: Arc<Turn>,
     /// A REQ socket puts an empty frame before its request and wants it back.
     delimiter: bool,
+}
+
+/// A request that may still be answered: as long as somebody has it, a connection that is to be closed is not.
+struct Turn {
+    connection: Arc<Connection>,
+}
+
+impl Turn {
+    fn new(connection: &Arc<Connection>) -> Turn {
+        connection.turns.fetch_add(1, Ordering::Relaxed);
+        Turn {
+            connection: connection.clone(),
+        }
+    }
+}
+
+impl Drop for Turn {
+    fn drop(&mut self) {
+        let last = self.connection.turns.fetch_sub(1, Ordering::Relaxed) == 1;
+        if last && self.connection.retired.load(Ordering::Relaxed) {
+            self.connection.idle.notify_one();
+        }
+    }
 }
 
 struct Connection {
     outgoing: mpsc::UnboundedSender<Bytes>,
     queued: AtomicUsize,
     greeted: AtomicBool,
+    /// Requests that have not been answered.
+    turns: AtomicUsize,
+    /// There is none of them any more.
+    idle: Notify,
+    /// No further request is taken; it is closed once those it has sent are answered.
+    retired: AtomicBool,
     end: Notify,
     all: Arc<AtomicUsize>,
 }
@@ -52,7 +81,7 @@ impl Client {
         } else {
             zmtp::encode(&[reply])
         };
-        let connection = &self.connection;
+        let connection = &self.turn.connection;
         let size = bytes.len();
         if connection.queued.fetch_add(size, Ordering::Relaxed) + size > MAX_QUEUED {
             connection.queued.fetch_sub(size, Ordering::Relaxed);
@@ -70,27 +99,37 @@ impl Client {
 /// The accepting task; dropping it closes the endpoint and its connections.
 pub struct Router {
     accepting: tokio::task::JoinHandle<()>,
+    listener: Arc<Listener>,
     connections: Arc<Mutex<BTreeMap<u64, Arc<Connection>>>>,
     unsent: Arc<AtomicUsize>,
 }
 
 impl Router {
-    /// Serves a bound endpoint; requests arrive at `calls`.
-    pub fn serve(listener: Listener, calls: mpsc::Sender<Call>) -> Router {
+    /// Serves a bound endpoint; requests go to `calls`. What is `unsent` is counted there, together with what other routers
+    /// count.
+    pub fn serve(
+        listener: Listener,
+        calls: mpsc::Sender<Call>,
+        unsent: Arc<AtomicUsize>,
+    ) -> Router {
         let connections: Arc<Mutex<BTreeMap<u64, Arc<Connection>>>> = Arc::default();
-        let unsent = Arc::new(AtomicUsize::new(0));
+        let listener = Arc::new(listener);
+        let entrance = listener.clone();
         let table = connections.clone();
         let all = unsent.clone();
         let accepting = tokio::spawn(async move {
             let limit = connection_limit();
             let mut next = 0u64;
             loop {
-                let (read, write) = listener.next().await;
+                let (read, write) = entrance.next().await;
                 let (outgoing, queue) = mpsc::unbounded_channel();
                 let connection = Arc::new(Connection {
                     outgoing,
                     queued: AtomicUsize::new(0),
                     greeted: AtomicBool::new(false),
+                    turns: AtomicUsize::new(0),
+                    idle: Notify::new(),
+                    retired: AtomicBool::new(false),
                     end: Notify::new(),
                     all: all.clone(),
                 });
@@ -123,25 +162,44 @@ impl Router {
         });
         Router {
             accepting,
+            listener,
             connections,
             unsent,
         }
     }
 
-    /// Bytes of replies that have not been handed to the kernel.
+    /// Bytes of replies that have not been handed to the kernel, of this router and of those it shares the count with.
     pub fn unsent(&self) -> usize {
         self.unsent.load(Ordering::Relaxed)
+    }
+
+    /// Where it listens.
+    pub fn listener(&self) -> &Listener {
+        &self.listener
+    }
+
+    /// Serves another endpoint from now on. The one it had is closed; who is connected there hears the replies to what was
+    /// asked, and is then disconnected.
+    pub fn move_to(&mut self, listener: Listener, calls: mpsc::Sender<Call>) {
+        let next = Router::serve(listener, calls, self.unsent.clone());
+        let last = std::mem::replace(self, next);
+        for connection in std::mem::take(&mut *last.lock()).values() {
+            connection.retired.store(true, Ordering::Relaxed);
+            connection.idle.notify_one();
+        }
+    }
+
+    fn lock(&self) -> MutexGuard<'_, BTreeMap<u64, Arc<Connection>>> {
+        self.connections
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner)
     }
 }
 
 impl Drop for Router {
     fn drop(&mut self) {
         self.accepting.abort();
-        let table = self
-            .connections
-            .lock()
-            .unwrap_or_else(PoisonError::into_inner);
-        for connection in table.values() {
+        for connection in self.lock().values() {
             connection.end.notify_one();
         }
     }
@@ -170,6 +228,11 @@ async fn converse(
         Err(_) => return,
     }
     loop {
+        let retired = connection.retired.load(Ordering::Relaxed);
+        // the replies are in the queue before their requests are forgotten
+        if retired && connection.turns.load(Ordering::Relaxed) == 0 && queue.is_empty() {
+            return;
+        }
         tokio::select! {
             biased;
             Some(bytes) = queue.recv() => {
@@ -180,7 +243,9 @@ async fn converse(
                     return;
                 }
             }
-            received = reader.next() => {
+            // a look at whether it is time to go
+            () = connection.idle.notified() => {}
+            received = reader.next(), if !retired => {
                 let call = match received {
                     Ok(Some(Received::Message(frames))) => unwrap(frames),
                     Ok(Some(Received::TooLarge(size))) => (Content::Unusable(format!(
@@ -195,7 +260,7 @@ async fn converse(
                     Ok(None) | Err(_) => return,
                 };
                 let (content, delimiter) = call;
-                let client = Client { connection: connection.clone(), delimiter };
+                let client = Client { turn: Arc::new(Turn::new(connection)), delimiter };
                 if calls.send(Call { content, client }).await.is_err() {
                     return;
                 }

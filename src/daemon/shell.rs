@@ -8,6 +8,8 @@ use super::last_words::LastExit;
 use super::launch::{LaunchError, Launcher, Start};
 use super::log;
 use super::lookups::{self, Lookups, Question};
+use super::orders::Reloads;
+use super::pidfile::Pidfile;
 use super::publisher::Publisher;
 use super::reload::{Gathering, Reload};
 use super::router::{Call, Router};
@@ -18,6 +20,7 @@ use super::spawner::{Done, Spawner};
 use super::stats_feed::{self, Feed};
 use super::streams::{Streams, Words};
 use crate::config::{CircusOptions, Config};
+use crate::options::WatcherOptions;
 use crate::stats;
 use crate::supervisor::{
     self, About, Command, Effect, Input, Level, Loss, Outcome, Pid, Scope, Supervisor, Ticket,
@@ -50,12 +53,19 @@ pub struct Shell {
     /// The watchers, in lower case, that would not run with what it says of them and go on with what they had: the next
     /// reload tries again.
     pub(super) untaken: BTreeSet<String>,
+    /// What watchers, in lower case, will become once they have done what they are at, and by which reload.
+    pub(super) replacing: HashMap<String, (u64, WatcherOptions)>,
+    pub(super) reloads: Reloads,
     /// The options of its `[circus]` section that the daemon goes by: those it cannot change while it runs are as they were
     /// at its start.
     pub(super) effective: CircusOptions,
     /// Those of them that the command line has the say over.
     pub(super) settled: Vec<&'static str>,
     pub(super) log: log::Control,
+    /// Held for its drop.
+    pub(super) pidfile: Option<Pidfile>,
+    /// The umask that the daemon was started with, which it has without the option.
+    pub(super) caller_umask: u32,
     pub(super) companion: Box<dyn Companion>,
     /// The main file, absolute.
     pub(super) config_path: PathBuf,
@@ -65,6 +75,8 @@ pub struct Shell {
     /// Those of them that a watcher waits for.
     pub(super) demand: Demand,
     pub(super) router: Router,
+    /// For another router.
+    pub(super) calls: mpsc::Sender<Call>,
     pub(super) publisher: Publisher,
     /// Publishes statistics, if that is wanted.
     pub(super) feed: Option<Feed>,
@@ -131,8 +143,9 @@ impl Shell {
             let deadline = self.core.deadline();
             let deadline = deadline.map(|time| self.clock + Duration::from_micros(time.0));
             let starts = self.spawner.stuck_at().into_iter().chain(self.hanging_at());
-            let streams = self.streams.look_at;
-            let sleep = deadline.into_iter().chain(starts).chain(streams).min();
+            let late = self.reloads.late_at();
+            let late = late.into_iter().chain(self.streams.look_at);
+            let sleep = deadline.into_iter().chain(starts).chain(late).min();
             tokio::select! {
                 // clients come last: however much they ask, exits are seen and deadlines kept
                 biased;
@@ -149,10 +162,12 @@ impl Shell {
                 }
                 _ = child.recv() => self.reap(),
                 Some(answer) = self.lookups.answer() => self.looked_up(answer),
+                Some((number, finding)) = self.reloads.finding() => self.found(number, finding),
                 () = until(sleep), if sleep.is_some() => {
                     self.spawner.relieve();
                     self.streams.relieve();
                     self.abandon_hanging();
+                    self.give_up_reload();
                     self.step(Input::Tick);
                 }
                 Some(done) = self.spawner.next() => self.spawned(done),

@@ -46,9 +46,12 @@ pub struct ListenSocket {
     standby: Mutex<Option<OwnedFd>>,
 }
 
+/// Where a socket goes, with its host resolved.
 #[derive(Debug, Clone)]
-enum Place {
+pub enum Place {
+    /// An address.
     Net(SocketAddr),
+    /// The path of a Unix socket.
     File(String),
 }
 
@@ -71,7 +74,14 @@ impl ListenSocket {
     /// # Errors
     /// A host that does not resolve, an unknown protocol, an address or file in use, no permission.
     pub fn open(config: &SocketConfig) -> Result<ListenSocket, SocketError> {
-        let place = place_of(config)?;
+        ListenSocket::open_at(config, place_of(config)?)
+    }
+
+    /// As [`ListenSocket::open`], at a place that [`place_of`] has found before: nothing has to be resolved.
+    ///
+    /// # Errors
+    /// As [`ListenSocket::open`].
+    pub fn open_at(config: &SocketConfig, place: Place) -> Result<ListenSocket, SocketError> {
         let socket = new_socket(config, &place)?;
         let mut opened = ListenSocket {
             config: config.clone(),
@@ -223,6 +233,11 @@ impl ListenSocket {
         }
     }
 
+    /// Where it is bound.
+    pub fn place(&self) -> &Place {
+        &self.place
+    }
+
     /// Where it is bound: `127.0.0.1:8000` or a path.
     pub fn location(&self) -> String {
         self.place.to_string()
@@ -272,8 +287,11 @@ impl Drop for ListenSocket {
     }
 }
 
-/// Resolves where the socket goes.
-fn place_of(config: &SocketConfig) -> Result<Place, SocketError> {
+/// Resolves where the socket of a section goes. May wait for a name server.
+///
+/// # Errors
+/// A host that does not resolve, or has no address of the family.
+pub fn place_of(config: &SocketConfig) -> Result<Place, SocketError> {
     if let Some(path) = &config.path {
         return Ok(Place::File(path.clone()));
     }

@@ -2,11 +2,13 @@
 
 use super::companion::Companion;
 use super::demand::Demand;
-use super::endpoint::Listener;
+use super::endpoint::{Bound, Listener};
 use super::launch::Launcher;
-use super::log::{self, Setup, Wish};
+use super::log::{self, Setup};
 use super::lookups::Lookups;
+use super::orders::Reloads;
 use super::pidfile::Pidfile;
+use super::prepare::{log_wish, of_socket, owner, placed};
 use super::publisher::Publisher;
 use super::router::Router;
 use super::sampling::Sampling;
@@ -16,9 +18,8 @@ use super::spawn::give_back_code;
 use super::spawner::Spawner;
 use super::stats_feed::Feed;
 use super::streams::Streams;
-use super::{accounts, detach, not_yet};
+use super::{detach, not_yet};
 use crate::config::{CircusOptions, Config};
-use crate::options::Value;
 use crate::supervisor::Supervisor;
 use nix::sys::signal::{SigSet, Signal};
 use std::collections::{BTreeMap, BTreeSet, HashMap, VecDeque};
@@ -114,16 +115,15 @@ fn serve(
     too_large
         .thread_block()
         .map_err(|why| format!("cannot block SIGXFSZ: {why}"))?;
-    let setup = Setup::of(wish(options, circus))?;
+    let goes_by = effective(options, circus);
+    let setup = Setup::of(log_wish(&goes_by))?;
     let (_log, control) = log::start(setup).map_err(|why| why.to_string())?;
-    if let Some(umask) = circus.umask {
-        nix::sys::stat::umask(nix::sys::stat::Mode::from_bits_truncate(umask));
-    }
-    let pidfile = options
-        .pidfile
-        .clone()
-        .or_else(|| circus.pidfile.as_ref().map(PathBuf::from));
-    let _pidfile = pidfile
+    // the only way to learn it is to change it
+    let caller_umask = nix::sys::stat::umask(nix::sys::stat::Mode::empty());
+    let umask = circus.umask.unwrap_or(caller_umask.bits());
+    nix::sys::stat::umask(nix::sys::stat::Mode::from_bits_truncate(umask));
+    let pidfile = goes_by.pidfile.as_ref().map(PathBuf::from);
+    let pidfile = pidfile
         .map(|path| Pidfile::create(Path::new(&path)))
         .transpose()
         .map_err(|error| error.to_string())?;
@@ -134,7 +134,15 @@ fn serve(
         .map_err(|why| format!("cannot start the event loop: {why}"))?;
     runtime.block_on(async {
         let settled = settled(options);
-        let (mut shell, calls) = assemble(prepared, control, settled, companion)?;
+        let given = Given {
+            log: control,
+            effective: goes_by,
+            settled,
+            pidfile,
+            caller_umask: caller_umask.bits(),
+            companion,
+        };
+        let (mut shell, calls) = assemble(prepared, given)?;
         if let Some(report) = ready.take() {
             report.succeed();
         }
@@ -156,15 +164,18 @@ fn serve(
 /// When the first workers are up, usually.
 const START: Duration = Duration::from_secs(1);
 
-/// What is said of the log: on the command line, else in `[circus]`.
-fn wish<'a>(options: &'a Options, circus: &'a CircusOptions) -> Wish<'a> {
-    let first =
-        |line: &'a Option<String>, file: &'a Option<String>| line.as_deref().or(file.as_deref());
-    Wish {
-        level: first(&options.log_level, &circus.loglevel),
-        output: first(&options.log_output, &circus.logoutput),
-        format: first(&options.log_format, &circus.log_format),
-        config: first(&options.logger_config, &circus.loggerconfig),
+/// The options of `[circus]`, with those that the command line has the say over.
+fn effective(options: &Options, circus: &CircusOptions) -> CircusOptions {
+    let first = |line: &Option<String>, file: &Option<String>| line.clone().or(file.clone());
+    let pidfile = options.pidfile.as_ref();
+    let pidfile = pidfile.map(|path| path.to_string_lossy().into_owned());
+    CircusOptions {
+        loglevel: first(&options.log_level, &circus.loglevel),
+        logoutput: first(&options.log_output, &circus.logoutput),
+        log_format: first(&options.log_format, &circus.log_format),
+        loggerconfig: first(&options.logger_config, &circus.loggerconfig),
+        pidfile: pidfile.or(circus.pidfile.clone()),
+        ..circus.clone()
     }
 }
 
@@ -181,12 +192,21 @@ fn settled(options: &Options) -> Vec<&'static str> {
     given.map(|(key, _)| key).collect()
 }
 
+/// What the daemon has before it binds anything.
+struct Given {
+    log: log::Control,
+    /// The options of `[circus]` that the daemon goes by.
+    effective: CircusOptions,
+    settled: Vec<&'static str>,
+    pidfile: Option<Pidfile>,
+    caller_umask: u32,
+    companion: Box<dyn Companion>,
+}
+
 /// Binds everything and puts the daemon together.
 fn assemble(
     prepared: Prepared,
-    log: log::Control,
-    settled: Vec<&'static str>,
-    companion: Box<dyn Companion>,
+    given: Given,
 ) -> Result<(Shell, mpsc::Receiver<super::router::Call>), String> {
     let Prepared {
         config,
@@ -198,28 +218,24 @@ fn assemble(
         tracing::warn!("{warning}");
     }
     let circus = &config.circus;
-    let owner = match &circus.endpoint_owner {
-        Some(owner) if circus.endpoint.starts_with("ipc://") => {
-            let uid = accounts::to_uid(&Value::from(owner.as_str()))
-                .map_err(|error| format!("[circus] endpoint_owner: {error}"))?;
-            Some(uid)
-        }
-        _ => None,
+    let told = |key: &str, why: &dyn std::fmt::Display| placed(&config, "circus", key, why);
+    let owner = owner(circus).map_err(|error| told("endpoint_owner", &error))?;
+    let bind = |role, text: &str, owner| -> Result<Listener, String> {
+        let bound = Bound::open(role, text, owner).map_err(|error| told(role, &error))?;
+        Listener::new(bound).map_err(|error| told(role, &error))
     };
-    let control =
-        Listener::bind("endpoint", &circus.endpoint, owner).map_err(|error| error.to_string())?;
-    let events = Listener::bind("pubsub_endpoint", &circus.pubsub_endpoint, None)
-        .map_err(|error| error.to_string())?;
+    let control = bind("endpoint", &circus.endpoint, owner)?;
+    let events = bind("pubsub_endpoint", &circus.pubsub_endpoint, None)?;
     let feed = if circus.statsd {
-        let endpoint = &circus.stats_endpoint;
-        let listener = Listener::bind("stats_endpoint", endpoint, None);
-        Some(Feed::serve(listener.map_err(|error| error.to_string())?))
+        let listener = bind("stats_endpoint", &circus.stats_endpoint, None)?;
+        Some(Feed::serve(listener))
     } else {
         None
     };
     let mut sockets = BTreeMap::new();
     for section in &config.sockets {
-        let socket = ListenSocket::open(section).map_err(|error| error.to_string())?;
+        let socket = ListenSocket::open(section)
+            .map_err(|error| of_socket(&config, &section.name, error))?;
         sockets.insert(section.name.clone(), Arc::new(socket));
     }
     let seed = u64::from(std::process::id());
@@ -241,7 +257,8 @@ fn assemble(
         environ,
         sockets,
         demand: Demand::default(),
-        router: Router::serve(control, sender),
+        router: Router::serve(control, sender.clone(), Arc::default()),
+        calls: sender,
         publisher: Publisher::serve(events),
         feed,
         sampling: Sampling::default(),
@@ -263,12 +280,16 @@ fn assemble(
         asking: None,
         clock: Instant::now(),
         born: wall_clock(),
-        companion,
-        log,
-        settled,
+        companion: given.companion,
+        log: given.log,
+        settled: given.settled,
+        pidfile: given.pidfile,
+        caller_umask: given.caller_umask,
         untaken: BTreeSet::new(),
+        replacing: HashMap::new(),
+        reloads: Reloads::new(),
         done: false,
-        effective: config.circus.clone(),
+        effective: given.effective,
         config,
     };
     Ok((shell, calls))

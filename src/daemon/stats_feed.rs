@@ -68,6 +68,11 @@ impl Feed {
         }
     }
 
+    /// Where it listens.
+    pub fn listener(&self) -> &Listener {
+        self.publisher.listener()
+    }
+
     /// Messages that wait to be sent.
     pub fn waiting(&self) -> usize {
         self.publisher.waiting()

@@ -33,6 +33,8 @@ pub struct Inside {
 #[derive(Debug)]
 struct Agent {
     options: AgentOptions,
+    /// Where the daemon listened and published when the agent was started.
+    endpoints: [String; 2],
     handle: Handle,
     thread: JoinHandle<()>,
 }
@@ -76,6 +78,7 @@ impl Inside {
             Ok(thread) => {
                 self.agent = Some(Agent {
                     options,
+                    endpoints: endpoints(circus),
                     handle,
                     thread,
                 });
@@ -85,6 +88,10 @@ impl Inside {
     }
 }
 
+fn endpoints(circus: &CircusOptions) -> [String; 2] {
+    [circus.endpoint.clone(), circus.pubsub_endpoint.clone()]
+}
+
 impl Companion for Inside {
     fn ready(&mut self, circus: &CircusOptions) {
         self.start(circus, None);
@@ -92,14 +99,16 @@ impl Companion for Inside {
 
     fn reloaded(&mut self, circus: &CircusOptions) {
         let same = match &self.agent {
-            Some(agent) => agent.options == circus.agent,
+            Some(agent) => agent.options == circus.agent && agent.endpoints == endpoints(circus),
             None => circus.agent.desired.is_none(),
         };
         if same || self.ending {
             return;
         }
         let before = self.agent.take().map(|agent| {
-            agent.handle.stop("its options have changed");
+            agent
+                .handle
+                .stop("its options or the daemon's endpoints have changed");
             agent.thread
         });
         self.start(circus, before);

@@ -68,7 +68,7 @@ pub static REPLIES: &[ReplyForm] = &[
     reply("reload", r#"{"name": "web", "waiting": true}"#, &["info"], "Null, or lists of process ids: `started`, `kept`, `stopped`"),
     reply("reload", "{}", &[], "Nothing more"),
     reply("reloadconfig", r#"{"check": true}"#, &["plan", "reloaded", "restart_needed"], "`plan` is a list of objects: `section`, `action` (`add`, `remove`, `replace`, `set` or `none`), `keys` that differ, and `because`, the sections that are the reason; the other two as below"),
-    reply("reloadconfig", r#"{"waiting": true}"#, &["changed", "reloaded", "restart_needed"], "The sections that have changed; the watchers whose workers are replaced; `circus.KEY` for what the daemon keeps until it is started anew"),
+    reply("reloadconfig", r#"{"waiting": true}"#, &["changed", "reloaded", "restart_needed"], "The sections that have changed; the watchers whose workers are replaced; `circus.KEY` for what the daemon keeps until it is started anew; `notes`, if there are any, are sentences about what has no effect"),
     reply("reopenlogs", "{}", &[], "Nothing more; the files are opened a moment later"),
     reply("restart", r#"{"name": "web", "match": "simple", "waiting": true}"#, &["info"], "Lists of process ids: `started`, `kept`, `stopped`"),
     reply("stop", r#"{"name": "web", "waiting": true}"#, &["info"], "Null"),

@@ -1,0 +1,382 @@
+//! What a reload needs of disks and name servers: reading the files, resolving hosts and users, binding the daemon's own
+//! endpoints, writing the pid file. A thread does it that lives no longer than that, because each of these may hang; the
+//! daemon goes on meanwhile. Nothing here changes what the daemon has: what was prepared and is dropped is undone.
+
+use super::accounts;
+use super::differences::adopted;
+use super::endpoint::{self, BindError, Bound, Held};
+use super::log::{self, Opened, Setup, Wish};
+use super::pidfile::Pidfile;
+use super::sockets::{self, Place};
+use crate::config::{CircusOptions, Config, SocketConfig};
+use crate::options::Value;
+use std::collections::{BTreeMap, BTreeSet};
+use std::os::unix::fs::MetadataExt;
+use std::path::{Path, PathBuf};
+use tokio::sync::mpsc;
+
+/// A configuration that is to be taken over.
+pub(super) struct Target {
+    pub config: Config,
+    /// The sections that were named, if any were.
+    pub sections: Option<BTreeSet<String>>,
+}
+
+/// What is to be done.
+pub(super) enum Errand {
+    /// The files are to be read.
+    Read {
+        path: PathBuf,
+        environ: BTreeMap<String, String>,
+        cwd: PathBuf,
+    },
+    /// Everything that the target needs is to be got.
+    Prepare(Box<Wanted>),
+}
+
+/// What a target needs, and what there is.
+pub(super) struct Wanted {
+    pub target: Target,
+    /// Only find out; bind and write nothing.
+    pub check: bool,
+    /// The sockets that are opened or changed.
+    pub sockets: Vec<SocketConfig>,
+    /// The options that the daemon goes by.
+    pub effective: CircusOptions,
+    /// The keys of `[circus]` that the command line has the say over.
+    pub settled: Vec<&'static str>,
+    /// The endpoints that the daemon has.
+    pub held: Vec<Held>,
+    /// The file of the control endpoint, if it is a unix socket.
+    pub control_file: Option<PathBuf>,
+}
+
+/// What came of it.
+pub(super) enum Finding {
+    Read(Result<Box<Config>, String>),
+    Prepared(Result<Box<Prepared>, String>),
+}
+
+/// Everything that the target needs. What is not taken out of it is given back when it is dropped.
+pub(super) struct Prepared {
+    pub target: Target,
+    /// Where the sockets go, by name.
+    pub places: BTreeMap<String, Place>,
+    /// Another control endpoint.
+    pub control: Option<Bound>,
+    /// Another endpoint for the events.
+    pub events: Option<Bound>,
+    /// Another endpoint for statistics, or none any more.
+    pub stats: Option<Option<Bound>>,
+    /// The log goes elsewhere.
+    pub log: Option<Opened>,
+    /// Another pid file, or none any more.
+    pub pidfile: Option<Option<Pidfile>>,
+    /// The file of the control endpoint belongs to somebody else.
+    pub chowned: Option<Chowned>,
+}
+
+impl Prepared {
+    fn nothing(target: Target, places: BTreeMap<String, Place>) -> Prepared {
+        Prepared {
+            target,
+            places,
+            control: None,
+            events: None,
+            stats: None,
+            log: None,
+            pidfile: None,
+            chowned: None,
+        }
+    }
+}
+
+/// A file that was given to another user; it goes back when this is dropped without [`Chowned::keep`].
+pub(super) struct Chowned {
+    path: PathBuf,
+    before: Option<u32>,
+}
+
+impl Chowned {
+    fn new(path: PathBuf, owner: u32) -> std::io::Result<Chowned> {
+        let before = std::fs::symlink_metadata(&path)?.uid();
+        std::os::unix::fs::chown(&path, Some(owner), None)?;
+        let before = Some(before);
+        Ok(Chowned { path, before })
+    }
+
+    /// It stays with its new owner.
+    pub fn keep(mut self) {
+        self.before = None;
+    }
+}
+
+impl Drop for Chowned {
+    fn drop(&mut self) {
+        if let Some(before) = self.before
+            && let Err(error) = std::os::unix::fs::chown(&self.path, Some(before), None)
+        {
+            let path = self.path.display();
+            tracing::error!("cannot give {path} back to user {before}: {error}");
+        }
+    }
+}
+
+/// Starts a thread for the errand; the finding comes to `findings` under this number.
+pub(super) fn send_out(
+    errand: Errand,
+    number: u64,
+    findings: &mpsc::UnboundedSender<(u64, Finding)>,
+) -> Result<(), String> {
+    let findings = findings.clone();
+    std::thread::Builder::new()
+        .name("reload".to_string())
+        .stack_size(512 * 1024)
+        .spawn(move || {
+            let finding = match errand {
+                Errand::Read { path, environ, cwd } => {
+                    Finding::Read(read(&path, &environ, &cwd).map(Box::new))
+                }
+                Errand::Prepare(wanted) => Finding::Prepared(prepare(*wanted).map(Box::new)),
+            };
+            // the daemon has ended, and needs it no more
+            let _ = findings.send((number, finding));
+        })
+        .map(|_| ())
+        .map_err(|error| format!("cannot start a thread for the reload: {error}"))
+}
+
+fn read(path: &Path, environ: &BTreeMap<String, String>, cwd: &Path) -> Result<Config, String> {
+    let config = Config::load(path, environ, cwd).map_err(|error| error.to_string())?;
+    log::level_of(config.circus.loglevel.as_deref())
+        .map_err(|reason| placed(&config, "circus", "loglevel", reason))?;
+    Ok(config)
+}
+
+fn prepare(wanted: Wanted) -> Result<Prepared, String> {
+    let Wanted {
+        target,
+        check,
+        sockets,
+        effective,
+        settled,
+        held,
+        control_file,
+    } = wanted;
+    let config = &target.config;
+    let new = &adopted(&effective, &config.circus, &settled);
+    let circus = |key: &str, why: &dyn std::fmt::Display| placed(config, "circus", key, why);
+    let mut places = BTreeMap::new();
+    for socket in &sockets {
+        let place =
+            sockets::place_of(socket).map_err(|error| of_socket(config, &socket.name, error))?;
+        places.insert(socket.name.clone(), place);
+    }
+    let owner = owner(new).map_err(|why| circus("endpoint_owner", &why))?;
+    if check {
+        for (key, _, text) in moving(&effective, new) {
+            if let Some(text) = text {
+                endpoint::check(key, text).map_err(|error| circus(key, &error))?;
+            }
+        }
+        Setup::of(log_wish(new)).map_err(|why| circus("logoutput", &why))?;
+        return Ok(Prepared::nothing(target, places));
+    }
+    let moved = bind(&effective, new, owner, &held)
+        .map_err(|(key, error)| placed(config, "circus", key, error))?;
+    let log = other_log(&effective, new).map_err(|(key, why)| circus(key, &why))?;
+    let pidfile = other_pidfile(effective.pidfile.as_deref(), new.pidfile.as_deref())
+        .transpose()
+        .map_err(|error| circus("pidfile", &error))?;
+    // without an owner it is the daemon's own again
+    let owner = owner.unwrap_or_else(|| nix::unistd::geteuid().as_raw());
+    let chowned = match control_file {
+        Some(path) if moved.control.is_none() && effective.endpoint_owner != new.endpoint_owner => {
+            let shown = path.display().to_string();
+            let given = Chowned::new(path, owner).map_err(|error| {
+                let why = format!("cannot give {shown} to user {owner}: {error}");
+                circus("endpoint_owner", &why)
+            })?;
+            Some(given)
+        }
+        _ => None,
+    };
+    Ok(Prepared {
+        control: moved.control,
+        events: moved.events,
+        stats: moved.stats,
+        log,
+        pidfile,
+        chowned,
+        ..Prepared::nothing(target, places)
+    })
+}
+
+/// Endpoints that have been bound.
+struct Moved {
+    control: Option<Bound>,
+    events: Option<Bound>,
+    stats: Option<Option<Bound>>,
+}
+
+/// Binds the endpoints that move. An error comes with its key.
+fn bind(
+    effective: &CircusOptions,
+    new: &CircusOptions,
+    owner: Option<u32>,
+    held: &[Held],
+) -> Result<Moved, (&'static str, BindError)> {
+    let moving = moving(effective, new);
+    let leaving: Vec<&str> = moving.iter().map(|(key, ..)| *key).collect();
+    let mut bound: Vec<Bound> = Vec::new();
+    for (key, _, text) in &moving {
+        let owner = owner.filter(|_| *key == CONTROL);
+        let kept: Vec<&Bound> = bound.iter().collect();
+        let other = text.map(|text| Bound::beside(key, text, owner, held, &leaving, &kept));
+        bound.extend(other.transpose().map_err(|error| (*key, error))?.flatten());
+    }
+    let ended = moving
+        .iter()
+        .any(|(key, _, text)| *key == STATS && text.is_none());
+    let mut take = |role: &str| {
+        let at = bound.iter().position(|bound| bound.role() == role)?;
+        Some(bound.swap_remove(at))
+    };
+    Ok(Moved {
+        control: take(CONTROL),
+        events: take(EVENTS),
+        stats: if ended {
+            Some(None)
+        } else {
+            take(STATS).map(Some)
+        },
+    })
+}
+
+const CONTROL: &str = "endpoint";
+const EVENTS: &str = "pubsub_endpoint";
+const STATS: &str = "stats_endpoint";
+
+/// The endpoints that change: key, what is and what shall be, if it is there.
+fn moving<'a>(
+    old: &'a CircusOptions,
+    new: &'a CircusOptions,
+) -> Vec<(&'static str, Option<&'a str>, Option<&'a str>)> {
+    let all = |circus: &'a CircusOptions| {
+        let stats = circus.statsd.then_some(circus.stats_endpoint.as_str());
+        [
+            Some(circus.endpoint.as_str()),
+            Some(circus.pubsub_endpoint.as_str()),
+            stats,
+        ]
+    };
+    [CONTROL, EVENTS, STATS]
+        .into_iter()
+        .zip(all(old).into_iter().zip(all(new)))
+        .map(|(key, (old, new))| (key, old, new))
+        .filter(|(_, old, new)| old != new)
+        .collect()
+}
+
+/// The user who shall have the file of the control endpoint.
+///
+/// # Errors
+/// There is no such user.
+pub(super) fn owner(circus: &CircusOptions) -> Result<Option<u32>, accounts::AccountError> {
+    match &circus.endpoint_owner {
+        Some(owner) if circus.endpoint.starts_with("ipc://") => {
+            accounts::to_uid(&Value::from(owner.as_str())).map(Some)
+        }
+        _ => Ok(None),
+    }
+}
+
+/// What these options say of the log.
+pub(super) fn log_wish(circus: &CircusOptions) -> Wish<'_> {
+    Wish {
+        level: circus.loglevel.as_deref(),
+        output: circus.logoutput.as_deref(),
+        format: circus.log_format.as_deref(),
+        config: circus.loggerconfig.as_deref(),
+    }
+}
+
+/// The log, if it is not only its level that changes. An error comes with its key.
+fn other_log(
+    old: &CircusOptions,
+    new: &CircusOptions,
+) -> Result<Option<Opened>, (&'static str, String)> {
+    let of = |circus: &CircusOptions| {
+        let CircusOptions {
+            logoutput,
+            log_format,
+            loggerconfig,
+            ..
+        } = circus.clone();
+        [
+            ("logoutput", logoutput),
+            ("log_format", log_format),
+            ("loggerconfig", loggerconfig),
+        ]
+    };
+    let mut differing = of(old).into_iter().zip(of(new));
+    let Some((_, (key, _))) = differing.find(|((_, old), (_, new))| old != new) else {
+        return Ok(None);
+    };
+    let setup = Setup::of(log_wish(new)).map_err(|why| (key, why))?;
+    for warning in &setup.warnings {
+        tracing::warn!("{warning}");
+    }
+    let opened = setup.open().map_err(|why| (key, why.to_string()))?;
+    Ok(Some(opened))
+}
+
+/// The new pid file, if there shall be another one than before, or none any more.
+fn other_pidfile(
+    old: Option<&str>,
+    new: Option<&str>,
+) -> Option<Result<Option<Pidfile>, super::pidfile::PidfileError>> {
+    let file = |path: &str| {
+        let meta = std::fs::metadata(path).ok()?;
+        Some((meta.dev(), meta.ino()))
+    };
+    match (old, new) {
+        (None, None) => None,
+        (Some(_), None) => Some(Ok(None)),
+        (Some(old), Some(new)) if old == new || file(old).is_some() && file(old) == file(new) => {
+            None
+        }
+        (_, Some(new)) => Some(Pidfile::create(Path::new(new)).map(Some)),
+    }
+}
+
+/// A mistake, with the file and line of the value that it is about.
+pub(super) fn placed(
+    config: &Config,
+    section: &str,
+    key: &str,
+    why: impl std::fmt::Display,
+) -> String {
+    match config.source(section, key) {
+        Some((file, line)) => format!("{}:{line}: [{section}] {key}: {why}", file.display()),
+        None => format!("[{section}] {key}: {why}"),
+    }
+}
+
+/// A mistake, with the file and line of the section of the socket that it is about.
+pub(super) fn of_socket(config: &Config, name: &str, why: impl std::fmt::Display) -> String {
+    let own = |section: &&str| {
+        let rest = section.strip_prefix("socket:");
+        rest.is_some_and(|rest| rest.to_lowercase() == name)
+    };
+    let place = config
+        .sections()
+        .find(own)
+        .and_then(|section| Some((section, config.section_source(section)?)));
+    match place {
+        Some((section, (file, line))) => {
+            format!("{}:{line}: [{section}] {why}", file.display())
+        }
+        None => why.to_string(),
+    }
+}
