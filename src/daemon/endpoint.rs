@@ -209,6 +209,15 @@ enum Kind {
 }
 
 impl Listener {
+    /// Binds and accepts, in the event loop in which this is called; see [`Bound::open`].
+    ///
+    /// # Errors
+    /// As [`Bound::open`], or the event loop does not take it.
+    pub fn bind(role: &'static str, text: &str, owner: Option<u32>) -> Result<Listener, BindError> {
+        let bound = Bound::open(role, text, owner)?;
+        Listener::new(bound).map_err(|why| error(role, text, why.to_string()))
+    }
+
     /// Takes the endpoint into the event loop, in which this is called.
     ///
     /// # Errors

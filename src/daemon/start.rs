@@ -2,7 +2,7 @@
 
 use super::companion::Companion;
 use super::demand::Demand;
-use super::endpoint::{Bound, Listener};
+use super::endpoint::Listener;
 use super::launch::Launcher;
 use super::log::{self, Setup};
 use super::lookups::Lookups;
@@ -221,8 +221,7 @@ fn assemble(
     let told = |key: &str, why: &dyn std::fmt::Display| placed(&config, "circus", key, why);
     let owner = owner(circus).map_err(|error| told("endpoint_owner", &error))?;
     let bind = |role, text: &str, owner| -> Result<Listener, String> {
-        let bound = Bound::open(role, text, owner).map_err(|error| told(role, &error))?;
-        Listener::new(bound).map_err(|error| told(role, &error))
+        Listener::bind(role, text, owner).map_err(|error| told(role, &error))
     };
     let control = bind("endpoint", &circus.endpoint, owner)?;
     let events = bind("pubsub_endpoint", &circus.pubsub_endpoint, None)?;
