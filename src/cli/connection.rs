@@ -69,6 +69,11 @@ impl Args {
         .find_map(|(given, name)| given.then_some(name))
     }
 
+    /// The configuration that was named.
+    pub fn config_file(&self) -> Option<&Path> {
+        self.config.as_deref()
+    }
+
     /// How long each call may take.
     pub fn timeout(&self) -> Duration {
         self.timeout.unwrap_or(Duration::from_secs(5))

@@ -25,6 +25,7 @@ mod control;
 pub mod daemon;
 mod events;
 mod links;
+pub mod logs;
 pub mod manual;
 pub mod output;
 mod programs;
@@ -94,6 +95,10 @@ fn command() -> Command {
             links::Args::augment_args(Command::new("install-links")),
             "Make links under the names of the Circus programs",
         ))
+        .subcommand(about(
+            logs::Args::augment_args(Command::new("logs")),
+            "Show what the workers say, and follow it",
+        ))
         .subcommands(control::subcommands())
         .subcommand(completions::subcommand());
     let overview = overview(&command);
@@ -118,6 +123,7 @@ const GROUPS: &[(&str, &[&str])] = &[
             "stats",
             "dstats",
             "listen",
+            "logs",
             "options",
             "get",
             "globaloptions",
@@ -209,6 +215,7 @@ fn dispatch(matches: &ArgMatches) -> Result<ExitCode, clap::Error> {
         "state" => state::run(state::Args::from_arg_matches(matches)?),
         "dsc" => state::dsc::run(&state::dsc::Args::from_arg_matches(matches)?),
         "config" => config::run(config::Args::from_arg_matches(matches)?),
+        "logs" => logs::run(logs::Args::from_arg_matches(matches)?, before),
         "install-links" => links::run(&links::Args::from_arg_matches(matches)?),
         "completions" => completions::run(matches, command()),
         _ => {

@@ -1,0 +1,293 @@
+//! `circ logs`: what a person sees of the output of workers, with both daemons, with none, and over rotation.
+
+mod support;
+
+use std::fs;
+use std::io::{BufRead, BufReader, Read};
+use std::path::Path;
+use std::process::{Child, Command, Output, Stdio};
+
+use support::{Program, TempSite};
+
+const BOTH: [Program; 2] = [Program::Circusd, Program::Circ];
+
+fn circ(site: &TempSite, line: &str) -> Command {
+    let mut command = Command::new(env!("CARGO_BIN_EXE_circ"));
+    command
+        .args(line.split_whitespace())
+        .current_dir("/")
+        .env("CIRCUSCTL_ENDPOINT", &site.endpoint)
+        .stdin(Stdio::null());
+    command
+}
+
+fn text(bytes: &[u8]) -> String {
+    String::from_utf8_lossy(bytes).into_owned()
+}
+
+fn run(site: &TempSite, line: &str) -> Output {
+    circ(site, line).output().expect("circ starts")
+}
+
+/// What it prints, standard error after standard output, and the code if it is not 0.
+fn shown(site: &TempSite, line: &str) -> String {
+    let output = run(site, line);
+    let mut shown = text(&output.stdout) + &text(&output.stderr);
+    if let Some(code @ 1..) = output.status.code() {
+        shown.push_str(&format!("[{code}]\n"));
+    }
+    shown.replace(&site.dir().display().to_string(), "DIR")
+}
+
+/// `circ logs --follow`, and what it has printed so far. Ends with the test.
+struct Following(Child, BufReader<std::process::ChildStdout>);
+
+impl Following {
+    fn new(site: &TempSite, line: &str) -> Following {
+        let mut child = circ(site, line)
+            .stdout(Stdio::piped())
+            .stderr(Stdio::null())
+            .spawn()
+            .expect("circ starts");
+        let out = BufReader::new(child.stdout.take().expect("a pipe"));
+        Following(child, out)
+    }
+
+    fn line(&mut self) -> String {
+        let mut line = String::new();
+        self.1.read_line(&mut line).expect("a line");
+        line
+    }
+}
+
+impl Drop for Following {
+    fn drop(&mut self) {
+        let _ = self.0.kill();
+        let _ = self.0.wait();
+    }
+}
+
+fn append(path: &Path, text: &str) {
+    use std::io::Write;
+    let mut file = fs::File::options()
+        .append(true)
+        .create(true)
+        .open(path)
+        .expect("a log file");
+    file.write_all(text.as_bytes()).expect("a line is written");
+}
+
+/// Files of several watchers, one of them shared by both outputs; written by the test, so that the times are its own.
+const QUIET: &str = "
+[watcher:web]
+cmd = sleep 1000
+stdout_stream.class = FileStream
+stdout_stream.filename = logs/web.log
+stderr_stream.class = FileStream
+stderr_stream.filename = logs/web.err
+
+[watcher:api]
+cmd = sleep 1000
+stdout_stream.class = FileStream
+stdout_stream.filename = logs/api.log
+stderr_stream.class = FileStream
+stderr_stream.filename = logs/api.log
+
+[watcher:plain]
+cmd = sleep 1000
+";
+
+fn quiet_site() -> TempSite {
+    let site = TempSite::ipc();
+    fs::create_dir(site.path("logs")).expect("a directory");
+    site.ini(QUIET);
+    append(&site.path("logs/web.log"), "web one\nweb two\nweb three\n");
+    append(&site.path("logs/web.err"), "web oops\n");
+    append(&site.path("logs/api.log"), "api one\napi two");
+    site
+}
+
+#[test]
+fn what_a_person_sees() {
+    for program in BOTH {
+        let site = quiet_site();
+        let daemon = site.start(program);
+        assert_eq!(
+            shown(&site, "logs web --stdout"),
+            "web one\nweb two\nweb three\n"
+        );
+        assert_eq!(shown(&site, "logs -n 1 WEB --stdout"), "web three\n");
+        assert_eq!(
+            shown(&site, "logs web --tail 2"),
+            "web     | web two\nweb     | web three\nweb err | web oops\n"
+        );
+        // relative file names are found from anywhere: this client runs in another directory
+        assert_eq!(
+            shown(&site, "logs -n 1"),
+            "api     | api two\nweb     | web three\nweb err | web oops\n\
+             plain's standard output goes where the daemon's own does\n\
+             plain's standard error goes where the daemon's own does\n"
+        );
+        assert_eq!(
+            shown(&site, "logs w* a* --stdout --no-prefix -n1"),
+            "web three\napi two\n"
+        );
+        assert_eq!(
+            shown(&site, "logs plain"),
+            "plain's standard output goes where the daemon's own does\n\
+             plain's standard error goes where the daemon's own does\n[3]\n"
+        );
+        assert_eq!(
+            shown(&site, "logs wbe"),
+            "error: there is no watcher wbe; did you mean web?\n[3]\n"
+        );
+        let json = shown(&site, "logs --json api");
+        assert_eq!(
+            json.lines().next().expect("a line"),
+            r#"{"watcher":"api","stream":null,"file":"DIR/logs/api.log","line":"api one"}"#
+        );
+        drop(daemon);
+    }
+}
+
+#[test]
+fn without_a_daemon_the_configuration_tells() {
+    let site = quiet_site();
+    let mut command = circ(&site, "logs --config circus.ini web --stdout -n 1");
+    let output = command
+        .current_dir(site.dir())
+        .output()
+        .expect("circ starts");
+    assert_eq!(
+        text(&output.stdout),
+        "web three\n",
+        "{}",
+        text(&output.stderr)
+    );
+    let output = run(&site, "logs web");
+    assert_eq!(output.status.code(), Some(1));
+    assert!(
+        text(&output.stderr).contains("--config FILE"),
+        "{}",
+        text(&output.stderr)
+    );
+    assert_eq!(run(&site, "logs --tail many").status.code(), Some(64));
+    assert_eq!(run(&site, "logs web --all").status.code(), Some(64));
+}
+
+#[test]
+fn a_file_that_is_missing_or_unreadable() {
+    let site = quiet_site();
+    fs::remove_file(site.path("logs/api.log")).expect("it was there");
+    fs::remove_file(site.path("logs/web.err")).expect("it was there");
+    fs::create_dir(site.path("logs/web.err")).expect("a directory in its place");
+    let line = "logs --config circus.ini api web";
+    let output = circ(&site, line)
+        .current_dir(site.dir())
+        .output()
+        .expect("circ starts");
+    let errors = text(&output.stderr);
+    assert!(
+        errors.contains("logs/api.log is not there (yet)"),
+        "{errors}"
+    );
+    assert!(
+        errors.contains("cannot read") && errors.contains("logs/web.err: is a directory"),
+        "{errors}"
+    );
+    assert_eq!(output.status.code(), Some(1), "{errors}");
+    assert!(text(&output.stdout).contains("web three"));
+}
+
+#[test]
+fn following_over_rotation_and_truncation() {
+    let site = quiet_site();
+    let _daemon = site.start(Program::Circusd);
+    let log = site.path("logs/web.log");
+    let mut following = Following::new(&site, "logs -f -n 1 web --stdout");
+    assert_eq!(following.line(), "web three\n");
+    append(&log, "four\n");
+    assert_eq!(following.line(), "four\n");
+    // twice, as fast as it goes
+    fs::rename(&log, site.path("logs/web.log.1")).expect("a rotation");
+    append(&log, "five\n");
+    fs::rename(site.path("logs/web.log.1"), site.path("logs/web.log.2")).expect("a rotation");
+    fs::rename(&log, site.path("logs/web.log.1")).expect("a rotation");
+    append(&log, "six\n");
+    assert_eq!(following.line(), "five\n");
+    assert_eq!(following.line(), "six\n");
+    fs::write(&log, "").expect("truncation");
+    append(&log, "7\n");
+    assert_eq!(following.line(), "7\n");
+    fs::remove_file(&log).expect("it was there");
+    append(&log, "eight\n");
+    assert_eq!(following.line(), "eight\n");
+}
+
+/// Whole lines with the right names, whoever writes in between.
+#[test]
+fn following_several() {
+    let site = quiet_site();
+    let _daemon = site.start(Program::Circusd);
+    let mut following = Following::new(&site, "logs -f -n 1 api web");
+    // the last line of api has no end yet
+    assert_eq!(following.line(), "web     | web three\n");
+    assert_eq!(following.line(), "web err | web oops\n");
+    append(&site.path("logs/web.log"), "half a ");
+    append(&site.path("logs/api.log"), "\nwhole\n");
+    assert_eq!(following.line(), "api     | api two\n");
+    assert_eq!(following.line(), "api     | whole\n");
+    append(&site.path("logs/web.log"), "line\n");
+    assert_eq!(following.line(), "web     | half a line\n");
+}
+
+/// Every line of a worker that writes as fast as it can into a file that rotates all the time.
+#[test]
+fn nothing_is_missed_of_a_fast_writer() {
+    let site = TempSite::ipc();
+    site.ini(
+        "[watcher:fast]\ncmd = sh -c 'read go < go; i=0; while [ $i -lt 3000 ]; do echo line $i; i=$((i+1)); done; sleep 1000'\n\
+         shell = True\nstdout_stream.class = FileStream\nstdout_stream.filename = fast.log\n\
+         stdout_stream.max_bytes = 8000\nstdout_stream.backup_count = 100\n",
+    );
+    nix::unistd::mkfifo(&site.path("go"), nix::sys::stat::Mode::S_IRWXU).expect("a named pipe");
+    let _daemon = site.start(Program::Circusd);
+    let mut following = Following::new(&site, "logs -f -n all fast --stdout");
+    append(&site.path("go"), "go\n");
+    for number in 0..3000 {
+        assert_eq!(following.line(), format!("line {number}\n"));
+    }
+}
+
+#[test]
+fn a_reader_that_goes_away_ends_it_quietly() {
+    let site = quiet_site();
+    let _daemon = site.start(Program::Circusd);
+    let mut child = circ(&site, "logs -f web")
+        .stdout(Stdio::piped())
+        .stderr(Stdio::piped())
+        .spawn()
+        .expect("circ starts");
+    let mut out = BufReader::new(child.stdout.take().expect("a pipe"));
+    let mut line = String::new();
+    out.read_line(&mut line).expect("a line");
+    drop(out);
+    let mut errors = String::new();
+    let mut pipe = child.stderr.take().expect("a pipe");
+    pipe.read_to_string(&mut errors).expect("text");
+    let status = child.wait().expect("it ends, although no line comes");
+    assert!(status.success() && errors.is_empty(), "{status} {errors}");
+}
+
+#[test]
+fn reopening_with_a_circusd() {
+    let site = quiet_site();
+    let _daemon = site.start(Program::Circusd);
+    let output = run(&site, "logs reopen");
+    assert_eq!(output.status.code(), Some(3));
+    assert!(
+        text(&output.stderr).contains("it is a circusd"),
+        "{}",
+        text(&output.stderr)
+    );
+}
