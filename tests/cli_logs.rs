@@ -244,6 +244,12 @@ fn following_several() {
 /// Every line of a worker that writes as fast as it can into a file that rotates all the time.
 #[test]
 fn nothing_is_missed_of_a_fast_writer() {
+    for program in BOTH {
+        nothing_is_missed_of(program);
+    }
+}
+
+fn nothing_is_missed_of(program: Program) {
     let site = TempSite::ipc();
     site.ini(
         "[watcher:fast]\ncmd = sh -c 'read go < go; i=0; while [ $i -lt 3000 ]; do echo line $i; i=$((i+1)); done; sleep 1000'\n\
@@ -251,7 +257,7 @@ fn nothing_is_missed_of_a_fast_writer() {
          stdout_stream.max_bytes = 8000\nstdout_stream.backup_count = 100\n",
     );
     nix::unistd::mkfifo(&site.path("go"), nix::sys::stat::Mode::S_IRWXU).expect("a named pipe");
-    let _daemon = site.start(Program::Circusd);
+    let _daemon = site.start(program);
     let mut following = Following::new(&site, "logs -f -n all fast --stdout");
     append(&site.path("go"), "go\n");
     for number in 0..3000 {
@@ -290,4 +296,62 @@ fn reopening_with_a_circusd() {
         "{}",
         text(&output.stderr)
     );
+}
+
+#[test]
+fn reopening_after_logrotate() {
+    let site = TempSite::ipc();
+    site.ini(
+        "logoutput = daemon.log\n[watcher:web]\ncmd = sh -c 'read go < go; echo one; read go < go; echo two; sleep 1000'\n\
+         shell = True\nstdout_stream.class = FileStream\nstdout_stream.filename = web.log\n",
+    );
+    nix::unistd::mkfifo(&site.path("go"), nix::sys::stat::Mode::S_IRWXU).expect("a named pipe");
+    let daemon = site.start(Program::Circ);
+    append(&site.path("go"), "\n");
+    let whole = |name: &str| fs::read_to_string(site.path(name)).unwrap_or_default();
+    daemon.wait_for("the first line", || {
+        (whole("web.log") == "one\n").then_some(())
+    });
+    for name in ["web", "daemon"] {
+        let (log, old) = (
+            site.path(&format!("{name}.log")),
+            site.path(&format!("{name}.old")),
+        );
+        fs::rename(log, old).expect("logrotate moves it");
+    }
+    assert_eq!(shown(&site, "logs reopen"), "ok\n");
+    daemon.wait_for("the daemon's new log, with nothing to write", || {
+        site.path("daemon.log").exists().then_some(())
+    });
+    append(&site.path("go"), "\n");
+    daemon.wait_for("the second line in the new file", || {
+        (whole("web.log") == "two\n").then_some(())
+    });
+    assert_eq!(whole("web.old"), "one\n");
+    assert_eq!(shown(&site, "logs reopen web"), "ok\n");
+    let unknown = run(&site, "logs reopen nobody");
+    assert_eq!(unknown.status.code(), Some(3), "{}", text(&unknown.stderr));
+}
+
+/// Output that goes into no file: the daemon remembers the end of it.
+#[test]
+fn what_is_in_no_file() {
+    let site = TempSite::ipc();
+    site.ini(
+        "[watcher:web]\ncmd = sh -c 'echo one; echo two; read go < go; echo three; sleep 1000'\n\
+         shell = True\nstdout_stream.class = QueueStream\n",
+    );
+    nix::unistd::mkfifo(&site.path("go"), nix::sys::stat::Mode::S_IRWXU).expect("a named pipe");
+    let daemon = site.start(Program::Circ);
+    daemon.wait_for("both lines", || {
+        (shown(&site, "logs web --stdout").starts_with("one\ntwo\n")).then_some(())
+    });
+    assert_eq!(
+        shown(&site, "logs web --stdout -n 1"),
+        "two\nweb's standard output goes to a QueueStream; this is what the daemon remembers of it\n"
+    );
+    let mut following = Following::new(&site, "logs -f web --stdout -n 1");
+    assert_eq!(following.line(), "two\n");
+    append(&site.path("go"), "\n");
+    assert_eq!(following.line(), "three\n");
 }

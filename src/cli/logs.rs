@@ -56,7 +56,7 @@ pub struct Args {
 
 #[derive(Debug, Subcommand)]
 enum Verb {
-    /// Let the daemon open the files of output streams anew, after somebody has moved them away
+    /// Let the daemon open its files of output streams, and its own log, anew, after somebody has moved them away
     Reopen {
         /// The watcher; all, and the daemon's own log, if none is given
         #[arg(value_name = "NAME")]

@@ -99,6 +99,7 @@ impl Shell {
             }),
             Command::ReopenLogs { name: None } => {
                 self.streams.reopen(None);
+                self.log.reopen();
                 Ok(Map::new())
             }
             Command::ReopenLogs { name: Some(name) } => self.view(name).map(|watcher| {

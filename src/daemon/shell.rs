@@ -158,6 +158,7 @@ impl Shell {
                 }
                 _ = usr2.recv() => {
                     tracing::info!("got SIGUSR2, opening the log files anew");
+                    self.log.reopen();
                     self.streams.reopen(None);
                 }
                 _ = child.recv() => self.reap(),

@@ -392,7 +392,7 @@ pub static COMMANDS: &[CommandSpec] = &[
     },
     CommandSpec {
         name: "reopenlogs",
-        doc: "Open the files of output streams anew, after somebody has moved them away",
+        doc: "Open the files of output streams, and without a name the daemon's own log, anew, after somebody has moved them away",
         required: &[],
         words: &[ANY_WATCHER],
         switches: &[],
