@@ -10,6 +10,8 @@ mod changing;
 mod compare;
 #[path = "differential/masking.rs"]
 mod masking;
+#[path = "differential/options.rs"]
+mod options;
 #[path = "differential/run.rs"]
 mod run;
 #[path = "differential/running.rs"]
@@ -78,6 +80,45 @@ fn referee_is_steady(scenario: &str) {
     panic!("{told}");
 }
 
+/// Every option of a file and every command of Circus is in some scenario, or it is said why not.
+#[test]
+fn every_option_and_every_command_is_played() {
+    let scenarios = scenarios::all();
+    let files: String = scenarios.iter().map(|s| s.ini).collect();
+    let steps = scenarios.iter().flat_map(|s| &s.steps);
+    let asked: Vec<&str> = steps
+        .filter_map(|step| match &step.does {
+            scenarios::Does::Command(command, _) => Some(*command),
+            _ => None,
+        })
+        .collect();
+    for command in circ::wire::COMMANDS.iter().filter(|spec| spec.circus) {
+        assert!(asked.contains(&command.name), "{}", command.name);
+    }
+    let is_there = |name: &str| {
+        let name = name.replace("rlimits", "rlimit_nofile");
+        files.lines().any(|line| {
+            let key = line.split(['=', '.']).next().unwrap_or("").trim();
+            key == name
+        })
+    };
+    let options = circ::options::WATCHER_OPTIONS.iter().map(|spec| spec.name);
+    let keys = circ::config::keys::CIRCUS_KEYS
+        .iter()
+        .chain(circ::config::keys::SOCKET_KEYS)
+        .map(|key| key.name);
+    for name in options.chain(keys) {
+        let elsewhere = options::ELSEWHERE.iter().any(|(other, _)| *other == name);
+        let ours = name.starts_with("agent_");
+        // A site writes this one, and the environment has sections of its own.
+        let written = name == "endpoint" || name == "env" && files.contains("[env:");
+        assert!(
+            written || ours || elsewhere != is_there(name),
+            "{name} is in no scenario, or in one although it is said to be elsewhere"
+        );
+    }
+}
+
 macro_rules! scenarios {
     ($($name:ident),* $(,)?) => {
         mod circ_agrees_with_circusd {
@@ -112,5 +153,6 @@ scenarios!(
     adding,
     setting,
     configuration,
+    every_option,
     quitting
 );

@@ -3,7 +3,7 @@
 
 use serde_json::{Value, json};
 
-use super::{asking, changing, running};
+use super::{asking, changing, options, running};
 
 /// A circus.ini and the requests sent to a daemon that runs it.
 #[derive(Debug)]
@@ -144,6 +144,7 @@ pub fn all() -> Vec<Scenario> {
         changing::adding(),
         changing::setting(),
         changing::configuration(),
+        options::every_option(),
         running::quitting(),
     ]
 }

@@ -26,6 +26,8 @@ pub enum Wanted {
     Reason(&'static str, i64),
     /// circ replies exactly this, besides `time` and `id`.
     Reply(&'static str),
+    /// circ tells the same options, but for these.
+    Options(&'static str),
     /// circ publishes exactly these topics, watcher by watcher.
     Events(&'static [&'static str]),
 }
@@ -528,6 +530,84 @@ pub const DIFFERENCES: &[Difference] = &[
         ]),
         "as above",
     ),
+    differs(
+        "every_option",
+        r#"options {"name":"all"}"#,
+        Part::Reply,
+        Wanted::Options(
+            r#"{"executable": "/bin/sh",
+            "stdout_stream_conf": {"class": "FileStream", "filename": "<site>/out", "max_bytes": "1000", "backup_count": "3"},
+            "stderr_stream_conf": {"class": "StdoutStream"}}"#,
+        ),
+        "circusd loses the class of a stream when it makes one, and never tells the executable",
+    ),
+    differs(
+        "every_option",
+        r#"get {"name":"all","keys":["executable"]}"#,
+        Part::Reply,
+        Wanted::Reply(r#"{"status": "ok", "options": {"executable": "/bin/sh"}}"#),
+        "circusd takes it and does not tell it",
+    ),
+    differs(
+        "every_option",
+        r#"get {"name":"all","keys":["autostart"]}"#,
+        Part::Reply,
+        Wanted::Reply(r#"{"status": "ok", "options": {"autostart": false}}"#),
+        "circusd takes it and does not tell it",
+    ),
+    differs(
+        "every_option",
+        r#"get {"name":"all","keys":["stdin_socket"]}"#,
+        Part::Reply,
+        Wanted::Reply(r#"{"status": "ok", "options": {"stdin_socket": "local"}}"#),
+        "circusd takes it and does not tell it",
+    ),
+    differs(
+        "every_option",
+        r#"get {"name":"all","keys":["stdout_stream"]}"#,
+        Part::Reply,
+        Wanted::Reply(
+            r#"{"status": "ok", "options": {"stdout_stream": {"class": "FileStream", "filename": "<site>/out", "max_bytes": "1000", "backup_count": "3"}}}"#,
+        ),
+        "circusd takes it and does not tell it",
+    ),
+    differs(
+        "every_option",
+        r#"get {"name":"all","keys":["stderr_stream"]}"#,
+        Part::Reply,
+        Wanted::Reply(
+            r#"{"status": "ok", "options": {"stderr_stream": {"class": "StdoutStream"}}}"#,
+        ),
+        "circusd takes it and does not tell it",
+    ),
+    differs(
+        "every_option",
+        r#"get {"name":"all","keys":["check_flapping"]}"#,
+        Part::Reply,
+        Wanted::Reply(r#"{"status": "ok", "options": {"check_flapping": false}}"#),
+        "circusd takes it and does not tell it",
+    ),
+    differs(
+        "every_option",
+        r#"get {"name":"all","keys":["retry_in"]}"#,
+        Part::Reply,
+        Wanted::Reply(r#"{"status": "ok", "options": {"retry_in": "3"}}"#),
+        "circusd takes it and does not tell it",
+    ),
+    differs(
+        "every_option",
+        r#"options {"name":"none"} (2)"#,
+        Part::Reply,
+        Wanted::Options(r#"{"copy_env": true, "respawn": false}"#),
+        "circusd says ok to these and forgets them",
+    ),
+    differs(
+        "every_option",
+        "ipython {}",
+        Part::Reply,
+        Wanted::Reply(r#"{"status": "ok", "shell": false, "msg": "circ has no Python inside"}"#),
+        "circusd has no IPython either, where that is not installed",
+    ),
 ];
 
 impl Wanted {
@@ -556,6 +636,14 @@ impl Wanted {
                     map.retain(|key, _| key != "time" && key != "id");
                 }
                 serde_json::from_str::<Value>(wanted).expect("the table holds JSON") == rest
+            }
+            Self::Options(others) => {
+                let others: Value = serde_json::from_str(others).expect("the table holds JSON");
+                let mut wanted = circus.clone();
+                for (key, value) in others.as_object().into_iter().flatten() {
+                    wanted["options"][key] = value.clone();
+                }
+                wanted == *circ
             }
             Self::Events(_) => false,
         };
