@@ -9,6 +9,7 @@ use std::path::Path;
 use std::process::Command;
 
 use circ::config::keys::{CIRCUS_KEYS, SOCKET_KEYS};
+use circ::options::streams::{STREAM_CLASSES, STREAM_KEYS};
 use circ::options::{HOOKS, WATCHER_OPTIONS};
 use circ::wire::COMMANDS;
 use serde_json::Value;
@@ -141,7 +142,29 @@ fn circ() -> BTreeMap<&'static str, BTreeSet<String>> {
             owned(&mut COMMANDS.iter().map(|spec| spec.name)),
         ),
         ("hooks", owned(&mut HOOKS.iter().copied())),
+        ("streams", streams()),
     ])
+}
+
+/// The classes of streams, those keys that are Circus's by class, and those that are circ's own.
+fn streams() -> BTreeSet<String> {
+    let mut names: BTreeSet<String> = BTreeSet::new();
+    for spec in STREAM_CLASSES {
+        names.insert(spec.name.to_string());
+    }
+    for key in STREAM_KEYS.iter().filter(|key| key.name != "class") {
+        let mut takers = STREAM_CLASSES
+            .iter()
+            .filter(|spec| key.classes.is_empty() || key.classes.contains(&spec.class));
+        if key.circus {
+            let takers = takers.filter(|spec| spec.circus);
+            names.extend(takers.map(|spec| format!("{}.{}", spec.name, key.name)));
+        } else if let Some(spec) = takers.next() {
+            // One row is enough for a key that several classes have in the same way.
+            names.insert(format!("{}.{}", spec.name, key.name));
+        }
+    }
+    names
 }
 
 #[test]

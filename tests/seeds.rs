@@ -54,6 +54,7 @@ const SECOND_SEED: &str = "\
 [circus]
 endpoint = @ENDPOINT@
 pubsub_endpoint = @PUBSUB@
+stats_endpoint = @STATS@
 multicast_endpoint =
 
 [watcher:web]
@@ -83,7 +84,8 @@ fn write_ini(site: &TempSite, text: &str) -> u16 {
     let text = text
         .replace("@BACKEND@", backend())
         .replace("@ENDPOINT@", &site.endpoint)
-        .replace("@PUBSUB@", &site.pubsub);
+        .replace("@PUBSUB@", &site.pubsub)
+        .replace("@STATS@", &site.stats);
     site.write("circus.ini", text.replace("@PORT@", &port.to_string()));
     port
 }
@@ -232,7 +234,8 @@ fn the_second_seed_runs_with_its_older_spelling_and_five_processes() {
         "seed.ini",
         as_written
             .replace("@ENDPOINT@", "tcp://127.0.0.1:5555")
-            .replace("@PUBSUB@", "tcp://127.0.0.1:5556"),
+            .replace("@PUBSUB@", "tcp://127.0.0.1:5556")
+            .replace("@STATS@", "tcp://127.0.0.1:5557"),
     );
     let config = circ::config::Config::load(&path, &Default::default(), site.dir())
         .expect("the second seed's file is good");
@@ -242,6 +245,17 @@ fn the_second_seed_runs_with_its_older_spelling_and_five_processes() {
         .find(|s| s.name == "web")
         .expect("its socket");
     assert_eq!((socket.host.as_str(), socket.port), ("0.0.0.0", 8000));
+    // Its stats_endpoint: numbers of every worker come there.
+    let statistics = daemon.driver().subscribe(&site.stats, &["stat.web."]);
+    let message = daemon.driver().recv(statistics, 60.0);
+    let topic = &message.expect("statistics of web")[0];
+    let pid = topic
+        .strip_prefix("stat.web.")
+        .and_then(|pid| pid.parse().ok());
+    assert!(
+        pid.is_some_and(|pid| daemon.pids("web").contains(&pid)),
+        "{topic}"
+    );
 }
 
 /// "You can even run something like Redis inside Circus and let Circus manage it."
@@ -283,11 +297,55 @@ fn wait_pong(port: u16) {
     });
 }
 
+/// "running circus by issuing the command circusd circus.ini", "circusctl status", "circusctl restart myworker".
+#[test]
+fn the_first_seeds_commands_work_by_their_names() {
+    let site = TempSite::new();
+    let port = write_ini(&site, FIRST_SEED);
+    site.write("wsgi.py", WSGI);
+    let circ = |words: &[&str]| {
+        let mut command = Command::new(env!("CARGO_BIN_EXE_circ"));
+        command.args(words).current_dir(site.dir());
+        command
+    };
+    let linked = circ(&["install-links", "."]).output().expect("circ starts");
+    assert!(linked.status.success(), "{linked:?}");
+    // Found as a shell would find them.
+    let path = format!("{}:{}", site.dir().display(), venv().path());
+    let named = |name: &str| {
+        let mut command = Command::new("env");
+        command
+            .arg(name)
+            .current_dir(site.dir())
+            .env("PATH", &path)
+            .env("PYTHONPATH", site.dir())
+            .env("PYTHONWARNINGS", "ignore")
+            .env("CIRCUSCTL_ENDPOINT", &site.endpoint);
+        command
+    };
+    let mut circusd = named("circusd");
+    circusd.arg("circus.ini");
+    let daemon = site.spawn_command(Program::Circ, circusd);
+    daemon.wait_ready();
+    let before = daemon.wait_pids("myworker", 2);
+    wait_hello(port);
+    let circusctl = |words: &[&str]| {
+        let out = named("circusctl").args(words).output().expect("it starts");
+        assert!(out.status.success(), "{words:?}: {out:?}");
+        String::from_utf8_lossy(&out.stdout).into_owned()
+    };
+    assert_eq!(circusctl(&["status"]), "myworker: active\n");
+    assert_eq!(circusctl(&["restart", "--waiting", "myworker"]), "ok\n");
+    let after = daemon.wait_pids("myworker", 2);
+    assert!(after.iter().all(|pid| !before.contains(pid)));
+    wait_hello(port);
+}
+
 /// The third seed's commands, with the real circusctl and with ours under that name.
 #[test]
 fn the_third_seeds_commands_work() {
     let site = TempSite::new();
-    site.ini("\n[watcher:m2wsgi]\ncmd = sleep 1000\nnumprocesses = 2\n[watcher:mongrel2]\ncmd = sleep 1000\nwarmup_delay = 0\nnumprocesses = 1\n");
+    site.ini("\n[watcher:m2wsgi]\ncmd = sleep 1000\nnumprocesses = 2\n[watcher:mongrel2]\ncmd = sleep 1000\nwarmup_delay = 0\nnumprocesses = 1\nstdout_stream.class = StdoutStream\nstderr_stream.class = StdoutStream\n");
     let daemon = start(&site);
     daemon.wait_pids("m2wsgi", 2);
     daemon.wait_pids("mongrel2", 1);
