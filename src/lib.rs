@@ -6,6 +6,7 @@
 //!
 //! * [`cli`]: one file a command family: parse, call, print.
 //! * [`state`]: desired, observed, plan, apply, report. Reaches a daemon through [`wire`], a file through [`config`].
+//! * [`plugins`]: Circus's plugins, each a client of a daemon; reaches it through [`wire`].
 //! * [`daemon`]: the imperative shell: spawns, signals, sockets, control endpoint, events.
 //! * [`stats`]: `/proc` sampling.
 //! * [`supervisor`]: the pure core: `step(now, Input) -> Effects`. No clock, runtime, file or system call.
@@ -17,6 +18,7 @@ pub mod cli;
 pub mod config;
 pub mod daemon;
 pub mod options;
+pub mod plugins;
 pub mod state;
 pub mod stats;
 pub mod supervisor;

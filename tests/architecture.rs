@@ -13,9 +13,10 @@ use std::path::{Path, PathBuf};
 use source::{PathUse, Source};
 
 /// The rooms from the top of the house to the bottom.
-const ROOMS: [&str; 8] = [
+const ROOMS: [&str; 9] = [
     "cli",
     "state",
+    "plugins",
     "daemon",
     "stats",
     "supervisor",
@@ -25,7 +26,7 @@ const ROOMS: [&str; 8] = [
 ];
 
 /// Rooms that may name less than everything below them, and why.
-const NARROWED: [(&str, &[&str], &str); 3] = [
+const NARROWED: [(&str, &[&str], &str); 4] = [
     (
         "supervisor",
         &["options"],
@@ -35,6 +36,11 @@ const NARROWED: [(&str, &[&str], &str); 3] = [
         "state",
         &["wire", "config", "options"],
         "it reaches a daemon through the wire and a file through config",
+    ),
+    (
+        "plugins",
+        &["wire", "config", "options"],
+        "a plugin is a client of a daemon as any other",
     ),
     (
         "stats",

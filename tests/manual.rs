@@ -13,6 +13,7 @@ use serde_json::{Value, json};
 
 use circ::cli::manual::{REPLIES, STATISTICS, pages};
 use circ::config::keys::{CIRCUS_KEYS, PLUGIN_KEYS, SOCKET_KEYS};
+use circ::config::plugin_keys::{PLUGINS, STATSD_KEYS};
 use circ::options::WATCHER_OPTIONS;
 use circ::wire::{COMMANDS, Client, Endpoint};
 
@@ -77,8 +78,9 @@ fn the_committed_files_are_what_the_tables_say() {
 fn every_option_key_and_command_is_described() {
     let man = page("man/circus.ini.5");
     let reference = page("docs/reference/options.md");
-    let keys = [CIRCUS_KEYS, SOCKET_KEYS, PLUGIN_KEYS]
+    let keys = [CIRCUS_KEYS, SOCKET_KEYS, PLUGIN_KEYS, STATSD_KEYS]
         .into_iter()
+        .chain(PLUGINS.iter().map(|plugin| plugin.keys))
         .flatten();
     let names: Vec<&str> = WATCHER_OPTIONS
         .iter()

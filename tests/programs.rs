@@ -12,7 +12,13 @@ use serde_json::{Value, json};
 use support::{Program, TempSite, is_alive, venv, wait_for};
 
 /// The programs that circ is under their names.
-const PROGRAMS: &[&str] = &["circus-top", "circusctl", "circusd", "circusd-stats"];
+const PROGRAMS: &[&str] = &[
+    "circus-plugin",
+    "circus-top",
+    "circusctl",
+    "circusd",
+    "circusd-stats",
+];
 
 /// Lines that end by themselves: the program, its words.
 const LINES: &[(&str, &[&str])] = &[
@@ -45,6 +51,15 @@ const LINES: &[(&str, &[&str])] = &[
     ("circusd-stats", &["--log"]),
     ("circusd-stats", &["--statspoint"]),
     ("circusd-stats", &["word", "--pubsub=x"]),
+    ("circus-plugin", &[]),
+    ("circus-plugin", &["--version"]),
+    ("circus-plugin", &["--vers"]),
+    ("circus-plugin", &["--nope"]),
+    ("circus-plugin", &["a", "b"]),
+    ("circus-plugin", &["--check-delay", "x", "a.B"]),
+    ("circus-plugin", &["--check-delay"]),
+    ("circus-plugin", &["--con"]),
+    ("circus-plugin", &["--config"]),
     ("circusctl", &["--version"]),
     ("circusctl", &["--nope"]),
     ("circusctl", &["nope"]),

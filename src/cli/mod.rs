@@ -14,6 +14,7 @@ use clap::{ArgMatches, Args, Command, FromArgMatches};
 pub mod agent;
 pub mod ansible;
 mod argparse;
+pub mod circus_plugin;
 pub mod circus_top;
 pub mod circusctl;
 mod circusd;

@@ -6,7 +6,7 @@ use std::path::Path;
 use std::process::ExitCode;
 
 use crate::cli::argparse::Program;
-use crate::cli::{circus_top, circusctl, circusd, circusd_stats};
+use crate::cli::{circus_plugin, circus_top, circusctl, circusd, circusd_stats};
 
 /// The version of Circus whose programs these are: what their `--version` prints.
 pub const CIRCUS_VERSION: &str = "0.19.0";
@@ -102,6 +102,24 @@ pub static PROGRAMS: &[Name] = &[
              `tcp://127.0.0.1:5557` if not told otherwise. A control endpoint is asked where that is.",
         ],
         run: circus_top::run,
+    },
+    Name {
+        line: circus_plugin::PROGRAM,
+        rest: "",
+        codes: &[
+            (
+                0,
+                "It was interrupted, or the daemon that started it is gone",
+            ),
+            (1, "The plugin could not start"),
+            (2, "The command line is not understood"),
+        ],
+        notes: &[
+            "A daemon runs a plugin for each section `[plugin:NAME]` of its configuration by itself; see `circus.ini`(5) \
+             for the plugins there are and their settings. This program runs one beside any daemon, circ's or a circusd.",
+            "A class that is none of Circus's own is run by `python3`, which needs the circus library.",
+        ],
+        run: circus_plugin::run,
     },
 ];
 

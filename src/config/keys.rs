@@ -35,7 +35,7 @@ impl KeySpec {
     }
 }
 
-const fn key(
+pub(super) const fn key(
     name: &'static str,
     form: &'static str,
     default: &'static str,
@@ -120,8 +120,8 @@ pub static SOCKET_KEYS: &[KeySpec] = &[
 /// The keys of `[plugin:NAME]` that have a meaning here; a plugin has others of its own.
 #[rustfmt::skip]
 pub static PLUGIN_KEYS: &[KeySpec] = &[
-    kept("use", "Python class", "", "The class of the plugin"),
-    kept("priority", "whole number", "", "Priority of the watcher that runs the plugin"),
+    key("use", "Python class", "", "The class of the plugin: one of circus's own, which circ has too, or any other, which is run with Python"),
+    key("priority", "whole number", "1", "Priority of the watcher that runs the plugin"),
 ];
 
 /// The keys of a section, if they are listed here.

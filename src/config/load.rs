@@ -13,9 +13,9 @@ use super::expand::Variables;
 use super::merged::{Item, Merged, SourceFile};
 use super::model::{
     CircusOptions, Config, DEFAULT_ENDPOINT, DEFAULT_MULTICAST_ENDPOINT, DEFAULT_PUBSUB_ENDPOINT,
-    DEFAULT_STATS_ENDPOINT, PluginConfig, SocketConfig, SocketFamily, SocketType,
+    DEFAULT_STATS_ENDPOINT, SocketConfig, SocketFamily, SocketType,
 };
-use super::{keys, pattern, pytext, watchers};
+use super::{keys, pattern, plugins, pytext, watchers};
 use crate::options::{self, to_bool};
 
 /// Environment variables in the order in which they were set.
@@ -109,9 +109,10 @@ impl Loader {
         loader.read_environment();
         let circus = loader.circus();
         let sockets = loader.sockets();
-        let plugins = loader.plugins();
+        let (plugins, plugin_watchers) = plugins::build(&mut loader, &circus);
         loader.warn_of_unknown_keys();
         let watchers = watchers::build(&mut loader, &sockets);
+        plugins::check_names(&mut loader, &plugins, &watchers);
         ConfigError::check(loader.problems)?;
         let (watcher_sections, watchers) = watchers.into_iter().unzip();
         Ok(Config {
@@ -119,6 +120,7 @@ impl Loader {
             watchers,
             sockets,
             plugins,
+            plugin_watchers,
             files: loader.merged.files.iter().map(|f| f.path.clone()).collect(),
             warnings: loader.warnings,
             merged: loader.merged,
@@ -431,22 +433,6 @@ impl Loader {
             blocking: self.boolean(section, "blocking", false),
             raw,
         }
-    }
-
-    fn plugins(&mut self) -> Vec<PluginConfig> {
-        let mut plugins: Vec<PluginConfig> = Vec::new();
-        for section in self.sections("plugin:") {
-            let raw = self.expanded_items(&section);
-            let convert = |text: &str| pytext::int(text).map(Some);
-            plugins.push(PluginConfig {
-                priority: self.converted(&section, "priority", None, convert, "a whole number"),
-                class: raw.get("use").cloned(),
-                name: section,
-                raw,
-            });
-        }
-        plugins.sort_by(|a, b| a.name.cmp(&b.name));
-        plugins
     }
 }
 

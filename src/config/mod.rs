@@ -22,6 +22,8 @@ mod load;
 mod merged;
 mod model;
 pub mod pattern;
+pub mod plugin_keys;
+mod plugins;
 pub mod pytext;
 pub mod render;
 mod repeats;
@@ -45,6 +47,7 @@ pub use model::{
     CircusOptions, Config, DEFAULT_ENDPOINT, DEFAULT_MULTICAST_ENDPOINT, DEFAULT_PUBSUB_ENDPOINT,
     DEFAULT_STATS_ENDPOINT, PluginConfig, SocketConfig, SocketFamily, SocketType,
 };
+pub use plugins::{BETWEEN, PLUGIN_PROGRAM};
 pub use repeats::Shadowed;
 pub use text::ini_text;
 pub use virtualenv::enter_virtualenv;

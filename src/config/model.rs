@@ -28,6 +28,8 @@ pub struct Config {
     pub sockets: Vec<SocketConfig>,
     /// The `[plugin:NAME]` sections, sorted by name.
     pub plugins: Vec<PluginConfig>,
+    /// The watchers that run the plugins, in the order of `plugins`. A daemon runs them beside [`Config::watchers`].
+    pub plugin_watchers: Vec<WatcherOptions>,
     /// The files that were read, absolute, the main file first.
     pub files: Vec<PathBuf>,
     /// What is allowed but probably not meant.
@@ -77,6 +79,13 @@ impl Config {
             .iter()
             .map(String::as_str)
             .zip(&self.watchers)
+    }
+
+    /// All that a daemon runs, each with the name of its section: the watchers, then those of the plugins.
+    pub fn services_by_section(&self) -> impl Iterator<Item = (&str, &WatcherOptions)> {
+        let plugins = self.plugins.iter().map(|plugin| plugin.name.as_str());
+        self.watchers_by_section()
+            .chain(plugins.zip(&self.plugin_watchers))
     }
 
     /// The watcher of this name in any case, and the name of its section.
@@ -208,4 +217,6 @@ pub struct PluginConfig {
     pub priority: Option<i64>,
     /// Every key of the section with variables replaced.
     pub raw: IndexMap<String, String>,
+    /// What the plugin is given: every key but `use`, sorted, as one word of a command line each.
+    pub settings: IndexMap<String, String>,
 }

@@ -14,7 +14,7 @@ use super::expand::Variables;
 use super::load::{Environ, Loader, variables_of};
 use super::merged::Item;
 use super::model::SocketConfig;
-use super::{pattern, pytext, virtualenv};
+use super::{pattern, plugin_keys, pytext, virtualenv};
 use crate::options::streams::StreamSpec;
 use crate::options::{self, Key, Kind, ListenFds, Map, RLIMITS, Value, WatcherOptions};
 
@@ -201,13 +201,13 @@ impl<'a> OwnVariables<'a> {
 }
 
 /// Stores a value whose kind fits by construction.
-fn put(watcher: &mut WatcherOptions, key: &str, value: Value) {
+pub(super) fn put(watcher: &mut WatcherOptions, key: &str, value: Value) {
     let stored = watcher.put(key, value);
     debug_assert!(stored.is_ok(), "{stored:?}");
 }
 
 /// Takes one key. `global` are the variables of `[env]`, `own` those of the watcher's environment.
-fn take(
+pub(super) fn take(
     watcher: &mut WatcherOptions,
     key: &str,
     item: &Item,
@@ -432,9 +432,38 @@ fn check_rules(
     warn(loader, draft, watcher, sockets);
 }
 
+/// `flapping.KEY`: settings of the plugin Flapping for this watcher.
+fn warn_of_flapping(loader: &mut Loader, draft: &Draft, watcher: &WatcherOptions) {
+    let Some(flapping) = plugin_keys::PLUGINS.iter().find(|p| p.name == "flapping") else {
+        return;
+    };
+    for (name, value) in watcher.extra() {
+        let Some(key) = name.strip_prefix("flapping.") else {
+            continue;
+        };
+        let text = value.as_str().unwrap_or_default();
+        let what = match flapping.key(key) {
+            None => {
+                let near = options::nearest_of(key, flapping.keys().map(|spec| spec.name))
+                    .map_or(String::new(), |near| {
+                        format!("; did you mean flapping.{near}?")
+                    });
+                format!("the plugin has no such setting{near}")
+            }
+            Some(spec) => match plugin_keys::expected(spec, text) {
+                Some(expected) => format!("{} is not {expected}; it has no effect", quoted(text)),
+                None => continue,
+            },
+        };
+        let section = &draft.section;
+        loader.warnings.push(format!("[{section}] {name}: {what}"));
+    }
+}
+
 /// What is allowed but probably not meant.
 fn warn(loader: &mut Loader, draft: &Draft, watcher: &WatcherOptions, sockets: &[SocketConfig]) {
     let section = &draft.section;
+    warn_of_flapping(loader, draft, watcher);
     for key in watcher.extra().keys().filter(|key| *key != NAME_KEY) {
         // A key of the user's own is kept in silence; one that looks like an option is a slip.
         if let Some(known) = options::nearest(key).filter(|_| draft.items.contains_key(key)) {

@@ -227,11 +227,9 @@ impl Situation<'_> {
         moved
     }
 
-    /// Sections that only other sections draw on, or nobody yet: `[env]`, `[env:…]`, `[plugin:…]`.
+    /// Sections that only other sections draw on: `[env]`, `[env:…]`.
     fn others(&self, plan: &mut Plan) {
-        let own = |section: &&str| {
-            *section == "env" || section.starts_with("env:") || section.starts_with("plugin:")
-        };
+        let own = |section: &&str| *section == "env" || section.starts_with("env:");
         let old: BTreeSet<&str> = self.old.sections().filter(own).collect();
         let new: BTreeSet<&str> = self.new.sections().filter(own).collect();
         for section in old.union(&new) {
@@ -257,7 +255,7 @@ impl Situation<'_> {
 
     fn watchers(&self, plan: &mut Plan, moved: &BTreeMap<String, String>) {
         let by_name = |config: &'_ Config| -> HashMap<String, (String, WatcherOptions)> {
-            let all = config.watchers_by_section();
+            let all = config.services_by_section();
             all.map(|(section, options)| {
                 let value = (section.to_string(), options.clone());
                 (options.name.to_lowercase(), value)
@@ -288,7 +286,7 @@ impl Situation<'_> {
                 nostop: false,
             });
         }
-        for (section, options) in self.new.watchers_by_section() {
+        for (section, options) in self.new.services_by_section() {
             let before = old.get(&options.name.to_lowercase()).map(|(_, o)| o);
             self.watcher(plan, section, options, before, moved);
         }

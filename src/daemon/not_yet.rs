@@ -11,9 +11,6 @@ pub fn warnings(config: &Config) -> Vec<String> {
     if circus.httpd {
         all.push("[circus] httpd: there is no web console yet".to_string());
     }
-    for plugin in &config.plugins {
-        all.push(format!("[{}]: plugins are not run yet", plugin.name));
-    }
     for watcher in &config.watchers {
         all.extend(
             of_watcher(watcher)

@@ -239,7 +239,7 @@ fn assemble(
     }
     let seed = u64::from(std::process::id());
     let mut core = Supervisor::new(circus.warmup_delay, seed);
-    for options in &config.watchers {
+    for (_, options) in config.services_by_section() {
         core.load(options.clone())
             .map_err(|refusal| refusal.to_string())?;
     }

@@ -357,6 +357,10 @@ pub(super) fn live_sections(
         true => live.global_options()?,
         false => Map::new(),
     };
+    let names = match asks(SectionKind::Plugin) {
+        true => live.names()?,
+        false => BTreeSet::new(),
+    };
     Ok(wanted
         .iter()
         .map(|section| match section.kind {
@@ -365,7 +369,12 @@ pub(super) fn live_sections(
                 None => SectionLive::Missing,
             },
             SectionKind::Circus => SectionLive::Told(circus.clone()),
-            SectionKind::Env | SectionKind::Plugin => SectionLive::Unknown,
+            // Its settings follow the file.
+            SectionKind::Plugin if names.contains(&section.section().to_lowercase()) => {
+                SectionLive::Told(Map::new())
+            }
+            SectionKind::Plugin => SectionLive::Missing,
+            SectionKind::Env => SectionLive::Unknown,
         })
         .collect())
 }

@@ -166,8 +166,9 @@ fn plan_present(plan: &mut SectionPlan, desired: &DesiredSection, seen: &Section
     match desired.kind {
         // Variables reach the daemon with each watcher that has them.
         SectionKind::Env => {}
-        SectionKind::Plugin => plan.reload = !plan.edits.is_empty(),
-        SectionKind::Circus | SectionKind::Socket => plan_live(plan, desired, seen),
+        SectionKind::Circus | SectionKind::Socket | SectionKind::Plugin => {
+            plan_live(plan, desired, seen);
+        }
     }
 }
 

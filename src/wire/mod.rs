@@ -7,6 +7,7 @@
 //! * [`event`]: what is published on the event socket;
 //! * [`endpoint`]: addresses and their defaults;
 //! * [`client`]: calls to a daemon and subscriptions to its events, each with a deadline;
+//! * [`session`]: the same for programs with an event loop of their own, that outlive a daemon;
 //! * [`pytext`]: values as Python prints them, for the texts of the protocol and of `circusctl`.
 
 pub mod client;
@@ -18,6 +19,7 @@ mod properties;
 pub mod pytext;
 pub mod reply;
 pub mod request;
+pub mod session;
 
 pub use client::{Client, ClientError, Followed, Subscriber, follow};
 pub use command::{COMMANDS, Command, CommandSpec};
@@ -27,3 +29,4 @@ pub use matching::{Match, Matcher, Selection};
 pub use properties::brief;
 pub use reply::Errno;
 pub use request::{Rejection, Request, parse_request};
+pub use session::{CallError, News, Session};

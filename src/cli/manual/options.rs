@@ -2,6 +2,7 @@
 
 use super::page::{Block, heading, terms, text, typed};
 use crate::config::keys::{CIRCUS_KEYS, KeySpec, PLUGIN_KEYS, SOCKET_KEYS};
+use crate::config::plugin_keys::{PLUGINS, STATSD_KEYS};
 use crate::options::streams::{STREAM_CLASSES, STREAM_KEYS, StreamClass};
 use crate::options::{Default, HOOKS, Kind, OnSet, OptionSpec, RLIMITS, WATCHER_OPTIONS};
 
@@ -76,6 +77,10 @@ pub fn sections() -> Vec<Block> {
                 "A setting of an output stream, such as `class`, `filename`, `max_bytes`, \
                  `backup_count` or `time_format`.",
             ),
+            (
+                "`flapping.KEY`",
+                "A setting of the plugin Flapping for this watcher alone.",
+            ),
         ]),
         text(format!("Resource limits: {}.", list(RLIMITS))),
         text(format!("Hooks: {}.", list(HOOKS))),
@@ -106,11 +111,27 @@ pub fn sections() -> Vec<Block> {
         ),
         heading("The sections `[plugin:NAME]`"),
         text(
-            "Plugins of Circus. The sections are read; plugins do not run in this version. All other \
-             keys are settings of the plugin.",
+            "Plugins, each a process of its own beside the daemon, in a watcher that has the section's whole name and \
+             can be stopped, started and looked at as any other. Options of that watcher, such as `graceful_timeout`, \
+             may be given as well. All other keys are settings of the plugin. A plugin in Python needs the circus \
+             library in the `python3` on `PATH`, or in the `virtualenv` of the section.",
         ),
         keys(PLUGIN_KEYS),
+        text(
+            "The plugins of Circus itself are part of circ and need no Python. They have the keys below; a key that a \
+             plugin does not know is warned of. `active = False` keeps any of them from being started.",
+        ),
     ]);
+    for plugin in PLUGINS {
+        blocks.push(text(format!("`{}`: {}.", plugin.classes[0], plugin.doc)));
+        if !plugin.keys.is_empty() {
+            blocks.push(keys(plugin.keys));
+        }
+    }
+    blocks.push(text(
+        "Those that send numbers to statsd have these keys as well:",
+    ));
+    blocks.push(keys(STATSD_KEYS));
     blocks
 }
 
