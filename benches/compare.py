@@ -23,7 +23,7 @@ HERE = os.path.dirname(os.path.abspath(__file__))
 TARGET = os.path.join(os.path.dirname(HERE), "target")
 VENV = os.path.join(TARGET, "bench-venv")
 IMPLS = ("circus", "supervisor", "circ")
-SCENARIOS = ("startup", "memory", "idle", "respawn", "control", "scale")
+SCENARIOS = ("startup", "memory", "idle", "statistics", "respawn", "control", "scale")
 
 
 def main() -> int:

@@ -127,6 +127,9 @@ class Daemon:
         self.directory = tempfile.mkdtemp(prefix=f"circ-bench-{self.impl}-")
         self.family = Family()
         self.started = 0.0
+        self.statistics = False
+        """Whether it publishes statistics, at `stats_endpoint` (circus and circ)."""
+        self.stats_endpoint = ""
         self._process: subprocess.Popen | None = None
         self._client = None
 
@@ -249,7 +252,7 @@ class Circus(Daemon):
     impl = "circus"
 
     def configure(self) -> None:
-        ports = free_ports(2)
+        ports = free_ports(3)
         self.endpoint = f"tcp://127.0.0.1:{ports[0]}"
         self.file = os.path.join(self.directory, "circus.ini")
         lines = [
@@ -259,6 +262,9 @@ class Circus(Daemon):
             # Nothing leaves the loopback interface.
             "multicast_endpoint =",
         ]
+        if self.statistics:
+            self.stats_endpoint = f"tcp://127.0.0.1:{ports[2]}"
+            lines += ["statsd = True", f"stats_endpoint = {self.stats_endpoint}"]
         for group in self.groups:
             lines += [f"[watcher:{group.name}]", f"cmd = {self.programs.sleep} 1000000"]
             lines += [f"numprocesses = {group.count}"]

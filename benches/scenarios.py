@@ -3,14 +3,17 @@
 from __future__ import annotations
 
 import collections
+import contextlib
 import json
 import os
 import random
 import subprocess
 import sys
+import threading
 import time
 from dataclasses import dataclass, field
 
+import zmq
 from peers import PATIENCE, Daemon, Failed, Group, Programs
 from watching import Endings, Late, kill_worker, memory, now, processor_seconds, wake_ups
 
@@ -25,6 +28,7 @@ class Sizes:
     memory: tuple[int, ...] = (10, 1000)
     idle_workers: int = 100
     idle_seconds: float = 10.0
+    measured_workers: int = 500
     kill_pool: int = 50
     kills: int = 20
     kill_all: int = 200
@@ -43,6 +47,7 @@ QUICK = Sizes(
     memory=(10,),
     idle_workers=10,
     idle_seconds=2.0,
+    measured_workers=10,
     kill_pool=6,
     kills=3,
     kill_all=10,
@@ -137,6 +142,63 @@ def idle(bench: Bench) -> None:
         used = (processor_seconds(managers) - processor) / took
         bench.record(f"processor time per second, {count} workers", "s", [used])
         bench.record(f"wake-ups per second, {count} workers", "/s", [(wake_ups(managers) - woken) / took])
+
+
+# -- statistics --------------------------------------------------------------------------------------------------
+
+
+def statistics(bench: Bench) -> None:
+    """What the statistics publisher costs, while nobody and while somebody subscribes, with all helpers."""
+    if bench.impl == "supervisor":
+        return  # it has none
+    count, seconds = bench.sizes.measured_workers, bench.sizes.idle_seconds
+    with bench.daemon(Group("w", count)) as daemon:
+        daemon.statistics = True
+        daemon.up()
+        time.sleep(5)  # circusd starts another program for it, which asks for every watcher
+        managers = daemon.family.managers()
+        for audience in ("nobody", "one"):
+            topics: collections.Counter[bytes] = collections.Counter()
+            with Audience(daemon.stats_endpoint, topics) if audience == "one" else contextlib.nullcontext():
+                time.sleep(2)
+                topics.clear()
+                processor, start = processor_seconds(managers), now()
+                time.sleep(seconds)
+                took = now() - start
+                used = (processor_seconds(managers) - processor) / took
+                label = f"{count} workers, {audience} subscribed"
+                bench.record(f"processor time per second, {label}", "s", [used])
+                bench.record(f"PSS, {label}", "bytes", [memory(managers)["pss"]])
+            told = sum(1 for topic in topics if topic.startswith(b"stat.w."))
+            if audience == "one" and told < count:
+                raise Failed(f"{bench.impl} told of {told} workers, not of {count}")
+
+
+class Audience:
+    """Somebody who listens to all statistics. It counts messages by topic, on a thread of its own."""
+
+    def __init__(self, endpoint: str, topics: collections.Counter[bytes]) -> None:
+        self._socket = zmq.Context.instance().socket(zmq.SUB)
+        self._socket.setsockopt(zmq.LINGER, 0)
+        self._socket.subscribe(b"stat.")
+        self._socket.connect(endpoint)
+        self._topics = topics
+        self._left = threading.Event()
+        self._thread = threading.Thread(target=self._listen)
+
+    def _listen(self) -> None:
+        while not self._left.is_set():
+            if self._socket.poll(100):
+                self._topics[self._socket.recv_multipart()[0]] += 1
+
+    def __enter__(self) -> "Audience":
+        self._thread.start()
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._left.set()
+        self._thread.join()
+        self._socket.close(0)
 
 
 # -- respawn -----------------------------------------------------------------------------------------------------
@@ -350,6 +412,7 @@ SCENARIOS = {
     "startup": startup,
     "memory": memory_use,
     "idle": idle,
+    "statistics": statistics,
     "respawn": respawn,
     "control": control,
     "scale": scale,

@@ -132,8 +132,11 @@ fn watch(endpoint: Endpoint, keep: f64) -> Result<Option<Signal>, String> {
     let threads = || -> io::Result<()> {
         let (to_painter, from) = (sender.clone(), endpoint.clone());
         spawn("signals", move || tell_signals(&signals, &to_painter))?;
-        let to_painter = sender.clone();
-        spawn("keys", move || tell_keys(&to_painter))?;
+        if terminal::is_painted() {
+            // elsewhere nobody types, and who reads from a terminal in the background is stopped
+            let to_painter = sender.clone();
+            spawn("keys", move || tell_keys(&to_painter))?;
+        }
         spawn("statistics", move || tell_messages(&from, &sender))
     };
     threads().map_err(|error| format!("cannot start a thread: {error}"))?;

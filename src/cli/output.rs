@@ -370,11 +370,16 @@ fn process_table(processes: &[(&str, &Value)]) -> String {
     ];
     let named = processes.iter().any(|(name, _)| !name.is_empty());
     let first = named.then(|| "WATCHER".to_string());
+    let more = further_keys(processes, &KEYS);
     let head = HEAD.iter().map(ToString::to_string);
+    let head = head.chain(
+        more.iter()
+            .map(|key| plain(&Value::from(key.to_uppercase()))),
+    );
     let mut rows: Vec<Vec<String>> = vec![first.into_iter().chain(head).collect()];
     let mut row = |name: &str, process: &Map<String, Value>, child: bool| {
         let first = named.then(|| name.to_string());
-        let cells = KEYS.iter().map(|key| {
+        let cells = KEYS.iter().chain(&more).map(|key| {
             let cell = process.get(*key).map(plain).unwrap_or_default();
             if child && *key == "pid" {
                 format!("+ {cell}")
@@ -404,10 +409,42 @@ fn process_table(processes: &[(&str, &Value)]) -> String {
     columns(&rows)
 }
 
+/// What is told of workers beside what every daemon tells: by their watcher's extended_stats hook.
+fn further_keys<'a>(processes: &[(&str, &'a Value)], shown: &[&str]) -> Vec<&'a str> {
+    const HIDDEN: [&str; 5] = ["create_time", "age", "started", "wid", "children"];
+    let mut keys: Vec<&str> = Vec::new();
+    let all = processes
+        .iter()
+        .filter_map(|(_, process)| process.as_object());
+    for key in all.flat_map(Map::keys) {
+        let known = [shown, HIDDEN.as_slice(), keys.as_slice()].concat();
+        if !known.contains(&key.as_str()) {
+            keys.push(key);
+        }
+    }
+    keys
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
     use serde_json::json;
+
+    #[test]
+    fn what_a_hook_tells_of_processes_has_columns_of_its_own() {
+        let value = json!({"name": "web", "info": {
+            "7": {"pid": 7, "cpu": 0.5, "mem": 0.1, "mem_info1": "1M", "mem_info2": "2M", "ctime": "0:00.1", "nice": 0,
+                  "username": "root", "cmdline": "sleep", "create_time": 1.0, "age": 2.0, "started": 1.0, "wid": 1,
+                  "children": [], "requests": 12, "state": "b\u{1b}sy"},
+            "8": {"pid": 8, "requests": 3},
+        }});
+        assert_eq!(
+            reply("stats", &value),
+            "WATCHER  PID  CPU%  MEM%  RSS  VIRT  TIME    NICE  USER  COMMAND  REQUESTS  STATE\n\
+             web      7    0.5   0.1   1M   2M    0:00.1  0     root  sleep    12        b\\u{1b}sy\n\
+             web      8                                                        3"
+        );
+    }
 
     #[test]
     fn replies_in_words() {

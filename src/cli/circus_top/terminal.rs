@@ -19,11 +19,16 @@ pub struct Terminal {
     keys: Option<Termios>,
 }
 
+/// Whether there is a screen to paint on.
+pub fn is_painted() -> bool {
+    let dumb = env::var("TERM").is_ok_and(|term| term == "dumb");
+    io::stdout().is_terminal() && !dumb
+}
+
 impl Terminal {
     /// Takes the terminal over.
     pub fn enter() -> Self {
-        let dumb = env::var("TERM").is_ok_and(|term| term == "dumb");
-        let painting = io::stdout().is_terminal() && !dumb;
+        let painting = is_painted();
         let mut terminal = Self {
             painting,
             keys: None,
