@@ -457,3 +457,41 @@ fn a_destination_that_hangs_holds_nobody_else() {
     assert_eq!(daemon.wait_exit().code(), Some(0));
     drop(held);
 }
+
+/// A line without its end, in a file that others write: it waits for its end, or for the daemon's.
+#[test]
+fn a_line_without_an_end_is_written_in_the_end() {
+    let site = TempSite::new();
+    let half = python(
+        &site,
+        "half.py",
+        "signal.signal(signal.SIGTERM, signal.SIG_IGN)\n\
+         if os.fork() == 0:\n    os.setsid()\n    say(b'half')\n    open('said', 'w').close()\n    time.sleep(1000)\n\
+         time.sleep(1000)\n",
+    );
+    let log = site.path("log");
+    site.ini(&format!(
+        "[watcher:half]\ncmd = {half}\nworking_dir = {0}\nstdout_stream.filename = {0}/log\nstop_signal = 9\n\
+         [watcher:other]\ncmd = sleep 1000\nstdout_stream.filename = {0}/log\n\
+         [watcher:json]\ncmd = {half}\nworking_dir = {0}\nstop_signal = 9\nstdout_stream.class = JsonStream\n\
+         stdout_stream.filename = {0}/json\n",
+        site.dir().display()
+    ));
+    let daemon = site.start(Program::Circ);
+    daemon.wait_for("half a line", || site.path("said").exists().then_some(()));
+    for name in ["half", "json"] {
+        daemon.wait_for("half a line", || {
+            (stream_of(&daemon, name, "stdout")["bytes"] == 4).then_some(())
+        });
+    }
+    assert_eq!(
+        (text(&log), text(&site.path("json"))),
+        (String::new(), String::new())
+    );
+    // the children that hold the pipes outlive their workers and the daemon
+    daemon.signal(nix::sys::signal::Signal::SIGTERM);
+    assert_eq!(daemon.wait_exit().code(), Some(0));
+    assert_eq!(text(&log), "half");
+    let json: Value = serde_json::from_str(&text(&site.path("json"))).expect("one object");
+    assert_eq!(json["line"], "half");
+}

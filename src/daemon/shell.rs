@@ -160,6 +160,7 @@ impl Shell {
                     tracing::info!("got SIGUSR2, opening the log files anew");
                     self.log.reopen();
                     self.streams.reopen(None);
+                    self.log.reopen();
                 }
                 _ = child.recv() => self.reap(),
                 Some(answer) = self.lookups.answer() => self.looked_up(answer),
@@ -201,12 +202,15 @@ impl Shell {
     /// What is on its way to clients and to log files gets a moment to leave.
     async fn farewell(&self) {
         let begin = Instant::now();
-        self.streams.flush();
         let statistics = || self.feed.as_ref().map_or(0, Feed::waiting);
         let left = || self.router.unsent() + self.publisher.waiting() + statistics() > 0;
         while (begin.elapsed() < FAREWELL && left())
             || (begin.elapsed() < LAST_LINES && self.streams.unfinished())
         {
+            tokio::time::sleep(Duration::from_millis(2)).await;
+        }
+        self.streams.flush();
+        while begin.elapsed() < LAST_LINES && self.streams.unfinished() {
             tokio::time::sleep(Duration::from_millis(2)).await;
         }
         // the connection tasks have given their bytes to the kernel; let them close in order

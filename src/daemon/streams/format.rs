@@ -120,34 +120,27 @@ impl Shape {
 
     /// Puts each line of `lines` in its shape, at the end of `out`. The last line may lack its end.
     pub fn put(&mut self, out: &mut Vec<u8>, lines: &[u8], origin: &Origin, now: Timestamp) {
-        let mut rest = lines;
-        while !rest.is_empty() {
-            let (line, after) = match first_newline(rest) {
-                Some(end) => (&rest[..end], &rest[end + 1..]),
-                None => (rest, &rest[rest.len()..]),
-            };
-            self.put_line(out, line, origin, now);
-            rest = after;
-        }
-    }
-
-    fn put_line(&mut self, out: &mut Vec<u8>, line: &[u8], origin: &Origin, now: Timestamp) {
+        // what stands before each line is the same for all of them
         match self {
             Shape::Plain => {
-                out.extend_from_slice(line);
-                out.push(b'\n');
+                out.extend_from_slice(lines);
+                if lines.last().is_some_and(|last| *last != b'\n') {
+                    out.push(b'\n');
+                }
             }
             Shape::Stamped(stamp) => {
                 let head = format!("{} [{}] | ", stamp.text(now), origin.pid);
-                out.extend_from_slice(head.as_bytes());
-                out.extend_from_slice(line);
-                out.push(b'\n');
+                for line in each(lines) {
+                    out.extend_from_slice(head.as_bytes());
+                    out.extend_from_slice(line);
+                    out.push(b'\n');
+                }
             }
             Shape::Fancy(stamp, color) => {
+                let text = stamp.text(now);
+                let head = format!("\x1b[0;3{color};40m{text} [{}] | ", origin.pid);
                 // as circus does, an empty line says nothing
-                if !line.is_empty() {
-                    let text = stamp.text(now);
-                    let head = format!("\x1b[0;3{color};40m{text} [{}] | ", origin.pid);
+                for line in each(lines).filter(|line| !line.is_empty()) {
                     out.extend_from_slice(head.as_bytes());
                     out.extend_from_slice(line);
                     out.extend_from_slice(b"\x1b[0m\n");
@@ -155,10 +148,17 @@ impl Shape {
             }
             Shape::Json => {
                 let time = format!("{now:.6}");
-                let object = json!({"time": time, "watcher": origin.watcher, "wid": origin.wid, "pid": origin.pid,
-                                    "stream": origin.which.name(), "line": String::from_utf8_lossy(line)});
-                out.extend_from_slice(object.to_string().as_bytes());
-                out.push(b'\n');
+                let head = json!({"time": time, "watcher": origin.watcher, "wid": origin.wid, "pid": origin.pid,
+                                  "stream": origin.which.name()});
+                let mut head = head.to_string();
+                head.pop();
+                head.push_str(",\"line\":");
+                for line in each(lines) {
+                    out.extend_from_slice(head.as_bytes());
+                    // writing to memory cannot fail
+                    let _ = serde_json::to_writer(&mut *out, &String::from_utf8_lossy(line));
+                    out.extend_from_slice(b"}\n");
+                }
             }
             Shape::Syslog {
                 priority,
@@ -169,32 +169,55 @@ impl Shape {
                 let time = stamp.text(now);
                 let host = host.as_deref().map(|name| format!("{name} "));
                 let host = host.as_deref().unwrap_or("");
-                let mut message =
-                    format!("<{priority}>{time} {host}{tag}[{}]: ", origin.pid).into_bytes();
-                // a message of syslog has no NUL in it
-                message.extend(line.iter().map(|b| if *b == 0 { b' ' } else { *b }));
-                put_frame(out, &message);
+                let head = format!("<{priority}>{time} {host}{tag}[{}]: ", origin.pid);
+                let mut message = Vec::new();
+                for line in each(lines) {
+                    message.clear();
+                    message.extend_from_slice(head.as_bytes());
+                    // a message of syslog has no NUL in it
+                    message.extend(line.iter().map(|b| if *b == 0 { b' ' } else { *b }));
+                    put_frame(out, &message);
+                }
             }
             Shape::Journald { priority, tag } => {
-                let mut entry = Vec::with_capacity(line.len() + 160);
+                let mut head = Vec::with_capacity(160);
                 let pid = origin.pid.to_string();
-                let wid = origin.wid.to_string();
                 for (field, value) in [
                     ("PRIORITY", priority.to_string().as_str()),
                     ("SYSLOG_IDENTIFIER", tag.as_str()),
                     ("SYSLOG_PID", pid.as_str()),
                     ("OBJECT_PID", pid.as_str()),
                     ("CIRCUS_WATCHER", origin.watcher.as_str()),
-                    ("CIRCUS_WID", wid.as_str()),
+                    ("CIRCUS_WID", origin.wid.to_string().as_str()),
                     ("CIRCUS_STREAM", origin.which.name()),
                 ] {
-                    put_field(&mut entry, field, value.as_bytes());
+                    put_field(&mut head, field, value.as_bytes());
                 }
-                put_field(&mut entry, "MESSAGE", line);
-                put_frame(out, &entry);
+                let mut entry = Vec::new();
+                for line in each(lines) {
+                    entry.clear();
+                    entry.extend_from_slice(&head);
+                    put_field(&mut entry, "MESSAGE", line);
+                    put_frame(out, &entry);
+                }
             }
         }
     }
+}
+
+/// The lines without their ends.
+fn each(mut lines: &[u8]) -> impl Iterator<Item = &[u8]> {
+    std::iter::from_fn(move || {
+        if lines.is_empty() {
+            return None;
+        }
+        let (line, after) = match first_newline(lines) {
+            Some(end) => (&lines[..end], &lines[end + 1..]),
+            None => (lines, &lines[lines.len()..]),
+        };
+        lines = after;
+        Some(line)
+    })
 }
 
 fn put_frame(out: &mut Vec<u8>, bytes: &[u8]) {

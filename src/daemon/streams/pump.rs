@@ -80,8 +80,8 @@ struct Inner {
 enum Job {
     Open(Arc<Sink>),
     Reopen(Arc<Sink>),
-    /// What has no end yet is written as it is.
-    Flush(u64),
+    /// A line that has no end yet is written as it is, if nobody can tear it or if there is no more time (true).
+    Flush(u64, bool),
     Retry(Arc<Sink>),
 }
 
@@ -212,7 +212,7 @@ impl Pump {
     pub fn flush(&self) {
         let all: Vec<u64> = lock(&self.sources).keys().copied().collect();
         for id in all {
-            self.order(Job::Flush(id));
+            self.order(Job::Flush(id, true));
         }
     }
 
@@ -408,7 +408,7 @@ impl Pump {
                     self.after(&sink, left);
                 }
             }
-            Job::Flush(id) => self.flush_one(id),
+            Job::Flush(id, last) => self.flush_one(id, last),
             Job::Retry(sink) => {
                 let left = sink.retry();
                 self.after(&sink, left);
@@ -475,7 +475,7 @@ impl Pump {
         }
         if !inner.begun.is_empty() && !whole && !inner.prompt && inner.shape.is_plain() {
             inner.prompt = true;
-            self.later(PROMPT, Job::Flush(id));
+            self.later(PROMPT, Job::Flush(id, false));
         }
         drop(inner);
         self.arm(&source);
@@ -492,7 +492,7 @@ impl Pump {
         }
     }
 
-    fn flush_one(&self, id: u64) {
+    fn flush_one(&self, id: u64, last: bool) {
         let Some(source) = lock(&self.sources).get(&id).cloned() else {
             return;
         };
@@ -502,11 +502,19 @@ impl Pump {
         };
         inner.prompt = false;
         let sink = inner.plan.sink.clone();
-        if inner.begun.is_empty() || !sink.is_sole() || !sink.try_enter() {
+        let alone = sink.is_sole() && inner.shape.is_plain();
+        if inner.begun.is_empty() || !(alone || last) || !sink.try_enter() {
             return;
         }
         let begun = std::mem::take(&mut inner.begun);
-        sink.write(id, &begun);
+        if inner.shape.is_plain() {
+            sink.write(id, &begun);
+        } else {
+            let mut shaped = Vec::new();
+            let now = Timestamp::now();
+            inner.shape.put(&mut shaped, &begun, &source.origin, now);
+            sink.write(id, &shaped);
+        }
         let left = sink.leave();
         drop(inner);
         self.after(&sink, left);
@@ -612,14 +620,9 @@ impl Source {
             };
         }
         shaped.clear();
-        if plain {
-            shaped.extend_from_slice(lines);
-            shaped.push(b'\n');
-        } else {
-            inner
-                .shape
-                .put(shaped, lines, &self.origin, Timestamp::now());
-        }
+        inner
+            .shape
+            .put(shaped, lines, &self.origin, Timestamp::now());
         Said {
             bytes: shaped,
             ended,
