@@ -141,6 +141,9 @@ fn status(reply: &Value) -> Option<String> {
         if let Some(last) = reply.get("last_exit") {
             text.push_str(&format!("\n{}", last_exit(last)));
         }
+        for line in streams(reply) {
+            text.push_str(&format!("\n{line}"));
+        }
         return Some(text);
     };
     // circ's daemon says why workers cannot be started or do not stay; circusd does not
@@ -163,6 +166,24 @@ fn status(reply: &Value) -> Option<String> {
         .collect();
     rows.sort();
     Some(columns(&rows))
+}
+
+/// What is wrong with the output streams of a watcher.
+fn streams(reply: &Value) -> Vec<String> {
+    let streams = reply.get("streams").and_then(Value::as_object);
+    let mut lines = Vec::new();
+    for (name, stream) in streams.into_iter().flatten() {
+        if let Some(trouble) = stream.get("trouble") {
+            lines.push(format!("{name}: {}", plain(trouble)));
+        }
+        let dropped = stream.get("dropped").and_then(Value::as_u64).unwrap_or(0);
+        if dropped > 0 {
+            lines.push(format!(
+                "{name}: {dropped} bytes were dropped since the daemon started"
+            ));
+        }
+    }
+    lines
 }
 
 /// How a watcher last lost a worker, and what that said last.
