@@ -160,7 +160,6 @@ impl Shell {
                     tracing::info!("got SIGUSR2, opening the log files anew");
                     self.log.reopen();
                     self.streams.reopen(None);
-                    self.log.reopen();
                 }
                 _ = child.recv() => self.reap(),
                 Some(answer) = self.lookups.answer() => self.looked_up(answer),
