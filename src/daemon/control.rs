@@ -81,6 +81,7 @@ impl Shell {
             id,
             cast,
             waiting,
+            sake,
             command,
         } = request;
         let reply_to = (!cast).then_some((client, id));
@@ -135,7 +136,10 @@ impl Shell {
             } => self.signal(&name, signum, pid, childpid, children, recursive),
             other => match self.query(&other) {
                 Some(answer) => answer,
-                None => match self.order(other) {
+                None => match self
+                    .mind_sake(&other, sake.as_ref())
+                    .and_then(|()| self.order(other))
+                {
                     Ok((command, shape, then)) => {
                         self.give(reply_to, waiting, command, shape, then);
                         return;
@@ -367,7 +371,7 @@ impl Shell {
         Ok(())
     }
 
-    fn select(&self, selection: &Selection) -> Result<Chosen, Trouble> {
+    pub(super) fn select(&self, selection: &Selection) -> Result<Chosen, Trouble> {
         let Some(given) = &selection.name else {
             return Ok(Chosen::All(self.names()));
         };
@@ -445,7 +449,8 @@ pub(super) fn not_a_worker(pid: Pid, name: &str) -> Trouble {
     Trouble::message(format!("process {pid} not found in '{}'", brief(name)))
 }
 
-enum Chosen {
+/// The watchers that a selection means.
+pub(super) enum Chosen {
     All(Vec<String>),
     One(String),
     Several(Vec<String>),

@@ -23,6 +23,7 @@ mod queries;
 mod rebind;
 mod reload;
 pub mod router;
+mod sakes;
 mod sampling;
 mod shell;
 pub mod socket_reads;

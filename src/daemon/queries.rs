@@ -65,6 +65,9 @@ impl Shell {
                 if let Some(last) = self.last_exits.get(&watcher.id()) {
                     status.insert("last_exit".to_string(), Value::Object(last.told()));
                 }
+                if let Some(told) = self.sakes.told(watcher.id()) {
+                    status.insert("stopped_by".to_string(), Value::Object(told));
+                }
                 let streams = self.streams.told(watcher.id());
                 if !streams.is_empty() {
                     status.insert("streams".to_string(), Value::Object(streams));

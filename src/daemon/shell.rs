@@ -13,6 +13,7 @@ use super::pidfile::Pidfile;
 use super::publisher::Publisher;
 use super::reload::{Gathering, Reload};
 use super::router::{Call, Router};
+use super::sakes::Sakes;
 use super::sampling::Sampling;
 use super::sockets::ListenSocket;
 use super::spawn;
@@ -95,6 +96,7 @@ pub struct Shell {
     pub(super) words: HashMap<Pid, Arc<Words>>,
     /// How each watcher last lost a worker.
     pub(super) last_exits: HashMap<WatcherId, LastExit>,
+    pub(super) sakes: Sakes,
     pub(super) lookups: Lookups,
     pub(super) waiting: HashMap<Ticket, Waiting>,
     pub(super) gatherings: HashMap<u64, Gathering>,
@@ -328,6 +330,7 @@ impl Shell {
                 self.launcher.forget(id);
                 self.streams.forget(id);
                 self.last_exits.remove(&id);
+                self.sakes.forget(id);
             }
         }
     }

@@ -271,6 +271,7 @@ fn assemble(
         parked: HashMap::new(),
         words: HashMap::new(),
         last_exits: HashMap::new(),
+        sakes: Default::default(),
         lookups: Lookups::new(),
         waiting: HashMap::new(),
         gatherings: HashMap::new(),

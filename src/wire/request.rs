@@ -21,8 +21,20 @@ pub struct Request {
     pub cast: bool,
     /// The reply is wanted when the work is done, not when it has begun.
     pub waiting: bool,
+    /// For whose sake watchers are stopped or started.
+    pub sake: Option<Sake>,
     /// What to do.
     pub command: Command,
+}
+
+/// A program in whose name watchers are stopped and started, and why: the properties `by` and `because` of `start`,
+/// `stop` and `restart`. circ's own; a circusd passes over them.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Sake {
+    /// The program.
+    pub by: String,
+    /// Why.
+    pub because: String,
 }
 
 /// A message that cannot be executed, with the makings of its error reply.
@@ -68,6 +80,7 @@ pub fn parse_request(bytes: &[u8]) -> Result<Request, Rejection> {
     let cast = message.get("msg_type").and_then(Value::as_str) == Some("cast");
     match parse_message(&message) {
         Ok((command, waiting)) => Ok(Request {
+            sake: sake(&message),
             id,
             cast,
             waiting,
@@ -117,6 +130,16 @@ fn parse_message(message: &Map<String, Value>) -> Result<(Command, bool), Fault>
         parse_command(spec.name, &properties)?,
         properties.flag("waiting"),
     ))
+}
+
+/// For whose sake, if the message says so.
+fn sake(message: &Map<String, Value>) -> Option<Sake> {
+    let text = |key: &str| message.get("properties")?.get(key)?.as_str();
+    let kept = |text: &str| text.chars().take(200).collect();
+    Some(Sake {
+        by: kept(text("by")?),
+        because: kept(text("because").unwrap_or_default()),
+    })
 }
 
 /// Properties that are no object: circus never looks at them in some commands, and in others asks

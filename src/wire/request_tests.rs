@@ -31,6 +31,7 @@ fn good_messages() {
     assert_eq!(
         parse_request(br#" {"id": "a", "command": "incr", "properties": {"name": "web", "nb": 2, "waiting": 1}} "#),
         Ok(Request {
+            sake: None,
             id: json!("a"),
             cast: false,
             waiting: true,
@@ -478,4 +479,25 @@ proptest! {
             prop_assert!(!rejection.reason.is_empty());
         }
     }
+}
+
+#[test]
+fn a_program_may_say_for_whose_sake() {
+    let parsed = |properties: &str| {
+        let text = format!(r#"{{"command": "stop", "properties": {properties}}}"#);
+        parse_request(text.as_bytes()).unwrap().sake
+    };
+    let sake = parsed(r#"{"name": "web", "by": "flapping", "because": "it flaps"}"#).unwrap();
+    assert_eq!(
+        (sake.by.as_str(), sake.because.as_str()),
+        ("flapping", "it flaps")
+    );
+    assert_eq!(parsed(r#"{"name": "web", "by": 3}"#), None);
+    assert_eq!(parsed(r#"{"name": "web"}"#), None);
+    let long = parsed(&format!(
+        r#"{{"name": "web", "by": "{}"}}"#,
+        "x".repeat(999)
+    ))
+    .unwrap();
+    assert_eq!(long.by.len(), 200);
 }
