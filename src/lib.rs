@@ -12,11 +12,13 @@
 //! * [`supervisor`]: the pure core: `step(now, Input) -> Effects`. No clock, runtime, file or system call.
 //! * [`wire`]: the Circus protocol as data, and its ZeroMQ client.
 //! * [`config`]: circus.ini: lossless document, typed model, includes, environment, variables.
+//! * [`notify`]: the one-way line to a service manager (`sd_notify`).
 //! * [`options`]: the table of watcher options, from which the rest is derived.
 
 pub mod cli;
 pub mod config;
 pub mod daemon;
+pub mod notify;
 pub mod options;
 pub mod plugins;
 pub mod state;

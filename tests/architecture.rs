@@ -22,6 +22,7 @@ const ROOMS: [&str; 9] = [
     "supervisor",
     "wire",
     "config",
+    "notify",
     "options",
 ];
 
@@ -34,7 +35,7 @@ const NARROWED: [(&str, &[&str], &str); 4] = [
     ),
     (
         "state",
-        &["wire", "config", "options"],
+        &["wire", "config", "notify", "options"],
         "it reaches a daemon through the wire and a file through config",
     ),
     (

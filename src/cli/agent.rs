@@ -12,7 +12,7 @@ use tokio::signal::unix::{SignalKind, signal};
 
 use super::{EXIT_UNREACHABLE, output, state};
 use crate::daemon::log;
-use crate::state::agent::notify::Notifier;
+use crate::notify::Notifier;
 use crate::state::agent::own::OwnWatcher;
 use crate::state::agent::reports::Reports;
 use crate::state::agent::schedule::{Mode, Rules};

@@ -8,6 +8,7 @@ mod demand;
 pub mod detach;
 mod differences;
 pub mod endpoint;
+mod handed;
 mod hanging;
 pub mod holder;
 mod last_words;

@@ -1,5 +1,6 @@
 //! The sockets of a changed configuration: new ones are bound before old ones go, and on any error everything is as before.
 
+use super::handed::HandedSockets;
 use super::prepare::of_socket;
 use super::shell::Shell;
 use super::sockets::{ListenSocket, Place};
@@ -28,10 +29,22 @@ impl Shell {
         config: &Config,
         places: &BTreeMap<String, Place>,
     ) -> Result<Vec<Arc<ListenSocket>>, String> {
+        let handed = std::mem::take(&mut self.handed);
+        let result = self.rebind_with(config, places, &handed);
+        self.handed = handed;
+        result
+    }
+
+    fn rebind_with(
+        &mut self,
+        config: &Config,
+        places: &BTreeMap<String, Place>,
+        handed: &HandedSockets,
+    ) -> Result<Vec<Arc<ListenSocket>>, String> {
         let open = |new: &SocketConfig| {
             let opened = match places.get(&new.name) {
-                Some(place) => ListenSocket::open_at(new, place.clone()),
-                None => ListenSocket::open(new),
+                Some(place) => handed.open_at(new, place.clone()),
+                None => handed.open(new),
             };
             opened.map_err(|error| of_socket(config, &new.name, error))
         };
@@ -60,7 +73,7 @@ impl Shell {
                 Err(reason) => {
                     drop(opened);
                     for (old, place) in closed {
-                        match ListenSocket::open_at(&old, place) {
+                        match handed.open_at(&old, place) {
                             Ok(socket) => {
                                 self.sockets.insert(old.name.clone(), Arc::new(socket));
                             }

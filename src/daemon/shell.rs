@@ -4,6 +4,7 @@
 use super::answers::{Shape, Then, Waiting};
 use super::companion::Companion;
 use super::demand::Demand;
+use super::handed::{HandedSockets, Watchdog};
 use super::last_words::LastExit;
 use super::launch::{LaunchError, Launcher, Start};
 use super::log;
@@ -21,6 +22,7 @@ use super::spawner::{Done, Spawner};
 use super::stats_feed::{self, Feed};
 use super::streams::{Streams, Words};
 use crate::config::{CircusOptions, Config};
+use crate::notify::Notifier;
 use crate::options::WatcherOptions;
 use crate::stats;
 use crate::supervisor::{
@@ -73,7 +75,12 @@ pub struct Shell {
     pub(super) environ: BTreeMap<String, String>,
     pub(super) cwd: PathBuf,
     pub(super) sockets: BTreeMap<String, Arc<ListenSocket>>,
-    /// Those of them that a watcher waits for.
+    /// The sockets that the service manager gave.
+    pub(super) handed: HandedSockets,
+    /// Tells it how the daemon is.
+    pub(super) notifier: Notifier,
+    pub(super) watchdog: Option<Watchdog>,
+    /// The sockets that a watcher waits for.
     pub(super) demand: Demand,
     pub(super) router: Router,
     /// For another router.
@@ -134,19 +141,26 @@ impl Shell {
         let _too_large = listen(SignalKind::from_raw(nix::libc::SIGXFSZ))?;
         self.companion.ready(&self.effective);
         self.start_all();
+        self.notifier
+            .tell(&format!("READY=1\nMAINPID={}", std::process::id()));
         let mut ending = false;
         while !self.done {
             if !ending && self.core.closing() {
                 ending = true;
                 self.companion.ending();
+                self.notifier.tell("STOPPING=1");
             }
             self.spawn_more();
             self.watch_sockets();
             let deadline = self.core.deadline();
             let deadline = deadline.map(|time| self.clock + Duration::from_micros(time.0));
             let starts = self.spawner.stuck_at().into_iter().chain(self.hanging_at());
-            let late = self.reloads.late_at();
-            let late = late.into_iter().chain(self.streams.look_at);
+            if self.watchdog.as_mut().is_some_and(Watchdog::rings) {
+                self.notifier.tell("WATCHDOG=1");
+            }
+            let watchdog = self.watchdog.as_ref().map(|watchdog| watchdog.due);
+            let late = self.reloads.late_at().into_iter().chain(watchdog);
+            let late = late.chain(self.streams.look_at);
             let sleep = deadline.into_iter().chain(starts).chain(late).min();
             tokio::select! {
                 // clients come last: however much they ask, exits are seen and deadlines kept
@@ -156,7 +170,9 @@ impl Shell {
                 _ = quit.recv() => self.exit("SIGQUIT"),
                 _ = hup.recv() => {
                     tracing::info!("got SIGHUP, reading the configuration again");
+                    self.notifier.reloading();
                     self.reload_config(None, Reload::default());
+                    self.notifier.tell("READY=1");
                 }
                 _ = usr2.recv() => {
                     tracing::info!("got SIGUSR2, opening the log files anew");

@@ -4,7 +4,7 @@
 use super::holder;
 use crate::config::{SocketConfig, SocketFamily, SocketType};
 use serde_json::{Map, Value};
-use socket2::{Domain, Protocol, SockAddr, Socket, Type};
+use socket2::{Domain, Protocol, SockAddr, SockRef, Socket, Type};
 use std::fmt;
 use std::io;
 use std::net::{SocketAddr, ToSocketAddrs};
@@ -42,6 +42,8 @@ pub struct ListenSocket {
     place: Place,
     /// Device and inode of the file a Unix socket made.
     file: Option<(u64, u64)>,
+    /// A service manager has bound it, and has it as well.
+    handed: bool,
     /// A socket of so_reuseport that waits for the first connection, and then for the worker that gets it.
     standby: Mutex<Option<OwnedFd>>,
 }
@@ -88,12 +90,72 @@ impl ListenSocket {
             socket: above_standard_streams(config, socket)?,
             place,
             file: None,
+            handed: false,
             standby: Mutex::default(),
         };
         if !opened.reuses_port() {
             opened.bind()?;
         }
         Ok(opened)
+    }
+
+    /// Takes a socket that a service manager has bound as the socket of a section. Its address is what it is; the queue
+    /// and the blocking mode become the section's.
+    ///
+    /// # Errors
+    /// It is of another family or type than the section says.
+    pub fn adopt(
+        config: &SocketConfig,
+        wanted: &Place,
+        socket: &OwnedFd,
+    ) -> Result<ListenSocket, SocketError> {
+        let refuse = |what: &str| SocketError {
+            name: config.name.clone(),
+            errno: 0,
+            text: format!(
+                "the socket {} that the service manager has handed over {what}",
+                config.name
+            ),
+        };
+        let borrowed = SockRef::from(socket);
+        let kind = borrowed.r#type().ok();
+        if kind != Some(type_of(config.kind)) {
+            return Err(refuse("is not of the type that its section says"));
+        }
+        let place =
+            bound_place(&borrowed).ok_or_else(|| refuse("has no address that is known here"))?;
+        let family = match &place {
+            Place::Net(SocketAddr::V4(_)) => SocketFamily::Inet,
+            Place::Net(SocketAddr::V6(_)) => SocketFamily::Inet6,
+            Place::File(_) => SocketFamily::Unix,
+        };
+        if family != config.family {
+            return Err(refuse("is not of the family that its section says"));
+        }
+        if !is_bound_at(socket, config.kind, wanted) {
+            tracing::warn!(
+                "socket {} is the one that the service manager has handed over, at {place}, and not what its section says",
+                config.name
+            );
+        }
+        let duplicate = socket
+            .try_clone()
+            .map_err(|error| fail(config, "cannot take over", "", &error))?;
+        settle(config, &SockRef::from(&duplicate))
+            .map_err(|error| fail(config, "cannot listen on", "", &error))?;
+        Ok(ListenSocket {
+            config: config.clone(),
+            socket: duplicate,
+            place,
+            file: None,
+            handed: true,
+            standby: Mutex::default(),
+        })
+    }
+
+    /// Whether this is that very socket of the service manager.
+    pub fn is_of(&self, handed: &OwnedFd) -> bool {
+        self.handed && is_bound_at(handed, self.config.kind, &self.place)
     }
 
     /// The name, as in the section.
@@ -113,7 +175,7 @@ impl ListenSocket {
 
     /// Whether each worker needs a socket of its own from [`ListenSocket::bind_reuseport`].
     pub fn reuses_port(&self) -> bool {
-        self.config.so_reuseport && matches!(self.place, Place::Net(_))
+        self.config.so_reuseport && !self.handed && matches!(self.place, Place::Net(_))
     }
 
     /// A new socket bound to the same address, for one worker. Keep it until the worker has been
@@ -172,6 +234,7 @@ impl ListenSocket {
     pub fn is_in_the_way_of(&self, config: &SocketConfig) -> bool {
         let old = &self.config;
         !self.reuses_port()
+            && !self.handed
             && (&old.host, old.port, &old.path) == (&config.host, config.port, &config.path)
             && (old.family, old.kind, &old.proto) == (config.family, config.kind, &config.proto)
     }
@@ -194,7 +257,7 @@ impl ListenSocket {
     /// # Errors
     /// The system does not do it; the socket stays as it is as far as possible.
     pub fn change_into(&mut self, config: SocketConfig) -> Result<(), SocketError> {
-        settle(&config, &socket2::SockRef::from(&self.socket))
+        settle(&config, &SockRef::from(&self.socket))
             .map_err(|error| fail(&config, "cannot change", "", &error))?;
         self.config = config;
         Ok(())
@@ -203,8 +266,11 @@ impl ListenSocket {
     /// Ends this socket for everybody who has it: connections are refused from now on, and do not wait in the queue of
     /// a worker that inherited the socket and never looks at it.
     pub fn retire(&self) {
+        if self.handed {
+            return; // the service manager goes on listening
+        }
         // a datagram socket is not connected and says so; it has no queue to wait in
-        let _ = socket2::SockRef::from(&self.socket).shutdown(std::net::Shutdown::Both);
+        let _ = SockRef::from(&self.socket).shutdown(std::net::Shutdown::Both);
     }
 
     /// The reply of Circus's `listsockets` for this socket. Host and port are the real ones.
@@ -247,11 +313,14 @@ impl ListenSocket {
         let socket = self.socket.try_clone();
         let socket = socket.map_err(|error| fail(&self.config, "cannot open", "", &error))?;
         let socket = Socket::from(socket);
-        if let Place::File(path) = &self.place {
+        if let Place::File(path) = &self.place
+            && abstract_name(path).is_none()
+        {
             clear_path(&self.config, path)?;
         }
         bind_and_listen(&self.config, &socket, &self.place)?;
         match &self.place {
+            Place::File(path) if abstract_name(path).is_some() => {}
             Place::File(path) => {
                 let made = std::fs::symlink_metadata(path);
                 self.file = made.ok().map(|made| (made.dev(), made.ino()));
@@ -337,19 +406,52 @@ pub fn place_of(config: &SocketConfig) -> Result<Place, SocketError> {
     }
 }
 
+/// Whether a socket of this type is bound there.
+pub(super) fn is_bound_at(socket: &OwnedFd, kind: SocketType, place: &Place) -> bool {
+    let socket = SockRef::from(socket);
+    socket.r#type().ok() == Some(type_of(kind))
+        && match (bound_place(&socket), place) {
+            (Some(Place::File(bound)), Place::File(wanted)) => bound == *wanted,
+            (Some(Place::Net(bound)), Place::Net(wanted)) => bound == *wanted,
+            _ => false,
+        }
+}
+
+/// Where a socket is bound; `None` for a family that has no place here.
+fn bound_place(socket: &SockRef<'_>) -> Option<Place> {
+    let address = socket.local_addr().ok()?;
+    match address.as_socket() {
+        Some(net) => Some(Place::Net(net)),
+        None => match address.as_abstract_namespace() {
+            Some(name) => Some(Place::File(format!("@{}", std::str::from_utf8(name).ok()?))),
+            None => Some(Place::File(address.as_pathname()?.to_str()?.to_string())),
+        },
+    }
+}
+
+/// The name in Linux's abstract space that a path like `@name` stands for: there is no file, and it vanishes with its last
+/// user. (circus takes it for a file of that name.)
+fn abstract_name(path: &str) -> Option<&str> {
+    path.strip_prefix('@')
+}
+
+fn type_of(kind: SocketType) -> Type {
+    match kind {
+        SocketType::Stream => Type::STREAM,
+        SocketType::Datagram => Type::DGRAM,
+        SocketType::Raw => Type::from(nix::libc::SOCK_RAW),
+        SocketType::Rdm => Type::from(nix::libc::SOCK_RDM),
+        SocketType::SeqPacket => Type::SEQPACKET,
+    }
+}
+
 /// Makes the socket with its options, not bound yet. It is closed on exec unless passed on.
 fn new_socket(config: &SocketConfig, place: &Place) -> Result<Socket, SocketError> {
     let domain = match place {
         Place::File(_) => Domain::UNIX,
         Place::Net(address) => Domain::for_address(*address),
     };
-    let kind = match config.kind {
-        SocketType::Stream => Type::STREAM,
-        SocketType::Datagram => Type::DGRAM,
-        SocketType::Raw => Type::from(nix::libc::SOCK_RAW),
-        SocketType::Rdm => Type::from(nix::libc::SOCK_RDM),
-        SocketType::SeqPacket => Type::SEQPACKET,
-    };
+    let kind = type_of(config.kind);
     let protocol = match &config.proto {
         None => None,
         Some(name) => Some(protocol(config, name)?),
@@ -406,7 +508,9 @@ fn bind_and_listen(
     let address = match place {
         Place::Net(address) => SockAddr::from(*address),
         Place::File(path) => {
-            SockAddr::unix(path).map_err(|error| fail(config, "cannot bind", &to, &error))?
+            let name = abstract_name(path).map(|name| format!("\0{name}"));
+            SockAddr::unix(name.as_deref().unwrap_or(path))
+                .map_err(|error| fail(config, "cannot bind", &to, &error))?
         }
     };
     let bound = match place {

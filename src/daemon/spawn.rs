@@ -24,7 +24,7 @@ mod error;
 mod plan;
 
 pub use error::{SpawnError, Stage};
-pub use plan::{RLIM_INFINITY, SpawnSpec, Stdio, rlimit_resource};
+pub use plan::{LISTEN, RLIM_INFINITY, SpawnSpec, Stdio, rlimit_resource};
 
 use plan::Plan;
 use std::io;
@@ -369,6 +369,21 @@ fn duplicate_above(fd: RawFd, above: RawFd) -> Result<OwnedFd, i32> {
         // SAFETY: the kernel has just made this descriptor, and nobody else knows of it.
         new if new >= 0 => Ok(unsafe { OwnedFd::from_raw_fd(new as RawFd) }),
         _ => Err(last_errno()),
+    }
+}
+
+/// Takes over a descriptor that this process was started with; from here on it is closed on exec.
+///
+/// # Errors
+/// Nothing is open under this number, or it is one of the standard streams.
+pub fn inherited(fd: RawFd) -> io::Result<OwnedFd> {
+    if fd <= 2 {
+        return Err(io::Error::from_raw_os_error(libc::EBADF));
+    }
+    match fcntl(fd, libc::F_SETFD, libc::FD_CLOEXEC) {
+        // SAFETY: it is open, and the caller takes each number once, before anything of this process has opened one.
+        0 => Ok(unsafe { OwnedFd::from_raw_fd(fd) }),
+        _ => Err(io::Error::last_os_error()),
     }
 }
 

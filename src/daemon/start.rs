@@ -3,6 +3,7 @@
 use super::companion::Companion;
 use super::demand::Demand;
 use super::endpoint::Listener;
+use super::handed::Handed;
 use super::launch::Launcher;
 use super::log::{self, Setup};
 use super::lookups::Lookups;
@@ -13,13 +14,13 @@ use super::publisher::Publisher;
 use super::router::Router;
 use super::sampling::Sampling;
 use super::shell::{Shell, wall_clock};
-use super::sockets::ListenSocket;
 use super::spawn::give_back_code;
 use super::spawner::Spawner;
 use super::stats_feed::Feed;
 use super::streams::Streams;
 use super::{detach, not_yet};
 use crate::config::{CircusOptions, Config};
+use crate::notify::Notifier;
 use crate::supervisor::Supervisor;
 use nix::sys::signal::{SigSet, Signal};
 use std::collections::{BTreeMap, BTreeSet, HashMap, VecDeque};
@@ -81,15 +82,17 @@ struct Prepared {
     path: PathBuf,
     environ: BTreeMap<String, String>,
     cwd: PathBuf,
+    handed: Handed,
 }
 
 fn prepare(options: &Options) -> Result<Prepared, String> {
     let cwd = std::env::current_dir()
         .map_err(|why| format!("the working directory cannot be used: {why}"))?;
     // what is not UTF-8 cannot be named in a circus.ini; circus could not start with it at all
-    let environ: BTreeMap<String, String> = std::env::vars_os()
+    let mut environ: BTreeMap<String, String> = std::env::vars_os()
         .filter_map(|(name, value)| Some((name.into_string().ok()?, value.into_string().ok()?)))
         .collect();
+    let handed = Handed::take(&mut environ);
     let path = cwd.join(&options.config);
     let config =
         Config::load(&options.config, &environ, &cwd).map_err(|error| error.to_string())?;
@@ -98,6 +101,7 @@ fn prepare(options: &Options) -> Result<Prepared, String> {
         path,
         environ,
         cwd,
+        handed,
     })
 }
 
@@ -213,6 +217,7 @@ fn assemble(
         path,
         environ,
         cwd,
+        handed,
     } = prepared;
     for warning in config.warnings.iter().chain(&not_yet::warnings(&config)) {
         tracing::warn!("{warning}");
@@ -233,9 +238,16 @@ fn assemble(
     };
     let mut sockets = BTreeMap::new();
     for section in &config.sockets {
-        let socket = ListenSocket::open(section)
+        let socket = handed
+            .sockets
+            .open(section)
             .map_err(|error| of_socket(&config, &section.name, error))?;
         sockets.insert(section.name.clone(), Arc::new(socket));
+    }
+    for name in handed.sockets.unused(&sockets) {
+        tracing::warn!(
+            "no [socket:NAME] section takes the socket {name:?} that the service manager has handed over"
+        );
     }
     let seed = u64::from(std::process::id());
     let mut core = Supervisor::new(circus.warmup_delay, seed);
@@ -255,6 +267,9 @@ fn assemble(
         config_path: path,
         environ,
         sockets,
+        handed: handed.sockets,
+        notifier: Notifier::new(handed.notify.map(Into::into)),
+        watchdog: handed.watchdog,
         demand: Demand::default(),
         router: Router::serve(control, sender.clone(), Arc::default()),
         calls: sender,

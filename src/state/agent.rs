@@ -6,7 +6,7 @@
 //!   lock against a second agent, found by its [`address`].
 //! * [`work`]: one run: the desired state is read and applied.
 //! * [`shell`]: the loop that strings these together; [`telling`]: what it says.
-//! * [`reports`], [`memory`], [`notify`]: what is left behind, kept, and told to a service manager.
+//! * [`reports`], [`memory`]: what is left behind and kept.
 
 pub mod address;
 mod answers;
@@ -15,7 +15,6 @@ mod ears;
 pub mod hearing;
 mod holding;
 pub mod memory;
-pub mod notify;
 pub mod own;
 mod random;
 pub mod reports;

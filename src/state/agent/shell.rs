@@ -15,12 +15,12 @@ use super::ears::{self, Ears};
 use super::hearing::{Heard, Sign};
 use super::holding::WindowFile;
 use super::memory::Memory;
-use super::notify::Notifier;
 use super::reports::Reports;
 use super::schedule::{Effect, Hold, Input, News, Order, Rules, Schedule, Ticket, Time};
 use super::telling::{self, Clock, moment};
 use super::watch::{Change, Kind};
 use super::work::{Done, Work};
+use crate::notify::Notifier;
 
 /// How long the first run waits for the daemon to be listened to: a run covers what happened before it began.
 const FIRST_CONTACT: Duration = Duration::from_secs(1);

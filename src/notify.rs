@@ -1,5 +1,6 @@
 //! Tells a service manager how it is (`sd_notify`), if one listens: systemd with `Type=notify`, or a watcher.
 
+use nix::time::ClockId;
 use std::ffi::OsString;
 use std::os::linux::net::SocketAddrExt;
 use std::os::unix::ffi::OsStrExt;
@@ -29,6 +30,13 @@ impl Notifier {
         if let Some((socket, address)) = &self.0 {
             let _ = socket.send_to_addr(assignments.as_bytes(), address);
         }
+    }
+
+    /// `RELOADING=1`, with the time that systemd compares with its own request (`Type=notify-reload`); `READY=1` ends it.
+    pub fn reloading(&self) {
+        let now = ClockId::CLOCK_MONOTONIC.now();
+        let micros = now.map_or(0, |now| now.tv_sec() * 1_000_000 + now.tv_nsec() / 1_000);
+        self.tell(&format!("RELOADING=1\nMONOTONIC_USEC={micros}"));
     }
 
     /// `STATUS=`, on one line.
