@@ -405,3 +405,172 @@ fn a_changed_socket_reaches_its_workers() {
         ask(at(two)).ok().filter(|a| *a == back[0].to_string())
     });
 }
+
+/// What the kernel says of a socket that a worker has: family, type, and whether it listens.
+const LOOK: &str = "import os, socket, sys, json
+out = {}
+for pair in sys.argv[2:]:
+    name, number = pair.split('=')
+    s = socket.socket(fileno=os.dup(int(number)))
+    listens = s.getsockopt(socket.SOL_SOCKET, socket.SO_ACCEPTCONN)
+    out[name] = [s.family.name, s.type.name, listens, s.proto, s.gettimeout() is None, os.get_inheritable(int(number))]
+open(sys.argv[1] + '.part', 'w').write(json.dumps(out))
+os.rename(sys.argv[1] + '.part', sys.argv[1])
+import time
+time.sleep(1000)
+";
+
+/// Families, types and protocols in every spelling: a worker of circ sees what a worker of circusd sees.
+#[test]
+fn families_types_and_protocols_are_those_of_circusd() {
+    let sockets = [
+        ("dual", "host = ::\nport = 0\nfamily = af_inet6\n"),
+        ("proto", "host = 127.0.0.1\nport = 0\nproto = tcp\n"),
+        (
+            "dgram6",
+            "host = ::1\nport = 0\nfamily = AF_INET6\ntype = sock_dgram\nproto = udp\n",
+        ),
+        (
+            "packets",
+            "path = @SITE@/packets.sock\ntype = SOCK_SEQPACKET\n",
+        ),
+        (
+            "letters",
+            "path = @SITE@/letters.sock\ntype = Sock_Dgram\nfamily = AF_UNIX\n",
+        ),
+        ("blocking", "path = @SITE@/blocking.sock\nblocking = yes\n"),
+        ("wide", "host = 0.0.0.0\nport = 0\nbacklog = 3\n"),
+    ];
+    let mut body = String::new();
+    let mut words = String::new();
+    for (name, keys) in sockets {
+        body.push_str(&format!("[socket:{name}]\n{keys}"));
+        words.push_str(&format!(" {name}=$(circus.sockets.{name})"));
+    }
+    let look = |program: Program| -> Value {
+        let site = TempSite::new();
+        let script = site.write("look.py", LOOK);
+        let python = venv().python();
+        rewrite(
+            &site,
+            &format!(
+                "\n{body}[watcher:look]\ncmd = {} -IS {} @SITE@/seen{words}\nuse_sockets = True\n",
+                python.display(),
+                script.display()
+            ),
+        );
+        let daemon = site.start(program);
+        let seen = daemon.wait_for("what the worker sees", || {
+            serde_json::from_str(&fs::read_to_string(site.path("seen")).ok()?).ok()
+        });
+        // one socket for both families of addresses
+        let port = info(&daemon, "dual")["port"].as_u64().expect("a port");
+        let four = SocketAddr::from(([127, 0, 0, 1], u16::try_from(port).expect("a port")));
+        TcpStream::connect(four).unwrap_or_else(|e| panic!("{program:?}: {e}"));
+        seen
+    };
+    let ours = look(Program::Circ);
+    assert_eq!(ours, look(Program::Circusd));
+    assert_eq!(ours["packets"][1], "SOCK_SEQPACKET");
+    assert_eq!(ours["packets"][2], 1, "it listens");
+    assert_eq!(ours["letters"][2], 0, "nobody listens on datagrams");
+}
+
+/// Names without a file, as Linux has them; circ's own.
+#[test]
+fn abstract_unix_sockets_have_no_file() {
+    use std::os::linux::net::SocketAddrExt;
+    let site = TempSite::new();
+    let name = format!("circ-test-{}", site.port());
+    rewrite(
+        &site,
+        &format!(
+            "\n[socket:web]\npath = @{name}\n[watcher:server]\ncmd = @SERVE@ $(circus.sockets.web)\nuse_sockets = True\n"
+        ),
+    );
+    let daemon = site.start(Program::Circ);
+    let pid = daemon.wait_pids("server", 1)[0];
+    assert_eq!(info(&daemon, "web")["path"], format!("@{name}"));
+    let address = std::os::unix::net::SocketAddr::from_abstract_name(&name).expect("a name");
+    let mut stream = UnixStream::connect_addr(&address).expect("somebody listens");
+    stream.write_all(b"x").expect("a question");
+    let mut answer = String::new();
+    stream.read_to_string(&mut answer).expect("an answer");
+    assert_eq!(answer, pid.to_string());
+    assert!(!site.path(&format!("@{name}")).exists());
+}
+
+/// While workers with sockets of their own are replaced, there is always one that listens. (Who is in the queue of one that
+/// goes is lost with it, whoever supervises.)
+#[test]
+fn so_reuseport_refuses_nobody_while_workers_are_replaced() {
+    let site = TempSite::new();
+    let port = site.port();
+    rewrite(
+        &site,
+        &format!(
+            "\n[socket:web]\nhost = 127.0.0.1\nport = {port}\nso_reuseport = True\n[watcher:server]\ncmd = @SERVE@ $(circus.sockets.web)\nuse_sockets = True\nnumprocesses = 3\n"
+        ),
+    );
+    let daemon = site.start(Program::Circ);
+    let first = daemon.wait_pids("server", 3);
+    let to = SocketAddr::from(([127, 0, 0, 1], port));
+    ask(to).expect("an answer");
+    let enough = AtomicBool::new(false);
+    let (answered, refused) = std::thread::scope(|scope| {
+        let asker = scope.spawn(|| {
+            let (mut answered, mut refused) = (0, 0);
+            while !enough.load(Ordering::Relaxed) {
+                match ask(to) {
+                    Ok(_) => answered += 1,
+                    Err(error) => {
+                        refused += i32::from(error.kind() == std::io::ErrorKind::ConnectionRefused)
+                    }
+                }
+            }
+            (answered, refused)
+        });
+        let replies: Vec<Value> = (0..3)
+            .map(|_| daemon.call("reload", json!({"name": "server", "waiting": true})))
+            .collect();
+        enough.store(true, Ordering::Relaxed);
+        assert!(
+            replies.iter().all(|reply| reply["status"] == "ok"),
+            "{replies:?}"
+        );
+        asker.join().expect("an asker")
+    });
+    assert_eq!(refused, 0, "of {answered}");
+    assert!(answered > 10, "{answered}");
+    let last = daemon.wait_pids("server", 3);
+    assert!(last.iter().all(|pid| !first.contains(pid)));
+}
+
+/// A place that cannot be bound is named, with the reason.
+#[test]
+fn a_place_that_cannot_be_had_is_named() {
+    for (keys, words) in [
+        (
+            "path = @SITE@/nowhere/web.sock\n",
+            ["nowhere/web.sock", "No such file"],
+        ),
+        (
+            "host = 192.0.2.1\nport = 1\n",
+            ["192.0.2.1:1", "Cannot assign"],
+        ),
+        ("host = ::1\nport = 1\n", ["::1", "AF_INET"]),
+        (
+            "host = 127.0.0.1\nport = 0\nproto = nope\n",
+            ["nope", "protocol"],
+        ),
+    ] {
+        let site = site(&format!("\n[socket:web]\n{keys}"));
+        let daemon = site.spawn(Program::Circ, |_| {});
+        assert!(!daemon.wait_exit().success(), "{keys}");
+        let log = daemon.log();
+        assert!(
+            log.contains("socket web") && words.iter().all(|word| log.contains(word)),
+            "{keys}: {log}"
+        );
+    }
+}

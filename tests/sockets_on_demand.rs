@@ -119,7 +119,7 @@ fn a_stop_stands_until_a_start() {
     daemon.ok("stop", json!({"name": "web", "waiting": true}));
     assert_eq!(
         daemon.call("status", json!({"name": "web"}))["waiting"],
-        Value::Null
+        Value::from(false)
     );
     let early = TcpStream::connect(to).expect("the daemon listens all the same");
     daemon.ok("numwatchers", json!({}));

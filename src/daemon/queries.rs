@@ -56,8 +56,9 @@ impl Shell {
             }
             Command::Status { name: Some(name) } => self.view(name).map(|watcher| {
                 let mut status = one("status", watcher.status().as_str());
-                if watcher.status() == Status::Waiting {
-                    status.insert("waiting".to_string(), true.into());
+                if watcher.options().on_demand() {
+                    let waits = watcher.status() == Status::Waiting;
+                    status.insert("waiting".to_string(), waits.into());
                 }
                 if let Some(trouble) = watcher.trouble() {
                     status.insert("trouble".to_string(), trouble.into());

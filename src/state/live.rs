@@ -6,7 +6,7 @@ use std::time::{Duration, Instant};
 
 use serde_json::{Map, Value, json};
 
-use super::observed::{DaemonSide, LiveWatcher};
+use super::observed::{DaemonSide, LiveWatcher, WAITING};
 use crate::options;
 use crate::wire::{Client, ClientError, Endpoint, command};
 
@@ -73,6 +73,8 @@ impl LiveError {
 pub struct Condition {
     /// active, starting, stopping, stopped.
     pub status: String,
+    /// Whether it would say [`WAITING`].
+    pub tells_waiting: bool,
     /// What keeps its workers from running, in the daemon's words.
     pub trouble: Option<String>,
     /// How its last worker ended that did so by itself: pid, code, signal, lived, stderr.
@@ -282,12 +284,14 @@ impl Live {
             }
         }
         self.tell_classes(&mut options)?;
+        let condition = self.condition(name)?;
         Ok(DaemonSide {
             endpoint,
             rereads: self.rereads,
             watcher: Some(LiveWatcher {
                 options,
-                status: self.status(name)?,
+                status: condition.status,
+                tells_waiting: condition.tells_waiting,
                 pids: self.pids(name)?,
                 ..LiveWatcher::default()
             }),
@@ -332,7 +336,7 @@ impl Live {
         }
     }
 
-    /// The watcher's status: active, starting, stopping, stopped.
+    /// The watcher's status: active, starting, stopping, stopped, and of circ's daemon [`WAITING`].
     pub fn status(&mut self, name: &str) -> Result<String, LiveError> {
         Ok(self.condition(name)?.status)
     }
@@ -342,7 +346,12 @@ impl Live {
         let reply = self.ask("status", named(name))?;
         let text = |key: &str| reply.get(key).and_then(Value::as_str).map(str::to_string);
         Ok(Condition {
-            status: text("status").unwrap_or_default(),
+            tells_waiting: reply.contains_key("waiting"),
+            // circ tells apart what circus calls stopped
+            status: match reply.get("waiting") {
+                Some(Value::Bool(true)) => WAITING.to_string(),
+                _ => text("status").unwrap_or_default(),
+            },
             trouble: text("trouble"),
             last_exit: reply.get("last_exit").and_then(Value::as_object).cloned(),
         })

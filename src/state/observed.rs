@@ -6,6 +6,9 @@ use serde_json::{Map, Value};
 
 use crate::options::{self, Key, Kind, WatcherOptions};
 
+/// The status of a watcher that starts at the next connection (`on_demand`).
+pub const WAITING: &str = "waiting";
+
 /// Both sides, as far as they were looked at.
 #[derive(Debug, Clone, PartialEq, Default)]
 pub struct Observed {
@@ -48,12 +51,14 @@ pub struct DaemonSide {
 pub struct LiveWatcher {
     /// The reply to `options`, and what else of interest the daemon told when it was asked for.
     pub options: Map<String, Value>,
-    /// The reply to `status`: active, starting, stopping, stopped.
+    /// The reply to `status`: active, starting, stopping, stopped, or [`WAITING`].
     pub status: String,
     /// The reply to `list`: the pids of its workers.
     pub pids: Vec<i64>,
     /// Options that this daemon took with `set` and did not change.
     pub ignores_set: BTreeSet<String>,
+    /// It may wait for a connection, and this daemon tells that apart from being stopped.
+    pub tells_waiting: bool,
 }
 
 impl LiveWatcher {
@@ -98,6 +103,11 @@ impl LiveWatcher {
             .get("numprocesses")
             .and_then(Value::as_u64)
             .unwrap_or(0)
+    }
+
+    /// Workers run, or are on their way.
+    pub fn has_workers(&self) -> bool {
+        self.is_running() && self.status != WAITING
     }
 
     /// It is not stopped.

@@ -42,6 +42,7 @@ pub(super) fn plan(
         plan.commands.push(DaemonAction::Stop);
     }
     let running = live.is_running() && !stops;
+    let serves = running && live.has_workers();
     if desired.on_change == OnChange::Never && running {
         leave_what_restarts(plan, &mut found, live);
     }
@@ -71,7 +72,7 @@ pub(super) fn plan(
                 replace.join(", ")
             ));
         };
-        plan.restarts = running;
+        plan.restarts = serves;
         if rereads {
             plan.commands.push(DaemonAction::Reread {
                 keys: replace,
@@ -103,7 +104,7 @@ pub(super) fn plan(
     }
     let staying = if counted { count.min(current) } else { current };
     if !new.is_empty() && !rereads {
-        plan.restarts |= running
+        plan.restarts |= serves
             && staying > 0
             && !sends_hup(&new, live)
             && new.keys().any(|key| needs_new_workers(key, live));
@@ -125,8 +126,9 @@ pub(super) fn plan(
             .filter(|_| rereads || managed(desired, seen).iter().any(|managed| managed == key));
         wanted.or_else(|| live.get(key))
     };
-    // Workers that wait for a connection, or are not replaced when they are done, may rightly be gone.
-    let must_run = in_the_end("on_demand") != Some(Value::Bool(true))
+    // Workers that are not replaced when they are done may rightly be gone; so may those that wait for a connection, which
+    // circ's daemon tells apart from a watcher that somebody has stopped.
+    let must_run = (live.tells_waiting || in_the_end("on_demand") != Some(Value::Bool(true)))
         && in_the_end("respawn") != Some(Value::Bool(false));
     if desired.running == Running::Yes && !running && final_count > 0 && must_run {
         plan.commands.push(DaemonAction::Start);
@@ -136,7 +138,7 @@ pub(super) fn plan(
         keys.push("status".to_string());
     }
     let restarts_all = desired.on_change == OnChange::Always && changed_options;
-    if restarts_all && running && staying > 0 && !plan.restarts {
+    if restarts_all && serves && staying > 0 && !plan.restarts {
         plan.restarts = true;
         plan.commands.push(DaemonAction::Restart);
     }
