@@ -13,7 +13,7 @@ use std::path::{Path, PathBuf};
 use source::{PathUse, Source};
 
 /// The rooms from the top of the house to the bottom.
-const ROOMS: [&str; 9] = [
+const ROOMS: [&str; 10] = [
     "cli",
     "state",
     "plugins",
