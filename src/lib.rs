@@ -8,6 +8,7 @@
 //! * [`state`]: desired, observed, plan, apply, report. Reaches a daemon through [`wire`], a file through [`config`].
 //! * [`plugins`]: Circus's plugins, each a client of a daemon; reaches it through [`wire`].
 //! * [`daemon`]: the imperative shell: spawns, signals, sockets, control endpoint, events.
+//! * [`python`]: the bridge to Python code that users bring: which interpreter, its program, the messages.
 //! * [`stats`]: `/proc` sampling.
 //! * [`supervisor`]: the pure core: `step(now, Input) -> Effects`. No clock, runtime, file or system call.
 //! * [`wire`]: the Circus protocol as data, and its ZeroMQ client.
@@ -21,6 +22,7 @@ pub mod daemon;
 pub mod notify;
 pub mod options;
 pub mod plugins;
+pub mod python;
 pub mod state;
 pub mod stats;
 pub mod supervisor;

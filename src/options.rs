@@ -12,7 +12,7 @@ mod watcher;
 
 pub use serde_json::{Map, Value};
 pub use values::{parse_text, py_repr, signal_names, to_bool, to_signum};
-pub use watcher::{ListenFds, OptionError, WatcherOptions};
+pub use watcher::{Hook, ListenFds, OptionError, WatcherOptions};
 
 /// What a value looks like, in the file and on the wire.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -168,7 +168,9 @@ pub static WATCHER_OPTIONS: &[OptionSpec] = &[
     row("stdout_stream", Kind::Stream, EmptyMap, LiveIfThere, true, true, "Where standard output goes: stdout_stream.class, stdout_stream.filename, ..."),
     row("stderr_stream", Kind::Stream, EmptyMap, LiveIfThere, true, true, "Where standard error goes: stderr_stream.class, stderr_stream.filename, ..."),
     row("rlimits", Kind::Limits, EmptyMap, Reload, false, false, "Resource limits: rlimit_nofile, rlimit_as, ...; empty means unlimited"),
-    row("hooks", Kind::Hooks, EmptyMap, Live, false, true, "Callables run around starts, stops and signals: hooks.before_start, ..."),
+    row("hooks", Kind::Hooks, EmptyMap, Live, false, true, "What is called around starts, stops and signals: hooks.before_start = module.function (Python), or exec:/path/of/program with its arguments; a second word after a comma, True, ignores failures"),
+    row("hook_timeout", Kind::Seconds, F(60.0), Live, false, false, "Seconds after which a hook that has not answered is ended and counts as failed; 0 means never. circ's own"),
+    row("hook_retry", Kind::Seconds, I(0), Live, false, false, "Seconds after which what a hook has refused (start or spawn) is tried again; 0 leaves the watcher stopped, as circus does. circ's own"),
 ];
 
 /// Keys circus accepts although they do nothing any more; kept with the unknown keys.

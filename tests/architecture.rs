@@ -13,11 +13,12 @@ use std::path::{Path, PathBuf};
 use source::{PathUse, Source};
 
 /// The rooms from the top of the house to the bottom.
-const ROOMS: [&str; 10] = [
+const ROOMS: [&str; 11] = [
     "cli",
     "state",
     "plugins",
     "daemon",
+    "python",
     "stats",
     "supervisor",
     "wire",

@@ -5,7 +5,8 @@
 
 use circ::options::{Value, WatcherOptions};
 use circ::supervisor::{
-    Command, Effect, Input, Loss, Pid, SpawnId, Status, Supervisor, Ticket, Time, WatcherId, Wid,
+    Command, Effect, HookCall, HookId, Input, Loss, Pid, Scope, SpawnId, Status, Supervisor,
+    Ticket, Time, WatcherId, Wid,
 };
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -53,6 +54,10 @@ struct World {
     next_ticket: Ticket,
     processes: BTreeMap<Pid, Process>,
     spawns: BTreeMap<SpawnId, (WatcherId, Wid)>,
+    /// Hooks that have not answered: whose, and which.
+    hooks: BTreeMap<HookId, (WatcherId, HookCall)>,
+    /// Calls nobody waits for any more; some answer late.
+    late: Vec<HookId>,
     open: BTreeMap<Ticket, String>,
     /// The process that is exiting, until its loss is told, and whether it was told to go.
     going: Option<(Pid, bool)>,
@@ -83,6 +88,8 @@ impl World {
             next_ticket: 1,
             processes: BTreeMap::new(),
             spawns: BTreeMap::new(),
+            hooks: BTreeMap::new(),
+            late: Vec::new(),
             open: BTreeMap::new(),
             going: None,
             waiting: BTreeSet::new(),
@@ -119,7 +126,34 @@ impl World {
                     if self.spawns.insert(spawn, (watcher, wid)).is_some() {
                         self.fail("a spawn id was used twice");
                     }
+                    if self.waits_for_a_hook(watcher) {
+                        self.fail("a worker is started while a hook has not answered");
+                    }
                 }
+                Effect::Hook {
+                    call,
+                    watcher,
+                    hook,
+                } => {
+                    if self.waits_for_a_hook(watcher) {
+                        self.fail("two hooks of one watcher at a time");
+                    }
+                    if self.hooks.insert(call, (watcher, hook)).is_some() {
+                        self.fail("a call was numbered twice");
+                    }
+                }
+                Effect::HookExpired { call } => {
+                    if let Some((_, hook)) = self.hooks.remove(&call) {
+                        self.answered(hook);
+                        self.late.push(call);
+                    } else {
+                        self.fail("a hook has expired that was not called");
+                    }
+                }
+                Effect::Signal {
+                    scope: Scope::Below,
+                    ..
+                } => {}
                 Effect::Signal { pid, signum, .. } => {
                     let Some(process) = self.processes.get_mut(&pid) else {
                         self.fail("a signal to a process that is not there")
@@ -246,7 +280,7 @@ impl World {
         let name = self.some_name();
         let graceful = self.random.chance(80);
         let sequential = self.random.chance(30);
-        let command = match self.random.below(19) {
+        let command = match self.random.below(20) {
             0 | 1 => Command::Start(name),
             2 | 3 => Command::Stop(name),
             4 | 5 => Command::Restart(name),
@@ -289,6 +323,18 @@ impl World {
                 }
             }
             18 => Command::Renew(name),
+            19 => {
+                let pids: Vec<Pid> = match self.core.watcher(&name) {
+                    Some(watcher) => watcher.workers().iter().map(|w| w.pid).collect(),
+                    None => Vec::new(),
+                };
+                Command::Signal {
+                    name,
+                    pids,
+                    signum: 1,
+                    scope: Scope::Worker,
+                }
+            }
             12 => Command::StartMany(self.some_names()),
             13 => Command::StopMany(self.some_names()),
             14 => Command::RestartMany(self.some_names()),
@@ -337,6 +383,53 @@ impl World {
         self.step(Input::Started { spawn: id, pid });
     }
 
+    fn waits_for_a_hook(&self, id: WatcherId) -> bool {
+        self.hooks.values().any(|(watcher, _)| *watcher == id)
+    }
+
+    /// Whatever a hook says of a signal, the worker counts as told.
+    fn answered(&mut self, hook: HookCall) {
+        if let HookCall::BeforeSignal { pid, signum } = hook
+            && signum != 1
+            && let Some(process) = self.processes.get_mut(&pid)
+        {
+            process.asked = true;
+        }
+    }
+
+    fn answer_hook(&mut self, call: HookId, answer: Result<bool, String>) {
+        if let Some((_, hook)) = self.hooks.remove(&call) {
+            self.answered(hook);
+        }
+        self.step(Input::HookDone { call, answer });
+    }
+
+    fn random_hook(&mut self) {
+        let calls: Vec<HookId> = self.hooks.keys().copied().collect();
+        if let Some(call) = self.random.pick(&calls).filter(|_| self.random.chance(30)) {
+            self.step(Input::HookBegun { call });
+        } else if let Some(call) = self.random.pick(&calls) {
+            let answer = match self.random.below(10) {
+                0 => Ok(false),
+                1 => Err("it raised".to_string()),
+                _ => Ok(true),
+            };
+            if self.random.chance(20)
+                && let Some((watcher, _)) = self.hooks.get(&call).copied()
+            {
+                let number = self.random.below(5);
+                let changes = vec![("numprocesses".to_string(), Value::from(number))];
+                self.step(Input::Assign { watcher, changes });
+            }
+            self.answer_hook(call, answer);
+        } else if let Some(call) = self.random.pick(&self.late.clone()) {
+            self.step(Input::HookDone {
+                call,
+                answer: Ok(true),
+            });
+        }
+    }
+
     fn exit(&mut self, pid: Pid, code: i32) {
         let process = self.processes.remove(&pid);
         self.going = process.map(|process| (pid, process.asked));
@@ -355,6 +448,7 @@ impl World {
 
     fn random_step(&mut self, failing: u64) {
         match self.random.below(100) {
+            0..=9 if !self.hooks.is_empty() || !self.late.is_empty() => self.random_hook(),
             0..=29 => {
                 let ids: Vec<SpawnId> = self.spawns.keys().copied().collect();
                 if let Some(id) = self.random.pick(&ids) {
@@ -403,6 +497,7 @@ impl World {
 
     /// With nothing new happening, everything that was asked for comes to its end.
     fn settle(&mut self) {
+        let mut spins = 0;
         for _ in 0..20_000 {
             if let Some(id) = self.spawns.keys().next().copied() {
                 self.answer_spawn(id, false);
@@ -412,12 +507,29 @@ impl World {
                 self.exit(pid, code);
                 continue;
             }
+            // some never answer: their time runs out
+            if let Some(call) = self.hooks.keys().next().copied() {
+                if self.random.chance(90) {
+                    self.answer_hook(call, Ok(true));
+                } else {
+                    self.step(Input::HookBegun { call });
+                    self.now = self.now.max(self.core.deadline().map_or(self.now, |t| t.0));
+                    self.step(Input::Tick);
+                }
+                continue;
+            }
             if self.open.is_empty() && self.at_rest() {
                 break;
             }
             let Some(time) = self.core.deadline() else {
                 break;
             };
+            spins = if time.0 > self.now { 0 } else { spins + 1 };
+            if spins > 50 {
+                self.fail(
+                    "ticks do not bring the next deadline any further: the daemon would spin",
+                );
+            }
             self.now = self.now.max(time.0);
             self.step(Input::Tick);
         }
@@ -452,7 +564,7 @@ impl World {
             let wanted = watcher.options().numprocesses() as usize;
             staying == workers.len()
                 && match watcher.status() {
-                    Status::Stopped => staying == 0,
+                    Status::Stopped => staying == 0 && !self.waits_for_a_hook(watcher.id()),
                     Status::Waiting => staying == 0 && watcher.options().on_demand(),
                     Status::Active => {
                         let fewer = !watcher.options().respawn() || watcher.waits();
@@ -497,6 +609,16 @@ fn options(random: &mut Random, name: &str) -> WatcherOptions {
     ];
     for (key, value) in set {
         options.put(key, value).unwrap();
+    }
+    if random.chance(50) {
+        for hook in circ::options::HOOKS {
+            if random.chance(40) {
+                let value = Value::from(["m.f", "m.f,True"][random.below(2) as usize]);
+                options.put(&format!("hooks.{hook}"), value).unwrap();
+            }
+        }
+        let retry = [0, 0, 3][random.below(3) as usize];
+        options.put("hook_retry", Value::from(retry)).unwrap();
     }
     options
 }

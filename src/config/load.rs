@@ -352,6 +352,7 @@ impl Loader {
             logoutput: filled(self, "logoutput"),
             log_format: filled(self, "log_format"),
             loggerconfig: filled(self, "loggerconfig"),
+            python: filled(self, "python"),
             fqdn_prefix: filled(self, "fqdn_prefix"),
             agent: self.agent(),
         }

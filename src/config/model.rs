@@ -140,6 +140,8 @@ pub struct CircusOptions {
     pub log_format: Option<String>,
     /// A file that configures Python's logging.
     pub loggerconfig: Option<String>,
+    /// The program that runs Python code for watchers without a virtualenv.
+    pub python: Option<String>,
     /// A prefix of the daemon's fully qualified name.
     pub fqdn_prefix: Option<String>,
     /// The agent inside the daemon.

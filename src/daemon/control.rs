@@ -10,7 +10,7 @@ use super::spawn;
 use crate::config::enter_virtualenv;
 use crate::options::{ListenFds, Map, Value};
 use crate::stats;
-use crate::supervisor::{self, Input, Pid, View};
+use crate::supervisor::{self, Input, Pid, Scope, View};
 use crate::wire::brief;
 use crate::wire::command::Command;
 use crate::wire::matching::{Match, Selection};
@@ -61,7 +61,11 @@ impl Shell {
             Content::Request(bytes) => parse_request(&bytes),
         };
         match request {
-            Ok(request) => self.request(client, request),
+            Ok(request) => {
+                if let Some((client, request)) = self.hold_for_hooks(client, request) {
+                    self.fulfil(client, request);
+                }
+            }
             Err(rejection) => {
                 if !rejection.cast {
                     let reply = reply::error(
@@ -76,7 +80,8 @@ impl Shell {
         }
     }
 
-    fn request(&mut self, client: Client, request: Request) {
+    /// Does what a request says.
+    pub(super) fn fulfil(&mut self, client: Client, request: Request) {
         let Request {
             id,
             cast,
@@ -86,13 +91,24 @@ impl Shell {
         } = request;
         let reply_to = (!cast).then_some((client, id));
         let answer = match command {
-            Command::Stats { name, process, .. } => match self.stats_jobs(name, process) {
-                Ok(work) => {
-                    self.measure(work, reply_to);
-                    return;
+            Command::Stats {
+                name,
+                process,
+                extended,
+            } => {
+                let watcher = self.extends(name.as_deref()).filter(|_| extended);
+                match (self.stats_jobs(name, process), watcher) {
+                    (Ok(work), Some(watcher)) => {
+                        self.measure_extended(work, watcher, reply_to);
+                        return;
+                    }
+                    (Ok(work), None) => {
+                        self.measure(work, reply_to);
+                        return;
+                    }
+                    (Err(trouble), _) => Err(trouble),
                 }
-                Err(trouble) => Err(trouble),
-            },
+            }
             Command::Dstats => {
                 self.measure(Work::Daemon, reply_to);
                 return;
@@ -133,7 +149,24 @@ impl Shell {
                 childpid,
                 children,
                 recursive,
-            } => self.signal(&name, signum, pid, childpid, children, recursive),
+            } => {
+                if childpid.is_none() && !children && self.signals_ask_hooks(&name) {
+                    let scope = if recursive {
+                        Scope::Tree
+                    } else {
+                        Scope::Worker
+                    };
+                    match self.signal_by_core(name, signum, pid, scope) {
+                        Ok(command) => {
+                            self.give(reply_to, true, command, Shape::Plain, Then::Nothing);
+                            return;
+                        }
+                        Err(trouble) => Err(trouble),
+                    }
+                } else {
+                    self.signal(&name, signum, pid, childpid, children, recursive)
+                }
+            }
             other => match self.query(&other) {
                 Some(answer) => answer,
                 None => match self
@@ -234,7 +267,10 @@ impl Shell {
     }
 
     /// Translates what does something into the core's words.
-    fn order(&self, command: Command) -> Result<(supervisor::Command, Shape, Then), Trouble> {
+    pub(super) fn order(
+        &self,
+        command: Command,
+    ) -> Result<(supervisor::Command, Shape, Then), Trouble> {
         use supervisor::Command as Order;
         let order = match command {
             Command::Add {
@@ -391,7 +427,36 @@ impl Shell {
         }
     }
 
-    fn signal(
+    /// A signal to a worker of this watcher has to be agreed upon first, or is told.
+    fn signals_ask_hooks(&self, name: &str) -> bool {
+        self.core.watcher(name).is_some_and(|watcher| {
+            let options = watcher.options();
+            options.hook("before_signal").is_some() || options.hook("after_signal").is_some()
+        })
+    }
+
+    fn signal_by_core(
+        &self,
+        name: String,
+        signum: i32,
+        pid: Option<Pid>,
+        scope: Scope,
+    ) -> Result<supervisor::Command, Trouble> {
+        let own: Vec<Pid> = self.view(&name)?.workers().iter().map(|w| w.pid).collect();
+        let pids = match pid {
+            Some(pid) if own.contains(&pid) => vec![pid],
+            Some(pid) => return Err(not_a_worker(pid, &name)),
+            None => own,
+        };
+        Ok(supervisor::Command::Signal {
+            name,
+            pids,
+            signum,
+            scope,
+        })
+    }
+
+    pub(super) fn signal(
         &self,
         name: &str,
         signum: i32,

@@ -473,6 +473,7 @@ fn by_key(circus: &CircusOptions) -> Vec<(&'static str, Value)> {
         logoutput,
         log_format,
         loggerconfig,
+        python,
         fqdn_prefix,
         // the agent inside the daemon hears of its own options by itself
         agent: _,
@@ -497,6 +498,7 @@ fn by_key(circus: &CircusOptions) -> Vec<(&'static str, Value)> {
         ("logoutput", json!(logoutput)),
         ("log_format", json!(log_format)),
         ("loggerconfig", json!(loggerconfig)),
+        ("python", json!(python)),
         ("fqdn_prefix", json!(fqdn_prefix)),
     ]
 }

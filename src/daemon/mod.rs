@@ -11,6 +11,7 @@ pub mod endpoint;
 mod handed;
 mod hanging;
 pub mod holder;
+mod hooks;
 mod last_words;
 mod launch;
 pub mod log;

@@ -29,15 +29,6 @@ fn of_watcher(watcher: &WatcherOptions) -> Vec<String> {
     ] {
         all.extend(stream.and_then(|stream| of_stream(key, stream)));
     }
-    if let Some(hooks) = watcher.get("hooks").and_then(Value::as_object)
-        && !hooks.is_empty()
-    {
-        let names: Vec<&str> = hooks.keys().map(String::as_str).collect();
-        all.push(format!(
-            "hooks.{}: hooks are not run yet",
-            names.join(", hooks.")
-        ));
-    }
     all
 }
 
@@ -67,13 +58,8 @@ mod tests {
         watcher
             .set_ini("stderr_stream.class", "mine.Stream")
             .unwrap();
-        watcher.set_ini("hooks.before_start", "m.f").unwrap();
         let text = of_watcher(&watcher).join("\n");
-        for word in [
-            "stderr_stream.class: mine.Stream is not run yet",
-            "hooks.before_start",
-        ] {
-            assert!(text.contains(word), "{word} in {text}");
-        }
+        let word = "stderr_stream.class: mine.Stream is not run yet";
+        assert!(text.contains(word), "{word} in {text}");
     }
 }

@@ -5,6 +5,7 @@ use super::answers::{Shape, Then, Waiting};
 use super::companion::Companion;
 use super::demand::Demand;
 use super::handed::{HandedSockets, Watchdog};
+use super::hooks::Desk;
 use super::last_words::LastExit;
 use super::launch::{LaunchError, Launcher, Start};
 use super::log;
@@ -105,6 +106,7 @@ pub struct Shell {
     pub(super) last_exits: HashMap<WatcherId, LastExit>,
     pub(super) sakes: Sakes,
     pub(super) lookups: Lookups,
+    pub(super) hooks: Desk,
     pub(super) waiting: HashMap<Ticket, Waiting>,
     pub(super) gatherings: HashMap<u64, Gathering>,
     pub(super) next_number: u64,
@@ -140,6 +142,7 @@ impl Shell {
         // a log file that reaches the limit of the daemon is an error to its writer, not the daemon's end
         let _too_large = listen(SignalKind::from_raw(nix::libc::SIGXFSZ))?;
         self.companion.ready(&self.effective);
+        self.look_for_hooks();
         self.start_all();
         self.notifier
             .tell(&format!("READY=1\nMAINPID={}", std::process::id()));
@@ -151,6 +154,12 @@ impl Shell {
                 self.notifier.tell("STOPPING=1");
             }
             self.spawn_more();
+            while self.hook_events() {
+                self.spawn_more();
+            }
+            if self.done {
+                break;
+            }
             self.watch_sockets();
             let deadline = self.core.deadline();
             let deadline = deadline.map(|time| self.clock + Duration::from_micros(time.0));
@@ -160,6 +169,7 @@ impl Shell {
             }
             let watchdog = self.watchdog.as_ref().map(|watchdog| watchdog.due);
             let late = self.reloads.late_at().into_iter().chain(watchdog);
+            let late = late.chain(self.hooks.due());
             let late = late.chain(self.streams.look_at);
             let sleep = deadline.into_iter().chain(starts).chain(late).min();
             tokio::select! {
@@ -187,9 +197,11 @@ impl Shell {
                     self.streams.relieve();
                     self.abandon_hanging();
                     self.give_up_reload();
+                    self.hooks.tick();
                     self.step(Input::Tick);
                 }
                 Some(done) = self.spawner.next() => self.spawned(done),
+                Some(news) = self.hooks.news() => self.hook_news(news),
                 watchers = self.demand.next(), if !self.demand.is_idle() => self.demanded(watchers),
                 () = self.streams.noticed() => self.streams.look_soon(),
                 Some(call) = calls.recv() => self.call(call),
@@ -217,8 +229,17 @@ impl Shell {
     }
 
     /// What is on its way to clients and to log files gets a moment to leave.
-    async fn farewell(&self) {
+    async fn farewell(&mut self) {
         let begin = Instant::now();
+        self.hooks.close();
+        while begin.elapsed() < FAREWELL && !self.hooks.is_empty() {
+            self.reap();
+            tokio::select! {
+                Some(news) = self.hooks.news() => self.hook_news(news),
+                () = tokio::time::sleep(Duration::from_millis(2)) => {}
+            }
+        }
+        self.hooks.kill_all();
         let statistics = || self.feed.as_ref().map_or(0, Feed::waiting);
         let left = || self.router.unsent() + self.publisher.waiting() + statistics() > 0;
         while (begin.elapsed() < FAREWELL && left())
@@ -292,6 +313,12 @@ impl Shell {
                 wid,
                 listen,
             }),
+            Effect::Hook {
+                call,
+                watcher,
+                hook,
+            } => self.call_hook(call, watcher, hook),
+            Effect::HookExpired { call } => self.abandon_hook(call),
             Effect::Lost { watcher, loss } => {
                 let words = match &loss {
                     Loss::Exited { pid, .. } => self.words.get(pid).cloned(),
@@ -308,9 +335,10 @@ impl Shell {
             } => {
                 let below = match scope {
                     Scope::Worker => Vec::new(),
-                    Scope::Tree => stats::descendants(&[pid], true),
+                    Scope::Tree | Scope::Below => stats::descendants(&[pid], true),
                 };
-                for target in std::iter::once(pid).chain(below) {
+                let own = (scope != Scope::Below).then_some(pid);
+                for target in own.into_iter().chain(below) {
                     let sent = send_signal(target, signum);
                     if sent && announce {
                         self.publish_kill(watcher, target);
@@ -381,6 +409,16 @@ impl Shell {
             Event::Updated => event::Event::Updated { time },
             Event::Add => event::Event::Add { time },
             Event::Remove => event::Event::Remove { time },
+            Event::Kill(pid) => event::Event::Kill { pid, time },
+            Event::HookSuccess(hook) => event::Event::HookSuccess {
+                hook: hook.to_string(),
+                time,
+            },
+            Event::HookFailure(hook, error) => event::Event::HookFailure {
+                hook: hook.to_string(),
+                time,
+                error,
+            },
         };
         self.publisher
             .publish(&event.topic(name), event.payload().to_string().as_bytes());
@@ -510,6 +548,9 @@ impl Shell {
                     return;
                 }
             };
+            if self.hooks.exited(pid, code) {
+                continue;
+            }
             if self.core.owner(pid).is_none() && self.spawner.in_flight() > 0 {
                 // gone before the spawning thread could say that it was there
                 self.early_exits.insert(pid, code);

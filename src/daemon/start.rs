@@ -4,6 +4,7 @@ use super::companion::Companion;
 use super::demand::Demand;
 use super::endpoint::Listener;
 use super::handed::Handed;
+use super::hooks::Desk;
 use super::launch::Launcher;
 use super::log::{self, Setup};
 use super::lookups::Lookups;
@@ -262,6 +263,7 @@ fn assemble(
         std::process::id(),
         circus.endpoint
     );
+    let hooks = Desk::new(&environ, &path, &cwd);
     let shell = Shell {
         core,
         config_path: path,
@@ -288,6 +290,7 @@ fn assemble(
         last_exits: HashMap::new(),
         sakes: Default::default(),
         lookups: Lookups::new(),
+        hooks,
         waiting: HashMap::new(),
         gatherings: HashMap::new(),
         next_number: 0,

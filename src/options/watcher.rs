@@ -225,17 +225,16 @@ impl WatcherOptions {
                 if spec.kind == Kind::Hooks && !value.is_object() {
                     return Ok(());
                 }
+                let value = match value {
+                    Value::Object(hooks) if spec.kind == Kind::Hooks => hook_entries(hooks)?,
+                    other => other,
+                };
                 Arc::make_mut(&mut self.values).insert(spec.name.to_string(), value);
             }
             Some((spec, Key::Entry(entry))) => {
                 let value = match spec.kind {
                     Kind::Limits if value.is_null() => Value::from(-1),
-                    Kind::Hooks => match value {
-                        Value::String(text) => {
-                            hook_entry(&text).map_err(|reason| OptionError::new(key, reason))?
-                        }
-                        other => other,
-                    },
+                    Kind::Hooks => hook_value(key, value)?,
                     _ => value,
                 };
                 let slot = Arc::make_mut(&mut self.values)
@@ -255,9 +254,13 @@ impl WatcherOptions {
     /// Changes an option at run time, as `set` does: seconds become numbers with a fraction, as in circus.
     pub fn change(&mut self, key: &str, value: Value) -> Result<(), OptionError> {
         let seconds = matches!(find(key), Some((spec, Key::Whole)) if spec.kind == Kind::Seconds);
-        match value.as_f64().filter(|_| seconds) {
-            Some(number) => self.put(key, Value::from(number)),
-            None => self.put(key, value),
+        match (value.as_f64().filter(|_| seconds), value) {
+            (Some(number), _) => self.put(key, Value::from(number)),
+            // circus sets each of them and leaves the others as they are
+            (None, Value::Object(hooks)) if key == "hooks" => hooks
+                .into_iter()
+                .try_for_each(|(name, value)| self.put(&format!("hooks.{name}"), value)),
+            (None, value) => self.put(key, value),
         }
     }
 
@@ -444,6 +447,24 @@ impl WatcherOptions {
     pub fn send_hup(&self) -> bool {
         self.bool("send_hup")
     }
+    /// What is called for this hook, if anything.
+    pub fn hook(&self, name: &str) -> Option<Hook<'_>> {
+        let pair = self.value("hooks").as_object()?.get(name)?.as_array()?;
+        let target = pair.first()?.as_str().filter(|text| !text.is_empty())?;
+        let ignore_failure = pair.get(1).and_then(Value::as_bool).unwrap_or(false);
+        Some(Hook {
+            target,
+            ignore_failure,
+        })
+    }
+    /// Seconds that a hook may take; None means as long as it likes.
+    pub fn hook_timeout(&self) -> Option<f64> {
+        Some(self.number("hook_timeout")).filter(|seconds| *seconds > 0.0)
+    }
+    /// Seconds after which what a hook has refused is tried again; None means never.
+    pub fn hook_retry(&self) -> Option<f64> {
+        Some(self.number("hook_retry")).filter(|seconds| *seconds > 0.0)
+    }
     /// The workers inherit the sockets.
     pub fn use_sockets(&self) -> bool {
         self.bool("use_sockets")
@@ -528,8 +549,50 @@ fn normalize(spec: &OptionSpec, value: Value) -> Result<Value, OptionError> {
     }
 }
 
-/// `callable` or `callable,ignore-failure`, as circus keeps it: a pair.
+/// What is called for a hook.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Hook<'a> {
+    /// The dotted name of a Python callable, or `exec:` and a command line.
+    pub target: &'a str,
+    /// A failure counts as consent.
+    pub ignore_failure: bool,
+}
+
+fn hook_entries(hooks: Map<String, Value>) -> Result<Value, OptionError> {
+    let entries: Result<Map<String, Value>, OptionError> = hooks
+        .into_iter()
+        .map(|(name, value)| {
+            let value = hook_value(&format!("hooks.{name}"), value)?;
+            Ok((name, value))
+        })
+        .collect();
+    entries.map(Value::Object)
+}
+
+/// A hook as circus keeps it, a pair; given as that or as text.
+fn hook_value(key: &str, value: Value) -> Result<Value, OptionError> {
+    let pair = value.as_array().map(Vec::as_slice);
+    match (&value, pair) {
+        (Value::String(text), _) => {
+            hook_entry(text).map_err(|reason| OptionError::new(key, reason))
+        }
+        (_, Some([Value::String(_), Value::Bool(_)])) => Ok(value),
+        _ => Err(OptionError::new(
+            key,
+            "expected the name of a callable, or the name and a truth value",
+        )),
+    }
+}
+
+/// `callable` or `callable,ignore-failure`, as circus keeps it: a pair. The arguments of an `exec:` hook may hold commas.
 fn hook_entry(text: &str) -> Result<Value, String> {
+    if text.trim_start().starts_with("exec:") {
+        let (command, flag) = match text.rsplit_once(',') {
+            Some((command, flag)) if to_bool(flag).is_ok() => (command, to_bool(flag)?),
+            _ => (text, false),
+        };
+        return Ok(serde_json::json!([command.trim(), flag]));
+    }
     match text.split_once(',') {
         None => Ok(serde_json::json!([text.trim(), false])),
         Some((callable, flag)) => to_bool(flag)

@@ -1,6 +1,7 @@
 //! What becomes of the workers of a watcher: they run, cannot be started, or are gone.
 
 use super::backoff::{self, STABLE_AFTER};
+use super::hooks::{Gone, Step};
 use super::watcher::{Context, Farewell, Slot, Watcher};
 use super::{About, Effect, Event, Level, Loss, Pid, SpawnId, Status, Time, Wid};
 
@@ -23,7 +24,7 @@ impl Watcher {
                     failures,
                 },
             );
-            cx.effects.push(self.publish(Event::Spawn(pid)));
+            self.take(cx, Step::AfterSpawn { wid, pid });
         } else if let Some(leaving) = self
             .leaving
             .iter_mut()
@@ -94,15 +95,29 @@ impl Watcher {
 
     /// A process of this watcher is gone.
     pub fn exited(&mut self, cx: &mut Context<'_>, pid: Pid, code: i32) {
+        if self.hooks.keeps_quiet_about(pid) {
+            // its end must not be heard of before its beginning
+            cx.effects.push(self.publish(Event::Spawn(pid)));
+        }
         if let Some(index) = self
             .leaving
             .iter()
             .position(|l| l.pid == pid && !matches!(l.farewell, Farewell::Unborn(_)))
         {
             let gone = self.leaving.swap_remove(index);
-            let by_itself = matches!(gone.farewell, Farewell::Retiring { .. });
-            if gone.announce || by_itself {
-                cx.effects.push(self.publish(Event::Reap(pid, code)));
+            let by_itself = matches!(gone.farewell, Farewell::Retiring { .. } | Farewell::Pending);
+            if (gone.announce || by_itself) && !gone.unheard_of {
+                let (wid, started) = (gone.wid, gone.started);
+                self.reap(
+                    cx,
+                    Gone {
+                        pid,
+                        wid,
+                        started,
+                        code,
+                        by_itself,
+                    },
+                );
             }
             if by_itself {
                 self.lost(cx, pid, code, gone.started);
@@ -128,7 +143,16 @@ impl Watcher {
                 _ => None,
             })
         {
-            cx.effects.push(self.publish(Event::Reap(pid, code)));
+            self.reap(
+                cx,
+                Gone {
+                    pid,
+                    wid,
+                    started,
+                    code,
+                    by_itself: true,
+                },
+            );
             let lived = self.lost(cx, pid, code, started);
             let failures = if lived >= STABLE_AFTER {
                 0

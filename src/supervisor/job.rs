@@ -84,6 +84,8 @@ pub struct Job {
     pub before: BTreeSet<Pid>,
     /// Publish `reload` at the end.
     pub announce_reload: bool,
+    /// A hook has made the watcher stop: that is where this ends as well.
+    pub gives_up: bool,
     /// The options from before, which come back if workers with the new ones do not stay.
     pub undo: Option<WatcherOptions>,
 }
@@ -97,6 +99,7 @@ impl Job {
             phase: Phase::Queued,
             before: BTreeSet::new(),
             announce_reload: false,
+            gives_up: false,
             undo: None,
         }
     }

@@ -32,6 +32,9 @@ pub type Ticket = u64;
 /// Names one request to start a worker.
 pub type SpawnId = u64;
 
+/// Names one call of a hook.
+pub type HookId = u64;
+
 /// Names a watcher for its whole life; a removed watcher's name may be taken again, its id never.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct WatcherId(pub u64);
@@ -64,6 +67,26 @@ pub enum Input {
     Demand {
         /// The watcher.
         watcher: WatcherId,
+    },
+    /// A hook that was called is at it now; its time limit counts from here.
+    HookBegun {
+        /// Which call.
+        call: HookId,
+    },
+    /// A hook has answered: the answer to [`Effect::Hook`]. One that comes after [`Effect::HookExpired`] does nothing.
+    HookDone {
+        /// Which call.
+        call: HookId,
+        /// What it said, or why it failed, as a sentence for the user.
+        answer: Result<bool, String>,
+    },
+    /// A hook has given a watcher other options, as circus's hooks do by assigning to attributes: the workers that are
+    /// started from now on get them. What does not fit is passed over.
+    Assign {
+        /// The watcher.
+        watcher: WatcherId,
+        /// Keys and their values.
+        changes: Vec<(String, Value)>,
     },
     /// Time has passed; see [`Supervisor::deadline`].
     Tick,
@@ -138,6 +161,17 @@ pub enum Command {
         /// In place of the graceful timeout, in seconds.
         graceful_timeout: Option<f64>,
     },
+    /// Send a signal to workers of a watcher.
+    Signal {
+        /// Name of the watcher.
+        name: String,
+        /// Which workers.
+        pids: Vec<Pid>,
+        /// The signal.
+        signum: i32,
+        /// Who gets it beside each.
+        scope: Scope,
+    },
     /// Start these watchers (those with autostart), highest priority first.
     StartMany(Vec<String>),
     /// Stop these watchers, lowest priority first.
@@ -172,6 +206,20 @@ pub enum Effect {
         wid: Wid,
         /// It may not live long: hear what it says on its standard error, for whoever asks why.
         listen: bool,
+    },
+    /// Call a hook; answer with [`Input::HookBegun`] when somebody is at it, and with [`Input::HookDone`].
+    Hook {
+        /// Names the call.
+        call: HookId,
+        /// The watcher.
+        watcher: WatcherId,
+        /// Which hook, and what it is told.
+        hook: HookCall,
+    },
+    /// The time of a hook is up; nobody waits for its answer any more.
+    HookExpired {
+        /// Which call.
+        call: HookId,
     },
     /// A worker has gone by itself, or could not be started; nobody had told it to.
     Lost {
@@ -256,6 +304,78 @@ pub enum Scope {
     Worker,
     /// The worker and everything it has started.
     Tree,
+    /// What it has started, without the worker.
+    Below,
+}
+
+/// A hook and what it is told, as circus names and tells it.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum HookCall {
+    /// The watcher is about to start. Refused: it does not.
+    BeforeStart,
+    /// Its workers run. Refused: it stops.
+    AfterStart,
+    /// Its workers are about to be told to go.
+    BeforeStop,
+    /// They are gone.
+    AfterStop,
+    /// A worker is about to be started. Refused: the watcher stops.
+    BeforeSpawn,
+    /// A worker runs. Refused: it goes, and the watcher stops.
+    AfterSpawn {
+        /// Its process.
+        pid: Pid,
+    },
+    /// A signal is about to be sent. Refused: it is not, unless it is SIGKILL.
+    BeforeSignal {
+        /// To whom.
+        pid: Pid,
+        /// Which.
+        signum: i32,
+    },
+    /// A signal has been sent.
+    AfterSignal {
+        /// To whom.
+        pid: Pid,
+        /// Which.
+        signum: i32,
+    },
+    /// A worker has exited.
+    BeforeReap {
+        /// Its process.
+        pid: Pid,
+        /// Its id.
+        wid: Wid,
+        /// When it was started.
+        started: Time,
+    },
+    /// The exit of a worker has been told.
+    AfterReap {
+        /// Its process.
+        pid: Pid,
+        /// Its exit code, or minus the number of the signal that killed it.
+        code: i32,
+        /// Nobody had told it to go.
+        by_itself: bool,
+    },
+}
+
+impl HookCall {
+    /// circus's name of the hook.
+    pub fn name(&self) -> &'static str {
+        match self {
+            HookCall::BeforeStart => "before_start",
+            HookCall::AfterStart => "after_start",
+            HookCall::BeforeStop => "before_stop",
+            HookCall::AfterStop => "after_stop",
+            HookCall::BeforeSpawn => "before_spawn",
+            HookCall::AfterSpawn { .. } => "after_spawn",
+            HookCall::BeforeSignal { .. } => "before_signal",
+            HookCall::AfterSignal { .. } => "after_signal",
+            HookCall::BeforeReap { .. } => "before_reap",
+            HookCall::AfterReap { .. } => "after_reap",
+        }
+    }
 }
 
 /// What a line of the log is about.
@@ -301,6 +421,12 @@ pub enum Event {
     Add,
     /// The watcher has been removed.
     Remove,
+    /// A signal that was to be sent to a worker was held back by a hook, or has been sent: circus makes no difference.
+    Kill(Pid),
+    /// This hook has answered.
+    HookSuccess(&'static str),
+    /// This hook has failed, and why.
+    HookFailure(&'static str, String),
 }
 
 /// The answer to a command.

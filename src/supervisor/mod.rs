@@ -23,6 +23,7 @@ mod backoff;
 mod campaign;
 mod demand;
 mod ends;
+mod hooks;
 mod job;
 mod message;
 mod reload;
@@ -36,8 +37,8 @@ use std::collections::BTreeMap;
 use watcher::{Context, Watcher};
 
 pub use message::{
-    About, Command, Effect, Event, Input, Level, Loss, Outcome, Pid, Refusal, Scope, SpawnId,
-    Status, Ticket, Time, WatcherId, Wid,
+    About, Command, Effect, Event, HookCall, HookId, Input, Level, Loss, Outcome, Pid, Refusal,
+    Scope, SpawnId, Status, Ticket, Time, WatcherId, Wid,
 };
 
 /// A living worker, for replies.
@@ -69,7 +70,10 @@ impl View<'_> {
     }
     /// What it is doing.
     pub fn status(&self) -> Status {
-        self.watcher.status
+        match self.watcher.status {
+            Status::Stopped if self.watcher.hooks.before_start() => Status::Starting,
+            status => status,
+        }
     }
     /// Its living workers, oldest first.
     pub fn workers(&self) -> Vec<WorkerView> {
@@ -99,10 +103,13 @@ pub struct Supervisor {
     pids: BTreeMap<Pid, WatcherId>,
     /// The slot that each start under way was asked for.
     spawns: BTreeMap<SpawnId, (WatcherId, Wid)>,
+    /// The watcher that waits for each call of a hook.
+    hooks: BTreeMap<HookId, WatcherId>,
     campaigns: BTreeMap<u64, Campaign>,
     kills: Vec<(Ticket, Vec<Pid>)>,
     next_watcher: u64,
     next_spawn: SpawnId,
+    next_hook: HookId,
     next_campaign: u64,
     warmup_delay: f64,
     closing: bool,
@@ -121,10 +128,12 @@ impl Supervisor {
             names: BTreeMap::new(),
             pids: BTreeMap::new(),
             spawns: BTreeMap::new(),
+            hooks: BTreeMap::new(),
             campaigns: BTreeMap::new(),
             kills: Vec::new(),
             next_watcher: 1,
             next_spawn: 1,
+            next_hook: 1,
             next_campaign: 1,
             warmup_delay,
             closing: false,
@@ -156,6 +165,19 @@ impl Supervisor {
             Input::Exited { pid, code } => self.exited(&mut effects, pid, code),
             Input::Demand { watcher } => {
                 self.touch(watcher, &mut effects, |w, cx| w.demanded(cx));
+            }
+            Input::HookBegun { call } => {
+                if let Some(id) = self.hooks.get(&call).copied() {
+                    self.touch(id, &mut effects, |w, cx| w.hook_begun(cx, call));
+                }
+            }
+            Input::HookDone { call, answer } => {
+                if let Some(id) = self.hooks.remove(&call) {
+                    self.touch(id, &mut effects, |w, cx| w.hook_done(cx, call, answer));
+                }
+            }
+            Input::Assign { watcher, changes } => {
+                self.touch(watcher, &mut effects, |w, cx| w.assign(cx, changes));
             }
             Input::Tick => {
                 let due: Vec<WatcherId> = self
@@ -242,6 +264,8 @@ impl Supervisor {
             pids: &mut self.pids,
             spawns: &mut self.spawns,
             next_spawn: &mut self.next_spawn,
+            hooks: &mut self.hooks,
+            next_hook: &mut self.next_hook,
             random: &mut self.random,
             closing: self.closing,
         };
@@ -317,7 +341,11 @@ impl Supervisor {
     ) -> Result<(), Refusal> {
         let starts = !matches!(
             command,
-            Command::Stop(_) | Command::StopMany(_) | Command::Close | Command::Kill { .. }
+            Command::Stop(_)
+                | Command::StopMany(_)
+                | Command::Close
+                | Command::Kill { .. }
+                | Command::Signal { .. }
         );
         if self.closing && starts {
             return Err(Refusal::Invalid("the daemon is stopping".to_string()));
@@ -371,6 +399,18 @@ impl Supervisor {
                 } else {
                     self.kills.push((ticket, pids));
                 }
+                return Ok(());
+            }
+            Command::Signal {
+                name,
+                pids,
+                signum,
+                scope,
+            } => {
+                let id = self.find(&name)?;
+                self.touch(id, effects, |w, cx| {
+                    w.send(cx, &pids, signum, scope, ticket);
+                });
                 return Ok(());
             }
             Command::WarmupDelay(seconds) => {

@@ -50,6 +50,7 @@ impl Watcher {
         }
         self.tries = 0;
         self.outdated = None;
+        self.refusal = None;
         // a singleton never has two workers, not even while one takes over from the other
         if sequential || self.options.singleton() {
             for slot in self.slots.values_mut() {
@@ -79,6 +80,7 @@ impl Watcher {
                     started,
                     farewell: Farewell::Retiring { expires, failures },
                     announce: false,
+                    unheard_of: false,
                 }),
                 Some(Slot::Spawning { spawn, .. }) => {
                     self.leaving
@@ -98,7 +100,7 @@ impl Watcher {
             .options
             .max_retry()
             .is_some_and(|most| self.tries >= most.max(1));
-        (worst >= RELOAD_PATIENCE || exhausted).then(|| {
+        (worst >= RELOAD_PATIENCE || exhausted || self.refusal.is_some()).then(|| {
             self.trouble
                 .clone()
                 .unwrap_or_else(|| "they do not stay".to_string())

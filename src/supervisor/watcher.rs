@@ -1,10 +1,11 @@
 //! One watcher: its slots, the workers that are leaving, and the upkeep between commands.
 
 use super::backoff::Random;
-use super::job::{Job, Phase, Waiter};
+use super::hooks::{Aim, Hooks, Shot, Step};
+use super::job::{Job, Phase, Waiter, Work};
 use super::{
-    About, Effect, Event, Level, Outcome, Pid, Scope, SpawnId, Status, Time, WatcherId, Wid,
-    WorkerView,
+    About, Effect, Event, HookId, Level, Outcome, Pid, Scope, SpawnId, Status, Time, WatcherId,
+    Wid, WorkerView,
 };
 use crate::options::WatcherOptions;
 use std::collections::{BTreeMap, VecDeque};
@@ -17,6 +18,9 @@ pub(super) struct Context<'a> {
     pub pids: &'a mut BTreeMap<Pid, WatcherId>,
     pub spawns: &'a mut BTreeMap<SpawnId, (WatcherId, Wid)>,
     pub next_spawn: &'a mut SpawnId,
+    /// The watcher that waits for each call of a hook.
+    pub hooks: &'a mut BTreeMap<HookId, WatcherId>,
+    pub next_hook: &'a mut HookId,
     pub random: &'a mut Random,
     pub closing: bool,
 }
@@ -63,6 +67,8 @@ pub(super) enum Farewell {
     Retiring { expires: Time, failures: u32 },
     /// Will be asked as soon as it is known to run.
     Unborn(SpawnId),
+    /// Will be asked once a hook allows it.
+    Pending,
     /// Has been asked; is killed at the deadline.
     Asked { deadline: Time },
     /// Has been sent SIGKILL.
@@ -79,6 +85,8 @@ pub(super) struct Leaving {
     /// Publish `reap` when it is gone. circus does so when a watcher stops, not after decr, reload or kill, and its
     /// flapping plugin counts on that.
     pub announce: bool,
+    /// A hook did not want it: nothing is ever published of it.
+    pub unheard_of: bool,
 }
 
 impl Leaving {
@@ -90,6 +98,7 @@ impl Leaving {
             started: now,
             farewell: Farewell::Unborn(spawn),
             announce,
+            unheard_of: false,
         }
     }
 }
@@ -117,6 +126,12 @@ pub(super) struct Watcher {
     pub awaits: bool,
     /// The workers that are started before this moment are listened to.
     pub curious_until: Time,
+    /// What waits for a hook.
+    pub hooks: Hooks,
+    /// Why a hook has last refused something.
+    pub refusal: Option<String>,
+    /// A start that a hook has refused is tried again at this moment.
+    pub retry_at: Time,
     /// It has lost its name.
     pub removed: bool,
     /// Something happens by itself at this moment.
@@ -140,6 +155,9 @@ impl Watcher {
             gave_up: false,
             awaits: false,
             curious_until: Time(0),
+            hooks: Hooks::default(),
+            refusal: None,
+            retry_at: Time::NEVER,
             removed: false,
             due: Time::NEVER,
         }
@@ -171,6 +189,7 @@ impl Watcher {
             && self.leaving.is_empty()
             && self.job.is_none()
             && self.queue.is_empty()
+            && !self.hooks.busy()
     }
 
     pub fn running_pids(&self) -> Vec<Pid> {
@@ -229,18 +248,26 @@ impl Watcher {
 
     /// Time has passed: deadlines of those leaving, ages of those running.
     pub fn tick(&mut self, cx: &mut Context<'_>) {
+        self.expire_hook(cx);
+        if self.retry_at <= cx.now {
+            self.retry_at = Time::NEVER;
+            if self.status == Status::Stopped && self.job.is_none() && !cx.closing && !self.removed
+            {
+                self.queue.push_back(Job::internal(Work::Start));
+            }
+        }
         for index in 0..self.leaving.len() {
             if let Farewell::Asked { deadline } = self.leaving[index].farewell
                 && deadline <= cx.now
             {
                 self.leaving[index].farewell = Farewell::Killed;
-                cx.effects.push(Effect::Signal {
-                    watcher: self.id,
+                let shot = Shot {
                     pid: self.leaving[index].pid,
                     signum: 9,
                     scope: Scope::Tree,
-                    announce: true,
-                });
+                    aim: Aim::Kill,
+                };
+                self.signal(cx, shot);
             }
         }
         let old: Vec<Wid> = self
@@ -276,6 +303,7 @@ impl Watcher {
                     started,
                     farewell: Farewell::Killed,
                     announce,
+                    unheard_of: false,
                 });
                 if refill {
                     // the number stays: programs derive ports and paths from it
@@ -313,17 +341,21 @@ impl Watcher {
         } else {
             Scope::Worker
         };
+        let hooked = self.has_hook("before_signal");
         if let Some(leaving) = self.leaving.iter_mut().find(|l| l.pid == pid) {
-            leaving.farewell = Farewell::Asked {
-                deadline: cx.now.plus_seconds(timeout),
+            leaving.farewell = if hooked {
+                Farewell::Pending
+            } else {
+                let deadline = cx.now.plus_seconds(timeout);
+                Farewell::Asked { deadline }
             };
-            cx.effects.push(Effect::Signal {
-                watcher: self.id,
+            let shot = Shot {
                 pid,
                 signum,
                 scope,
-                announce: true,
-            });
+                aim: Aim::Leave { timeout },
+            };
+            self.signal(cx, shot);
         }
     }
 
@@ -391,9 +423,18 @@ impl Watcher {
         }
     }
 
-    /// All workers are told to go.
+    /// All workers are told to go, once the hook for that has answered.
     pub fn begin_stopping(&mut self, cx: &mut Context<'_>) {
+        if self.status == Status::Stopping {
+            // what came before has begun it
+            return;
+        }
         self.status = Status::Stopping;
+        self.take(cx, Step::BeforeStop);
+    }
+
+    /// All workers are told to go.
+    pub(super) fn dismiss_all(&mut self, cx: &mut Context<'_>) {
         let wids: Vec<Wid> = self.slots.keys().copied().collect();
         for wid in wids {
             self.dismiss(cx, wid, true, false, None, None);
@@ -412,6 +453,14 @@ impl Watcher {
         }
     }
 
+    /// The watcher is up.
+    pub(super) fn now_active(&mut self, cx: &mut Context<'_>) {
+        self.status = Status::Active;
+        cx.effects.push(self.publish(Event::Start));
+        cx.effects
+            .push(self.note(Level::Info, format!("{} started", self.options.name)));
+    }
+
     /// Starts what is due and finds out when the next thing is.
     pub fn upkeep(&mut self, cx: &mut Context<'_>) {
         self.doze(cx);
@@ -428,7 +477,7 @@ impl Watcher {
                 .map(|(wid, _)| *wid)
                 .collect();
             for wid in due {
-                if self.pace > cx.now {
+                if self.pace > cx.now || self.waits_to_spawn() {
                     break;
                 }
                 let Some(Slot::Vacant { failures, .. }) = self.slots.get(&wid) else {
@@ -439,13 +488,9 @@ impl Watcher {
                 *cx.next_spawn += 1;
                 cx.spawns.insert(spawn, (self.id, wid));
                 self.slots.insert(wid, Slot::Spawning { spawn, failures });
-                cx.effects.push(Effect::Spawn {
-                    spawn,
-                    watcher: self.id,
-                    wid,
-                    // without respawn there is no second time
-                    listen: self.curious_until > cx.now || !self.options.respawn(),
-                });
+                // without respawn there is no second time
+                let listen = self.curious_until > cx.now || !self.options.respawn();
+                self.take(cx, Step::BeforeSpawn { wid, spawn, listen });
                 if warmup > 0.0 {
                     self.pace = cx.now.plus_seconds(warmup);
                 }
@@ -456,21 +501,24 @@ impl Watcher {
                 .any(|slot| matches!(slot, Slot::Running { .. }));
             // scaled down to nothing while it was starting: up, with nobody in it
             let idle = self.slots.is_empty() && self.job.is_none() && self.queue.is_empty();
-            if self.status == Status::Starting && self.untried() == 0 && (running || idle) {
-                self.status = Status::Active;
-                cx.effects.push(self.publish(Event::Start));
-                cx.effects
-                    .push(self.note(Level::Info, format!("{} started", self.options.name)));
+            let settled = self.untried() == 0 && !self.hooks.busy();
+            if self.status == Status::Starting && settled && (running || idle) {
+                if running {
+                    self.take(cx, Step::AfterStart);
+                } else {
+                    self.now_active(cx);
+                }
             }
         }
-        let mut due = Time::NEVER;
+        let filling = fills && !self.waits_to_spawn();
+        let mut due = self.hooks.due().min(self.retry_at);
         for slot in self.slots.values() {
             due = due.min(match slot {
                 Slot::Vacant {
                     not_before,
                     after: None,
                     ..
-                } if fills => (*not_before).max(self.pace),
+                } if filling => (*not_before).max(self.pace),
                 Slot::Running { expires, .. } => *expires,
                 _ => Time::NEVER,
             });
@@ -497,6 +545,15 @@ impl Watcher {
             due = due.min(*moment);
         }
         self.due = due;
+    }
+
+    /// Nobody is started now: a hook has not answered, or there are hooks around each start and one is under way (as in
+    /// circus each worker is then started by itself).
+    fn waits_to_spawn(&self) -> bool {
+        let spawning = |slot: &Slot| matches!(slot, Slot::Spawning { .. });
+        self.hooks.busy()
+            || (self.has_hook("before_spawn") || self.has_hook("after_spawn"))
+                && self.slots.values().any(spawning)
     }
 
     /// Slots whose outcome is not known yet: being started, or never tried.

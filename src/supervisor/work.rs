@@ -1,9 +1,10 @@
 //! How a watcher carries out its jobs.
 
+use super::hooks::Step;
 use super::job::{Job, Phase, Waiter, Work};
 use super::reload::{PROOF, forget_failures};
 use super::watcher::{Context, Leaving, Slot, Watcher};
-use super::{Effect, Event, Level, Outcome, Pid, Refusal, Status, Wid};
+use super::{Effect, Event, Level, Outcome, Pid, Refusal, Status, Time, Wid};
 use crate::options::{WatcherOptions, renews};
 use std::collections::{BTreeSet, VecDeque};
 
@@ -93,7 +94,7 @@ impl Watcher {
             self.upkeep(cx);
             if self.job.is_none() {
                 let Some(job) = self.queue.pop_front() else {
-                    if self.is_spent() {
+                    if self.is_spent() && !self.hooks.busy() {
                         self.give_up(cx);
                         continue;
                     }
@@ -141,12 +142,19 @@ impl Watcher {
             }
             Work::Wake if !self.is_up_or_waiting() => return,
             Work::Wake => {
-                self.wake(cx);
+                // circus, too, asks before it answers a connection
+                if stopped && self.has_hook("before_start") {
+                    self.refusal = None;
+                    self.take(cx, Step::BeforeStart);
+                } else {
+                    self.wake(cx);
+                }
                 job.phase = Phase::Starting;
             }
             Work::Stop => {
                 if !job.waiters.is_empty() {
                     self.gave_up = false;
+                    self.retry_at = Time::NEVER;
                 }
                 if !stopped {
                     self.begin_stopping(cx);
@@ -235,6 +243,9 @@ impl Watcher {
 
     /// Moves the current job on; true if anything has changed.
     fn proceed(&mut self, cx: &mut Context<'_>) -> bool {
+        if self.hooks.busy() {
+            return false;
+        }
         let Some(mut job) = self.job.take() else {
             return false;
         };
@@ -244,8 +255,13 @@ impl Watcher {
                 if self.leaving.is_empty() {
                     if self.status != Status::Stopped {
                         self.now_stopped(cx);
+                        if self.hooks.busy() {
+                            self.job = Some(job);
+                            return true;
+                        }
                     }
-                    if matches!(job.work, Work::Stop | Work::Remove { .. }) || cx.closing {
+                    let last = matches!(job.work, Work::Stop | Work::Remove { .. });
+                    if last || job.gives_up || cx.closing {
                         self.finish(cx, job);
                         return true;
                     }
@@ -268,6 +284,7 @@ impl Watcher {
                     .any(|waiter| matches!(waiter, Waiter::Ticket(_)))
                     && self.options.max_retry().is_some()
                     && self.running_pids().is_empty()
+                    && self.refusal.is_none()
                     && self.status == Status::Starting;
                 let settled = self.untried() == 0
                     && self
@@ -276,8 +293,10 @@ impl Watcher {
                         .all(|s| !matches!(s, Slot::Vacant { after: Some(_), .. }));
                 if settled && self.slots.is_empty() && self.status == Status::Starting {
                     // no worker wanted: circus calls such a watcher stopped
-                    self.now_stopped(cx);
-                    self.finish(cx, job);
+                    job.gives_up = true;
+                    job.phase = Phase::Stopping;
+                    self.job = Some(job);
+                    self.begin_stopping(cx);
                     return true;
                 }
                 if settled && !patient || self.status == Status::Stopped || cx.closing {
@@ -394,7 +413,7 @@ impl Watcher {
     }
 
     fn finish(&mut self, cx: &mut Context<'_>, job: Job) {
-        if job.announce_reload {
+        if job.announce_reload && !job.gives_up {
             cx.effects.push(self.publish(Event::Reload));
             cx.effects
                 .push(self.note(Level::Info, format!("{} reloaded", self.options.name)));
@@ -421,11 +440,22 @@ impl Watcher {
         }
     }
 
+    /// The watcher starts, once the hook for that has answered. What begins it is in [`Phase::Starting`] from now on.
     pub(super) fn begin_starting(&mut self, cx: &mut Context<'_>) {
         if self.options.on_demand() && self.options.numprocesses() > 0 {
             self.begin_waiting(cx);
             return;
         }
+        self.refusal = None;
+        self.retry_at = Time::NEVER;
+        if self.has_hook("before_start") {
+            self.take(cx, Step::BeforeStart);
+        } else {
+            self.begin_serving(cx);
+        }
+    }
+
+    pub(super) fn begin_serving(&mut self, cx: &mut Context<'_>) {
         self.status = Status::Starting;
         self.gave_up = false;
         self.tries = 0;
@@ -444,6 +474,7 @@ impl Watcher {
             }
         }
         self.tries = 0;
+        self.refusal = None;
         self.fit_slots(cx, true);
     }
 
@@ -454,6 +485,7 @@ impl Watcher {
         cx.effects.push(self.publish(Event::Stop));
         cx.effects
             .push(self.note(Level::Info, format!("{} stopped", self.options.name)));
+        self.take(cx, Step::AfterStop);
     }
 
     fn release_all(&mut self, cx: &mut Context<'_>) {
@@ -497,7 +529,9 @@ impl Watcher {
                 let fill = self.options.respawn();
                 self.fit_slots(cx, fill);
             }
-            Status::Stopped | Status::Waiting | Status::Stopping => {}
+            // a hook may ask for fewer before the others are told to go
+            Status::Stopping => self.fit_slots(cx, false),
+            Status::Stopped | Status::Waiting => {}
         }
     }
 
@@ -529,6 +563,29 @@ impl Watcher {
             cx.effects.push(self.publish(Event::Updated));
         }
         Ok(reload)
+    }
+
+    /// What a hook has assigned to the watcher's attributes.
+    pub(super) fn assign(
+        &mut self,
+        cx: &mut Context<'_>,
+        changes: Vec<(String, crate::options::Value)>,
+    ) {
+        for (key, value) in changes {
+            let mut options = self.options.clone();
+            let put = options.put(&key, value);
+            match put.and_then(|()| options.check_singleton()) {
+                Ok(()) => self.options = options,
+                Err(error) => {
+                    let line = self.note(
+                        Level::Warning,
+                        format!("{}: a hook has assigned {error}", self.options.name),
+                    );
+                    cx.effects.push(line);
+                }
+            }
+        }
+        self.resize(cx);
     }
 
     fn needs_reload(&self, options: &WatcherOptions) -> bool {

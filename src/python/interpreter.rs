@@ -1,0 +1,51 @@
+//! Which Python runs what a user brings.
+
+use crate::options::WatcherOptions;
+use std::path::Path;
+
+/// The program of the interpreter for a watcher's Python code: that of its virtualenv, else the one that `[circus] python`
+/// names, else `python3` on the PATH of the daemon. `cwd` is the daemon's directory.
+pub fn interpreter(options: &WatcherOptions, configured: Option<&str>, cwd: &Path) -> String {
+    match options.virtualenv() {
+        "" => default_interpreter(configured),
+        root => {
+            let python = cwd.join(root).join("bin/python");
+            python.to_string_lossy().into_owned()
+        }
+    }
+}
+
+/// The same for what belongs to no watcher.
+pub fn default_interpreter(configured: Option<&str>) -> String {
+    configured.unwrap_or("python3").to_string()
+}
+
+/// The arguments that make an interpreter read the text of its program, and then messages, from a descriptor: the text
+/// comes as the first line, as JSON. It finds what follows in `circ_incoming` and answers on `circ_fd`.
+pub fn bootstrap(interpreter: &str, fd: i32) -> Vec<String> {
+    let start = "import sys, json\n\
+                 circ_fd = int(sys.argv[1])\n\
+                 circ_incoming = open(circ_fd, 'rb', closefd=False)\n\
+                 exec(compile(json.loads(circ_incoming.readline().decode('utf-8')), 'circ', 'exec'))";
+    [interpreter, "-u", "-c", start, &fd.to_string()]
+        .map(str::to_string)
+        .to_vec()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_nearest_python_counts() {
+        let cwd = Path::new("/srv");
+        let mut options = WatcherOptions::ini_defaults("w");
+        assert_eq!(interpreter(&options, None, cwd), "python3");
+        assert_eq!(interpreter(&options, Some("/opt/py"), cwd), "/opt/py");
+        options.set_ini("virtualenv", "env").unwrap();
+        assert_eq!(
+            interpreter(&options, Some("/opt/py"), cwd),
+            "/srv/env/bin/python"
+        );
+    }
+}
