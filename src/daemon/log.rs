@@ -7,6 +7,7 @@
 mod format;
 mod output;
 mod pattern;
+mod python;
 mod record;
 mod sink;
 mod syslog;
@@ -20,6 +21,7 @@ pub use thread::LogGuard;
 use record::Record;
 use sink::Sink;
 use std::io;
+use std::sync::atomic::{AtomicBool, Ordering};
 use thread::Queue;
 use tracing::{Event, Subscriber};
 use tracing_subscriber::filter::LevelFilter;
@@ -67,6 +69,8 @@ pub struct Wish<'a> {
 pub struct Setup {
     /// The least level of anything.
     pub level: LevelFilter,
+    /// A `loggerconfig` says so: `loglevel` has no say.
+    pub fixed: bool,
     /// The places it goes to.
     pub destinations: Vec<Destination>,
     /// What of the wish has no effect, in sentences.
@@ -74,27 +78,30 @@ pub struct Setup {
 }
 
 impl Setup {
-    /// What these wishes come to.
+    /// What these wishes come to. Reads the `loggerconfig`: may wait for a disk.
     ///
     /// # Errors
     /// What in them cannot be.
     pub fn of(wish: Wish<'_>) -> Result<Setup, String> {
+        let default = |file: &&str| file.trim().eq_ignore_ascii_case("default");
+        if let Some(file) = wish.config.filter(|file| !default(file)) {
+            let named = |why: &str| format!("loggerconfig {file}: {why}");
+            let text = std::fs::read_to_string(file).map_err(|why| named(&why.to_string()))?;
+            let mut setup = python::read(file, &text).map_err(|why| named(&why))?;
+            setup
+                .warnings
+                .iter_mut()
+                .for_each(|text| *text = named(text));
+            return Ok(setup);
+        }
         let level = level_of(wish.level)?;
         let (output, warning) = Output::parse(wish.output.unwrap_or("-"))?;
         let format = Format::parse(wish.format.unwrap_or("text"))?;
-        let config = wish
-            .config
-            .filter(|file| !file.eq_ignore_ascii_case("default"));
-        let config = config.map(|file| format!("loggerconfig {file} is not read yet"));
         Ok(Setup {
             level,
-            destinations: vec![Destination {
-                output,
-                level: LevelFilter::TRACE,
-                format,
-                afresh: false,
-            }],
-            warnings: warning.into_iter().chain(config).collect(),
+            fixed: false,
+            destinations: vec![Destination::plain(output, format)],
+            warnings: warning.into_iter().collect(),
         })
     }
 
@@ -106,6 +113,7 @@ impl Setup {
         let sinks = self.destinations.into_iter().map(Sink::open);
         Ok(Opened {
             level: self.level,
+            fixed: self.fixed,
             sinks: sinks.collect::<io::Result<_>>()?,
         })
     }
@@ -114,19 +122,24 @@ impl Setup {
 /// A log that is ready to be written.
 pub struct Opened {
     level: LevelFilter,
+    fixed: bool,
     sinks: Vec<Sink>,
 }
 
 /// Directs a running log. Nothing in here waits for anything.
 pub struct Control {
     level: Box<dyn Fn(LevelFilter) + Send + Sync>,
+    /// A `loggerconfig` says the level.
+    fixed: AtomicBool,
     queue: Queue,
 }
 
 impl Control {
-    /// From now on only this level and what is worse is logged.
+    /// From now on only this level and what is worse is logged; unless a `loggerconfig` says what is.
     pub fn set(&self, level: LevelFilter) {
-        (self.level)(level);
+        if !self.fixed.load(Ordering::Relaxed) {
+            (self.level)(level);
+        }
     }
 
     /// Opens its files again: for whoever has moved them and wants the new ones to be there.
@@ -137,6 +150,7 @@ impl Control {
     /// From now on the log goes where `opened` says.
     pub fn replace(&self, opened: Opened) {
         (self.level)(opened.level);
+        self.fixed.store(opened.fixed, Ordering::Relaxed);
         self.queue.replace(opened.sinks);
     }
 }
@@ -150,6 +164,7 @@ pub fn start(setup: Setup) -> io::Result<(LogGuard, Control)> {
     let opened = setup.open()?;
     let (queue, guard) = thread::start(opened.sinks)?;
     let (subscriber, control) = subscriber(opened.level, queue);
+    control.fixed.store(opened.fixed, Ordering::Relaxed);
     tracing::subscriber::set_global_default(subscriber)
         .map_err(|_| io::Error::other("the log has already been started"))?;
     for warning in warnings {
@@ -176,7 +191,12 @@ fn subscriber(level: LevelFilter, queue: Queue) -> (impl Subscriber + Send + Syn
         // fails only when there is no log any more
         let _ = handle.reload(level);
     });
-    (subscriber, Control { level, queue })
+    let control = Control {
+        level,
+        fixed: AtomicBool::new(false),
+        queue,
+    };
+    (subscriber, control)
 }
 
 #[cfg(test)]

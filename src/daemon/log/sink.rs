@@ -5,12 +5,15 @@ use super::format::{Format, Writer, severity};
 use super::output::Output;
 use super::record::Record;
 use super::syslog::Connection;
+use crate::daemon::streams::{FileTarget, Rules, Target};
+use crate::options::streams::StreamSpec;
 use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
 use std::fs::{File, OpenOptions};
 use std::io::{self, Write};
 use std::os::fd::AsFd;
 use std::os::unix::fs::MetadataExt;
 use std::path::PathBuf;
+use std::sync::{Arc, Mutex};
 use tracing::Level;
 use tracing_subscriber::filter::LevelFilter;
 
@@ -25,6 +28,21 @@ pub struct Destination {
     pub format: Format,
     /// A file is emptied when it is opened first (Python's `mode = w`).
     pub afresh: bool,
+    /// How a file is rotated, in the terms of the output streams; `None` if somebody else does that.
+    pub rotation: Option<StreamSpec>,
+}
+
+impl Destination {
+    /// All levels go there.
+    pub fn plain(output: Output, format: Format) -> Destination {
+        Destination {
+            output,
+            level: LevelFilter::TRACE,
+            format,
+            afresh: false,
+            rotation: None,
+        }
+    }
 }
 
 /// An open destination.
@@ -41,6 +59,7 @@ pub struct Sink {
 enum Place {
     Stream { error: bool, journal: bool },
     File(WatchedFile),
+    Rotated(FileTarget),
     Syslog(Connection, u8),
     Nowhere,
 }
@@ -60,6 +79,14 @@ impl Sink {
                 error: false,
                 journal: is_journal(io::stdout().as_fd()),
             },
+            Output::File(path) if let Some(spec) = &destination.rotation => {
+                let rules = Arc::new(Mutex::new(Rules::of(spec)));
+                let mut target = FileTarget::new(path.clone(), rules);
+                target
+                    .open()
+                    .map_err(|trouble| io::Error::other(format!("the log: {}", trouble.what)))?;
+                Place::Rotated(target)
+            }
             Output::File(path) => {
                 let opened = WatchedFile::open(path.clone(), destination.afresh);
                 Place::File(opened.map_err(|error| {
@@ -145,6 +172,9 @@ impl Sink {
                 }
                 write_whole(&mut watched.file, lines(false).as_bytes(), &mut self.torn)
             }
+            Place::Rotated(target) => target
+                .write(lines(false).as_bytes())
+                .map_err(|trouble| io::Error::other(trouble.what)),
             Place::Syslog(connection, facility) => {
                 let mut result = Ok(());
                 for record in records {
@@ -159,10 +189,10 @@ impl Sink {
 
     /// Opens its file again, for whoever has moved it: so that the new one is there at once.
     pub fn reopen(&mut self) {
-        if let Place::File(watched) = &mut self.place
-            && watched.follow()
-        {
-            self.torn = false;
+        match &mut self.place {
+            Place::File(watched) => self.torn &= !watched.follow(),
+            Place::Rotated(target) => target.reopen(),
+            _ => {}
         }
     }
 }
@@ -254,10 +284,8 @@ mod tests {
 
     fn sink(path: &Path) -> Sink {
         Sink::open(Destination {
-            output: Output::File(path.to_owned()),
             level: LevelFilter::INFO,
-            format: Format::Text,
-            afresh: false,
+            ..Destination::plain(Output::File(path.to_owned()), Format::Text)
         })
         .unwrap()
     }

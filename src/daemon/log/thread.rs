@@ -112,11 +112,10 @@ pub fn start(sinks: Vec<Sink>) -> io::Result<(Queue, LogGuard)> {
         shared: Arc::default(),
     };
     let shared = Arc::clone(&queue.shared);
-    // reading the time zone takes more stack than the thread has
     let writer = Writer::here();
     std::thread::Builder::new()
         .name("log".into())
-        .stack_size(256 * 1024)
+        .stack_size(1024 * 1024)
         .spawn(move || write_records(&receiver, &shared, sinks, &writer))?;
     Ok((queue, LogGuard { sender }))
 }
@@ -184,10 +183,8 @@ mod tests {
             .open(&path)
             .unwrap();
         let sink = Sink::open(Destination {
-            output: Output::File(path),
             level: LevelFilter::INFO,
-            format: Format::Text,
-            afresh: false,
+            ..Destination::plain(Output::File(path), Format::Text)
         })
         .unwrap();
         let (queue, guard) = start(vec![sink]).unwrap();

@@ -35,9 +35,11 @@ mod syslog;
 mod tail;
 mod target;
 
+pub use file::{FileTarget, Rules};
 pub use format::{Origin, Which};
 pub use outlet::Outlet;
 pub use pump::{Pump, Words};
+pub use target::Target;
 
 use crate::options::streams::{StreamClass, StreamSpec};
 use crate::options::{Map, Value, WatcherOptions};
