@@ -206,9 +206,10 @@ fn loggerconfig_in_its_other_formats_and_wrong() {
 #[test]
 fn json_lines_have_what_they_are_about() {
     let site = TempSite::ipc();
+    site.write("dies.sh", "kill -9 $$\n");
     site.ini(
         "log_format = json\nlogoutput = log.json\n\
-         [watcher:Ends]\ncmd = exit 3\nshell = True\n[watcher:Dies]\ncmd = kill -9 $$\nshell = True\n",
+         [watcher:Ends]\ncmd = exit 3\nshell = True\n[watcher:Dies]\ncmd = sh dies.sh\n",
     );
     let daemon = site.start(Program::Circ);
     let found = |watcher: &str, field: &str, value: i64| {
