@@ -142,7 +142,7 @@ impl<'a> Reading<'a> {
                 return Ok(None);
             }
         };
-        if handler.get("filters").is_some_and(|filters| truth(filters)) {
+        if handler.get("filters").is_some_and(truth) {
             self.warnings.push(format!(
                 "handlers.{name}: its filters are Python's alone and are left out"
             ));
