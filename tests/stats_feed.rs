@@ -166,6 +166,31 @@ fn nothing_wakes_up_while_nobody_subscribes() {
 }
 
 #[test]
+fn memory_goes_back_when_the_last_subscriber_has_left() {
+    let site = site();
+    let daemon = site.start(Program::Circ);
+    daemon.wait_pids("web app", 2);
+    let mapped = || {
+        let status = fs::read_to_string(format!("/proc/{}/status", daemon.pid())).unwrap();
+        let line = status
+            .lines()
+            .find_map(|line| line.strip_prefix("RssFile:"));
+        let number = line.unwrap().trim().trim_end_matches(" kB");
+        number.parse::<u64>().unwrap()
+    };
+    let events = subscribe(&site, &daemon, &["stat."]);
+    // a second round comes after what the start needed has been given back
+    for _ in 0..3 {
+        until(&daemon, events, |(topic, _)| topic == "stat.sockets");
+    }
+    let busy = mapped();
+    daemon.driver().close(events);
+    daemon.wait_for("less to be mapped", || {
+        (mapped() < busy * 2 / 3).then_some(())
+    });
+}
+
+#[test]
 fn no_statistics_without_statsd() {
     let site = TempSite::new();
     site.ini("[watcher:web]\ncmd = sleep 1000\n");

@@ -7,6 +7,7 @@ use super::endpoint::Listener;
 use super::publisher::Publisher;
 use super::shell::Shell;
 use super::socket_reads::SocketReads;
+use super::spawn::give_back_code;
 use crate::stats::{self, Group, Interest, Member, Round};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -27,6 +28,8 @@ pub struct Feed {
     busy: Arc<AtomicBool>,
     /// While somebody wants them.
     reads: Option<SocketReads>,
+    /// The last round has left things behind in memory that nobody needs while nobody listens.
+    warm: bool,
 }
 
 /// The leave to measure and publish one round. There is only one at a time.
@@ -65,6 +68,7 @@ impl Feed {
             next: Instant::now(),
             busy: Arc::default(),
             reads: None,
+            warm: false,
         }
     }
 
@@ -94,6 +98,7 @@ impl Feed {
             Duration::ZERO
         };
         self.next = now + PERIOD - late;
+        self.warm = true;
         let busy = self.busy.swap(true, Ordering::Acquire);
         (!busy).then(|| Turn {
             interest: self.interest(),
@@ -118,7 +123,19 @@ pub async fn due(feed: &mut Option<Feed>) {
             return tokio::time::sleep_until(feed.next.into()).await;
         }
         feed.reads = None;
-        feed.publisher.changed().await;
+        if feed.warm {
+            tokio::select! {
+                biased;
+                () = feed.publisher.changed() => {}
+                // somebody who only connects anew is back by then
+                () = tokio::time::sleep_until(feed.next.into()) => {
+                    feed.warm = false;
+                    give_back_code();
+                }
+            }
+        } else {
+            feed.publisher.changed().await;
+        }
     }
 }
 
