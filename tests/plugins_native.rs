@@ -8,6 +8,7 @@ use std::collections::BTreeSet;
 use std::fs;
 use std::io::{BufRead, BufReader, Write};
 use std::net::{TcpListener, UdpSocket};
+use std::process::{Command, Stdio};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU16, Ordering};
 use std::time::Duration;
@@ -15,7 +16,7 @@ use std::time::Duration;
 use nix::sys::signal::{Signal, kill};
 use nix::unistd::Pid;
 use serde_json::{Value, json};
-use support::{Daemon, Program, TempSite, is_alive};
+use support::{Daemon, Program, TempSite, is_alive, venv};
 
 /// A statsd that keeps every line.
 struct Statsd {
@@ -433,6 +434,48 @@ fn resource_watcher_restarts_what_uses_too_much() {
         assert_eq!(status(&daemon, "web")["status"], "stopped");
         assert!(statsd.lines().len() <= count + 3);
     }
+}
+
+/// The real plugin and the native one, both as programs of their own beside the same circ: the same lines.
+#[test]
+fn resource_watcher_and_the_real_one_say_the_same_of_one_daemon() {
+    let site = TempSite::new();
+    site.ini("[watcher:web]\ncmd = sleep 1000\nnumprocesses = 2\n");
+    let daemon = site.start(Program::Circ);
+    let pids = daemon.wait_pids("web", 2);
+    let limits = "max_mem:100K:::max_cpu:0:::min_cpu:50:::health_threshold:99:::max_count:1000000";
+    let mut told: Vec<BTreeSet<String>> = Vec::new();
+    for real in [true, false] {
+        let statsd = Statsd::new();
+        let mut command = match real {
+            true => Command::new(venv().program("circus-plugin")),
+            false => {
+                let mut command = Command::new(env!("CARGO_BIN_EXE_circ"));
+                command.arg("circus-plugin");
+                command
+            }
+        };
+        let port = statsd.socket.local_addr().expect("it is bound").port();
+        let settings =
+            format!("host:127.0.0.1:::port:{port}:::watcher:web:::loop_rate:0.2:::{limits}");
+        let mut plugin = command
+            .args(["--endpoint", &site.endpoint, "--pubsub", &site.pubsub])
+            .args(["--config", &settings])
+            .arg("circus.plugins.resource_watcher.ResourceWatcher")
+            .current_dir(site.dir())
+            .stdin(Stdio::null())
+            .stderr(Stdio::null())
+            .spawn()
+            .expect("the plugin can be run");
+        statsd.wait(&daemon, "over_memory");
+        statsd.wait(&daemon, "under_cpu");
+        told.push(statsd.lines().into_iter().collect());
+        plugin.kill().expect("it runs");
+        plugin.wait().expect("it is ours");
+    }
+    assert_eq!(told[0], told[1]);
+    assert_eq!(told[1].len(), 2, "{told:?}");
+    assert_eq!(daemon.pids("web"), pids);
 }
 
 #[test]

@@ -216,9 +216,15 @@ plugins.main()
 /// Becomes a Python that runs the plugin; the reason if it cannot.
 fn in_python(line: &Line, class: &str) -> String {
     let mut command = Command::new(PYTHON);
+    // An address that means every interface is none to connect to.
+    let reachable = |text: &str| match text.parse::<Endpoint>() {
+        Ok(endpoint) => endpoint.reachable().to_string(),
+        Err(_) => text.to_owned(),
+    };
     command
         .args(["-c", SCRIPT])
-        .args(["--endpoint", line.endpoint(), "--pubsub", line.pubsub()])
+        .args(["--endpoint", &reachable(line.endpoint())])
+        .args(["--pubsub", &reachable(line.pubsub())])
         .args(["--check-delay", &line.check_delay().to_string()])
         .args(["--log-level", &line.log_level().to_lowercase()])
         .args(["--log-output", line.log_output()]);

@@ -1,6 +1,8 @@
 //! The `[plugin:NAME]` sections, and the watcher that runs each: it has the section's name, one process, priority 1 and
 //! the daemon's environment. Source: `circus.plugins.get_plugin_cmd` and the plugins in `circus.arbiter.Arbiter`.
 
+use std::path::Path;
+
 use indexmap::IndexMap;
 
 use super::document::NAME_KEY;
@@ -201,7 +203,7 @@ fn watcher(
     let mut watcher = WatcherOptions::ini_defaults(section);
     let active = plugin.settings.get("active").map(|text| to_bool(text));
     let own: [(&str, Value); 7] = [
-        ("cmd", command(circus, plugin).into()),
+        ("cmd", command(circus, plugin, &loader.cwd).into()),
         ("executable", THIS_PROGRAM.into()),
         ("priority", 1.into()),
         ("singleton", true.into()),
@@ -258,8 +260,24 @@ fn watcher(
     watcher
 }
 
-/// The command line, with circus's options in circus's order.
-fn command(circus: &CircusOptions, plugin: &PluginConfig) -> String {
+/// The command line, with circus's options in circus's order. The plugin may have another working directory than the
+/// daemon, whose directory is `cwd`.
+fn command(circus: &CircusOptions, plugin: &PluginConfig, cwd: &Path) -> String {
+    let endpoint = |text: &str| match text.strip_prefix("ipc://") {
+        Some(path) if !path.starts_with('@') => {
+            format!("ipc://{}", cwd.join(path).display())
+        }
+        _ => text.to_owned(),
+    };
+    let (control, events) = (
+        endpoint(&circus.endpoint),
+        endpoint(&circus.pubsub_endpoint),
+    );
+    let output = circus.logoutput.as_deref().map(|text| match text {
+        "-" | "stdout" => text.to_owned(),
+        url if url.starts_with("syslog://") => url.to_owned(),
+        path => cwd.join(path).to_string_lossy().into_owned(),
+    });
     let settings: Vec<String> = plugin
         .settings
         .iter()
@@ -269,9 +287,9 @@ fn command(circus: &CircusOptions, plugin: &PluginConfig) -> String {
     let mut words = vec![
         PLUGIN_PROGRAM,
         "--endpoint",
-        &circus.endpoint,
+        &control,
         "--pubsub",
-        &circus.pubsub_endpoint,
+        &events,
         "--config",
         &settings,
     ];
@@ -280,7 +298,7 @@ fn command(circus: &CircusOptions, plugin: &PluginConfig) -> String {
     } else if let Some(level) = &circus.loglevel {
         words.extend(["--log-level", level]);
     }
-    if let Some(output) = &circus.logoutput {
+    if let Some(output) = &output {
         words.extend(["--log-output", output]);
     }
     words.extend(["--with-daemon", plugin.class.as_deref().unwrap_or_default()]);
@@ -334,6 +352,23 @@ mod tests {
         assert!(watcher.cmd().contains("--log-level debug"));
         assert_eq!(words.last().unwrap(), "circus.plugins.watchdog.WatchDog");
         assert_eq!(config.warnings, [] as [&str; 0]);
+    }
+
+    #[test]
+    fn a_plugin_finds_the_daemon_from_any_directory() {
+        let config = load(
+            "[circus]\nendpoint = ipc://ctl\npubsub_endpoint = tcp://127.0.0.1:1\nlogoutput = sub/log\n\
+             [plugin:a]\nuse = m.P\nworking_dir = /\n",
+        )
+        .unwrap();
+        let dir = config.files[0].parent().unwrap().to_string_lossy();
+        let cmd = config.plugin_watchers[0].cmd();
+        for wanted in [
+            format!("--endpoint ipc://{dir}/ctl --pubsub tcp://127.0.0.1:1 "),
+            format!("--log-output {dir}/sub/log "),
+        ] {
+            assert!(cmd.contains(&wanted), "{wanted} in {cmd}");
+        }
     }
 
     #[test]
