@@ -24,6 +24,7 @@ pub mod config;
 mod connection;
 mod control;
 pub mod daemon;
+mod discover;
 mod events;
 mod links;
 pub mod logs;
@@ -100,6 +101,10 @@ fn command() -> Command {
             logs::Args::augment_args(Command::new("logs")),
             "Show what the workers say, and follow it",
         ))
+        .subcommand(about(
+            discover::Args::augment_args(Command::new("discover")),
+            "Find the daemons on this machine and in its network",
+        ))
         .subcommands(control::subcommands())
         .subcommand(completions::subcommand());
     let overview = overview(&command);
@@ -119,6 +124,7 @@ const GROUPS: &[(&str, &[&str])] = &[
     (
         "Look",
         &[
+            "discover",
             "status",
             "list",
             "stats",
@@ -200,7 +206,7 @@ fn dispatch(matches: &ArgMatches) -> Result<ExitCode, clap::Error> {
     };
     if let (
         "daemon" | "state" | "agent" | "dsc" | "ansible" | "config" | "completions"
-        | "install-links",
+        | "install-links" | "discover",
         Some(option),
     ) = (name, before.first_given())
     {
@@ -218,6 +224,7 @@ fn dispatch(matches: &ArgMatches) -> Result<ExitCode, clap::Error> {
         "config" => config::run(config::Args::from_arg_matches(matches)?),
         "logs" => logs::run(logs::Args::from_arg_matches(matches)?, before),
         "install-links" => links::run(&links::Args::from_arg_matches(matches)?),
+        "discover" => discover::run(&discover::Args::from_arg_matches(matches)?),
         "completions" => completions::run(matches, command()),
         _ => {
             let connection = connection::Args::from_arg_matches(matches)?.or(before);

@@ -102,7 +102,7 @@ pub fn utc(seconds: f64) -> String {
 }
 
 /// Rows as columns, two spaces apart; the last column is not padded.
-fn columns(rows: &[Vec<String>]) -> String {
+pub fn columns(rows: &[Vec<String>]) -> String {
     let mut widths: Vec<usize> = Vec::new();
     for row in rows {
         for (at, cell) in row.iter().enumerate() {

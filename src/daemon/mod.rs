@@ -7,6 +7,7 @@ mod control;
 mod demand;
 pub mod detach;
 mod differences;
+mod discovery;
 pub mod endpoint;
 mod handed;
 mod hanging;

@@ -4,6 +4,7 @@
 
 use super::accounts;
 use super::differences::adopted;
+use super::discovery::{Joined, fqdn};
 use super::endpoint::{self, BindError, Bound, Held};
 use super::log::{self, Opened, Setup, Wish};
 use super::pidfile::Pidfile;
@@ -68,6 +69,10 @@ pub(super) struct Prepared {
     pub events: Option<Bound>,
     /// Another endpoint for statistics, or none any more.
     pub stats: Option<Option<Bound>>,
+    /// The name of the daemon in the network.
+    pub fqdn: String,
+    /// Those who look for daemons are told something else, or elsewhere, or nothing any more.
+    pub discovery: Option<Option<Joined>>,
     /// The log goes elsewhere.
     pub log: Option<Opened>,
     /// Another pid file, or none any more.
@@ -84,6 +89,8 @@ impl Prepared {
             control: None,
             events: None,
             stats: None,
+            fqdn: String::new(),
+            discovery: None,
             log: None,
             pidfile: None,
             chowned: None,
@@ -184,6 +191,7 @@ fn prepare(wanted: Wanted) -> Result<Prepared, String> {
     }
     let moved = bind(&effective, new, owner, &held)
         .map_err(|(key, error)| placed(config, "circus", key, error))?;
+    let name = fqdn(new.fqdn_prefix.as_deref());
     let log = other_log(&effective, new).map_err(|(key, why)| circus(key, &why))?;
     let pidfile = other_pidfile(effective.pidfile.as_deref(), new.pidfile.as_deref())
         .transpose()
@@ -205,6 +213,8 @@ fn prepare(wanted: Wanted) -> Result<Prepared, String> {
         control: moved.control,
         events: moved.events,
         stats: moved.stats,
+        discovery: (found_by(&effective) != found_by(new)).then(|| Joined::new(new, &name)),
+        fqdn: name,
         log,
         pidfile,
         chowned,
@@ -289,6 +299,15 @@ pub(super) fn owner(circus: &CircusOptions) -> Result<Option<u32>, accounts::Acc
         }
         _ => Ok(None),
     }
+}
+
+/// What those are told who look for daemons, and where.
+fn found_by(circus: &CircusOptions) -> (&str, &str, Option<&str>) {
+    (
+        &circus.multicast_endpoint,
+        &circus.endpoint,
+        circus.fqdn_prefix.as_deref(),
+    )
 }
 
 /// What these options say of the log.

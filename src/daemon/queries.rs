@@ -186,6 +186,7 @@ impl Shell {
             ("pid".to_string(), std::process::id().into()),
             ("config".to_string(), shown(&self.config_path)),
             ("files".to_string(), files.into()),
+            ("fqdn".to_string(), self.fqdn.as_str().into()),
             ("cwd".to_string(), shown(&self.cwd)),
             ("started".to_string(), self.born.into()),
             ("uid".to_string(), nix::unistd::geteuid().as_raw().into()),

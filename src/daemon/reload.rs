@@ -9,6 +9,7 @@
 
 use super::answers::{Then, send};
 use super::differences::{Extent, Plan, Situation, adopted};
+use super::discovery::Discovery;
 use super::endpoint::{Bound, Listener};
 use super::log;
 use super::orders::{Order, Purpose, Unfulfilled};
@@ -253,6 +254,8 @@ impl Shell {
             control,
             events,
             stats,
+            fqdn,
+            discovery,
             log,
             pidfile,
             chowned,
@@ -265,6 +268,8 @@ impl Shell {
             listener(events).map_err(lost)?,
         );
         let stats = stats.map(listener).transpose().map_err(lost)?;
+        let discovery = discovery.map(|joined| joined.map(Discovery::serve).transpose());
+        let discovery = discovery.transpose().map_err(lost)?;
         let retired = self.rebind(&config, &places)?;
         if let Some(listener) = control {
             self.router.move_to(listener, self.calls.clone());
@@ -275,6 +280,10 @@ impl Shell {
         }
         if let Some(listener) = stats {
             self.feed = listener.map(Feed::serve);
+        }
+        self.fqdn = fqdn;
+        if let Some(discovery) = discovery {
+            self.discovery = discovery;
         }
         if let Some(log) = log {
             self.log.replace(log);

@@ -4,6 +4,7 @@
 use super::answers::{Shape, Then, Waiting};
 use super::companion::Companion;
 use super::demand::Demand;
+use super::discovery::Discovery;
 use super::handed::{HandedSockets, Watchdog};
 use super::hooks::Desk;
 use super::last_words::LastExit;
@@ -66,6 +67,10 @@ pub struct Shell {
     /// Those of them that the command line has the say over.
     pub(super) settled: Vec<&'static str>,
     pub(super) log: log::Control,
+    /// Its name in the network.
+    pub(super) fqdn: String,
+    /// Tells those who look for daemons where this one is. Held for its drop.
+    pub(super) discovery: Option<Discovery>,
     /// Held for its drop.
     pub(super) pidfile: Option<Pidfile>,
     /// The umask that the daemon was started with, which it has without the option.

@@ -2,6 +2,7 @@
 
 use super::companion::Companion;
 use super::demand::Demand;
+use super::discovery::{Discovery, Joined, fqdn};
 use super::endpoint::Listener;
 use super::handed::Handed;
 use super::hooks::Desk;
@@ -237,6 +238,11 @@ fn assemble(
     } else {
         None
     };
+    let name = fqdn(circus.fqdn_prefix.as_deref());
+    let discovery = Joined::new(&given.effective, &name).map(Discovery::serve);
+    let discovery = discovery
+        .transpose()
+        .map_err(|error| told("multicast_endpoint", &error))?;
     let mut sockets = BTreeMap::new();
     for section in &config.sockets {
         let socket = handed
@@ -301,6 +307,8 @@ fn assemble(
         companion: given.companion,
         log: given.log,
         settled: given.settled,
+        fqdn: name,
+        discovery,
         pidfile: given.pidfile,
         caller_umask: given.caller_umask,
         untaken: BTreeSet::new(),

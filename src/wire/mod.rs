@@ -15,6 +15,7 @@ pub mod command;
 pub mod endpoint;
 pub mod event;
 pub mod matching;
+pub mod multicast;
 mod properties;
 pub mod pytext;
 pub mod reply;

@@ -40,7 +40,7 @@ pub static REPLIES: &[ReplyForm] = &[
     reply("get", r#"{"name": "web", "keys": ["cmd"]}"#, &["options"], "An object of the options asked for"),
     reply("globaloptions", "{}", &["options"], "An object of the daemon's options"),
     reply("globaloptions", r#"{"option": "endpoint"}"#, &["options"], "The same with the one option"),
-    reply("identity", "{}", &["program", "version", "pid", "config", "files", "cwd", "started", "uid"], "`program` is `circ`; `config` is the main file and `files` all that were read, absolute; `started` is in seconds since the epoch; `uid` is the user it runs as"),
+    reply("identity", "{}", &["program", "version", "pid", "config", "files", "fqdn", "cwd", "started", "uid"], "`program` is `circ`; `fqdn` is the name of the host, after `fqdn_prefix@` if that is set; `config` is the main file and `files` all that were read, absolute; `started` is in seconds since the epoch; `uid` is the user it runs as"),
     reply("ipython", "{}", &["shell", "msg"], "`shell` is false: there is no Python inside"),
     reply("list", "{}", &["watchers"], "The names of the watchers, in lower case, sorted"),
     reply("list", r#"{"name": "web"}"#, &["pids"], "The process ids of the workers"),
