@@ -12,7 +12,7 @@ use super::router::Client;
 use super::shell::{Shell, wall_clock};
 use crate::options::{self, Hook, Map, Value, WatcherOptions};
 use crate::python::hooks::Question;
-use crate::python::interpreter::interpreter;
+use crate::python::interpreter::{interpreter, python_path};
 use crate::supervisor::{HookCall, HookId, Input, WatcherId};
 use crate::wire::command::Command;
 use crate::wire::event;
@@ -21,7 +21,6 @@ use crate::wire::request::{Request, parse_request};
 use pool::{Call, Event, Hooks, Owner, Target};
 use serde_json::json;
 use std::collections::{BTreeMap, HashMap};
-use std::path::Path;
 use std::time::{Duration, Instant};
 use tokio::sync::mpsc;
 
@@ -84,15 +83,8 @@ pub(super) struct Desk {
 }
 
 impl Desk {
-    /// Nothing to do yet. Hooks are looked for in the directory of the configuration and in `cwd`, after where Python
-    /// looks by itself.
-    pub fn new(environ: &BTreeMap<String, String>, config: &Path, cwd: &Path) -> Desk {
-        let directory = config.parent().unwrap_or(cwd);
-        let mut paths = vec![directory.to_string_lossy().into_owned()];
-        let cwd = cwd.to_string_lossy().into_owned();
-        if !paths.contains(&cwd) {
-            paths.push(cwd);
-        }
+    /// Nothing to do yet. Hooks are looked for in these directories after where Python looks by itself.
+    pub fn new(environ: &BTreeMap<String, String>, paths: Vec<String>) -> Desk {
         let (measurements, measured) = mpsc::unbounded_channel();
         Desk {
             pool: Hooks::new(environ, paths),
@@ -239,7 +231,7 @@ impl Shell {
         match &target {
             Target::Python(_) => {
                 message["target"] = Value::from(hook.target);
-                message["paths"] = view::python_path(options).into();
+                message["paths"] = python_path(options).into();
                 let generation = self.hooks.generations.get(hook.target);
                 message["generation"] = Value::from(generation.copied().unwrap_or(0));
             }
@@ -436,7 +428,7 @@ impl Shell {
                     target: python,
                     message: json!({
                         "resolve": true, "target": target, "generation": generation,
-                        "paths": view::python_path(watcher)}),
+                        "paths": python_path(watcher)}),
                     variables: Vec::new(),
                     wanted: false,
                     label: format!("{} hooks", watcher.name),

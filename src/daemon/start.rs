@@ -269,7 +269,10 @@ fn assemble(
         std::process::id(),
         circus.endpoint
     );
-    let hooks = Desk::new(&environ, &path, &cwd);
+    let paths = python_paths(&path, &cwd);
+    let mut streams = Streams::new(cwd.clone());
+    streams.set_python(circus.python.as_deref(), paths.clone());
+    let hooks = Desk::new(&environ, paths);
     let shell = Shell {
         core,
         config_path: path,
@@ -286,7 +289,7 @@ fn assemble(
         sampling: Sampling::default(),
         launcher: Launcher::default(),
         spawner: Spawner::new(),
-        streams: Streams::new(cwd.clone()),
+        streams,
         cwd,
         early_exits: HashMap::new(),
         more_exits: false,
@@ -319,4 +322,14 @@ fn assemble(
         config,
     };
     Ok((shell, calls))
+}
+
+/// Where Python code that a user brings is looked for at last: beside the configuration, and in the daemon's directory.
+fn python_paths(config: &Path, cwd: &Path) -> Vec<String> {
+    let mut paths = vec![config.parent().unwrap_or(cwd), cwd];
+    paths.dedup();
+    let paths = paths.into_iter();
+    paths
+        .map(|path| path.to_string_lossy().into_owned())
+        .collect()
 }

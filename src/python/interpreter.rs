@@ -1,6 +1,6 @@
 //! Which Python runs what a user brings.
 
-use crate::options::WatcherOptions;
+use crate::options::{Value, WatcherOptions};
 use std::path::Path;
 
 /// The program of the interpreter for a watcher's Python code: that of its virtualenv, else the one that `[circus] python`
@@ -18,6 +18,16 @@ pub fn interpreter(options: &WatcherOptions, configured: Option<&str>, cwd: &Pat
 /// The same for what belongs to no watcher.
 pub fn default_interpreter(configured: Option<&str>) -> String {
     configured.unwrap_or("python3").to_string()
+}
+
+/// The directories of the watcher's PYTHONPATH: what the user brings may be there.
+pub fn python_path(options: &WatcherOptions) -> Vec<String> {
+    let path = options.env().and_then(|env| env.get("PYTHONPATH"));
+    let path = path.and_then(Value::as_str).unwrap_or("");
+    path.split(':')
+        .filter(|directory| !directory.is_empty())
+        .map(str::to_string)
+        .collect()
 }
 
 /// The arguments that make an interpreter read the text of its program, and then messages, from a descriptor: the text

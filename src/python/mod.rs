@@ -5,3 +5,4 @@
 
 pub mod hooks;
 pub mod interpreter;
+pub mod stream;

@@ -97,16 +97,6 @@ pub fn arbiter(circus: &CircusOptions) -> Value {
         "warmup_delay": circus.warmup_delay, "pid": std::process::id()})
 }
 
-/// The directories of the watcher's PYTHONPATH: hooks may be there.
-pub fn python_path(options: &WatcherOptions) -> Vec<String> {
-    let path = options.env().and_then(|env| env.get("PYTHONPATH"));
-    let path = path.and_then(Value::as_str).unwrap_or("");
-    path.split(':')
-        .filter(|directory| !directory.is_empty())
-        .map(str::to_string)
-        .collect()
-}
-
 /// What a program is told by its environment.
 pub fn variables(
     name: &str,

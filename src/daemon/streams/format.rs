@@ -3,6 +3,7 @@
 use super::clock::Stamp;
 use super::file::first_newline;
 use crate::options::streams::{StreamClass, StreamSpec};
+use crate::python::stream;
 use jiff::Timestamp;
 use serde_json::json;
 
@@ -71,6 +72,8 @@ pub enum Shape {
         /// The name of this host, for messages that leave it.
         host: Option<String>,
     },
+    /// Frames for the process behind a class of the user's own: what was said, as it came.
+    Foreign,
     /// Frames of journald's native protocol.
     Journald {
         /// The level.
@@ -90,6 +93,7 @@ impl Shape {
         let tag = spec.tag.clone().unwrap_or_else(|| watcher.to_string());
         match spec.class {
             StreamClass::Json => Shape::Json,
+            StreamClass::Foreign => Shape::Foreign,
             StreamClass::FancyStdout => {
                 let format = spec.time_format.as_deref().unwrap_or("%Y-%m-%d %H:%M:%S");
                 let any = watcher.bytes().map(usize::from).sum::<usize>();
@@ -122,6 +126,11 @@ impl Shape {
     pub fn put(&mut self, out: &mut Vec<u8>, lines: &[u8], origin: &Origin, now: Timestamp) {
         // what stands before each line is the same for all of them
         match self {
+            Shape::Foreign => {
+                let time = now.as_microsecond() as f64 / 1e6;
+                let entry = stream::entry(origin.pid, origin.which.name(), time, lines);
+                put_frame(out, &entry);
+            }
             Shape::Plain => {
                 out.extend_from_slice(lines);
                 if lines.last().is_some_and(|last| *last != b'\n') {

@@ -25,6 +25,7 @@
 mod clock;
 mod compress;
 mod file;
+mod foreign;
 mod format;
 mod outlet;
 mod pump;
@@ -41,9 +42,10 @@ pub use outlet::Outlet;
 pub use pump::{Pump, Words};
 pub use target::Target;
 
-use crate::options::streams::{StreamClass, StreamSpec};
 use crate::options::{Map, Value, WatcherOptions};
+use crate::python::interpreter::{interpreter, python_path};
 use crate::supervisor::WatcherId;
+use foreign::Python;
 use nix::fcntl::{FcntlArg, fcntl};
 use outlet::Destinations;
 use std::collections::{BTreeMap, HashSet};
@@ -75,6 +77,8 @@ pub struct Streams {
     outlets: BTreeMap<(WatcherId, Which), Arc<Outlet>>,
     unconfigured: Option<Arc<Outlet>>,
     warned: HashSet<(WatcherId, Which)>,
+    /// The Python of `[circus] python`, and where classes of the user's own are looked for at last.
+    python: (Option<String>, Vec<String>),
     /// When to look whether a thread is held by its destination.
     pub look_at: Option<Instant>,
 }
@@ -89,6 +93,7 @@ impl Streams {
             outlets: BTreeMap::new(),
             unconfigured: None,
             warned: HashSet::new(),
+            python: (None, Vec::new()),
             look_at: None,
         }
     }
@@ -120,21 +125,38 @@ impl Streams {
         let Some(conf) = configured(options, which) else {
             return Ok(None);
         };
+        let python = self.python_of(options);
         if let Some(outlet) = self.outlets.get(&(id, which)) {
             if outlet.conf() != *conf {
                 let plan = self
                     .destinations
-                    .plan(conf, &options.name, which, &self.cwd)?;
+                    .plan(conf, &options.name, which, &self.cwd, python)?;
                 outlet.replace(plan);
             }
             return Ok(Some(outlet.clone()));
         }
         let outlet = self
             .destinations
-            .outlet(conf, &options.name, which, &self.cwd)?;
+            .outlet(conf, &options.name, which, &self.cwd, python)?;
         let outlet = Arc::new(outlet);
         self.outlets.insert((id, which), outlet.clone());
         Ok(Some(outlet))
+    }
+
+    /// Classes of the user's own run in this Python, for watchers without a virtualenv, and are looked for in these
+    /// directories at last.
+    pub fn set_python(&mut self, python: Option<&str>, directories: Vec<String>) {
+        self.python = (python.map(str::to_string), directories);
+    }
+
+    fn python_of(&self, options: &WatcherOptions) -> Python {
+        let (configured, last) = &self.python;
+        let mut paths = python_path(options);
+        paths.extend(last.iter().cloned());
+        Python {
+            interpreter: interpreter(options, configured.as_deref(), &self.cwd),
+            paths,
+        }
     }
 
     /// The daemon's own standard error, for a worker that is listened to although it has no stream.
@@ -241,13 +263,10 @@ impl Streams {
     }
 }
 
-/// The configuration of an output that leads through a pipe. A class of the user's own is not there yet: without a pipe
-/// its output goes where the daemon's own goes (`not_yet` says so).
+/// The configuration of an output that leads through a pipe.
 fn configured(options: &WatcherOptions, which: Which) -> Option<&Map<String, Value>> {
-    let conf = match which {
+    match which {
         Which::Stdout => options.stdout_stream(),
         Which::Stderr => options.stderr_stream(),
-    }?;
-    let foreign = StreamSpec::read(conf).is_ok_and(|spec| spec.class == StreamClass::Foreign);
-    (!foreign).then_some(conf)
+    }
 }

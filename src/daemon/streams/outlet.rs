@@ -1,6 +1,7 @@
 //! One output of one watcher: where it goes at the moment, and how much went there.
 
 use super::file::{FileTarget, Rules, SharedRules};
+use super::foreign::{Foreign, Python};
 use super::format::{Shape, Which};
 use super::sink::Sink;
 use super::standard::Standard;
@@ -126,7 +127,8 @@ type Known = (Weak<Sink>, Option<SharedRules>);
 pub struct Destinations(Mutex<HashMap<Key, Known>>);
 
 impl Destinations {
-    /// An output for this configuration; `cwd` is the directory that file names start from.
+    /// An output for this configuration; `cwd` is the directory that file names start from, `python` runs
+    /// a class of the user's own.
     ///
     /// # Errors
     /// The configuration cannot be used: key and reason.
@@ -136,8 +138,9 @@ impl Destinations {
         watcher: &str,
         which: Which,
         cwd: &Path,
+        python: Python,
     ) -> Result<Outlet, String> {
-        let plan = self.plan(conf, watcher, which, cwd)?;
+        let plan = self.plan(conf, watcher, which, cwd, python)?;
         Ok(Outlet {
             which,
             plan: Mutex::new(Arc::new(plan)),
@@ -157,6 +160,7 @@ impl Destinations {
         watcher: &str,
         which: Which,
         cwd: &Path,
+        python: Python,
     ) -> Result<Plan, String> {
         let spec = StreamSpec::read(conf)
             .map_err(|error| format!("{}.{}: {}", which.option(), error.key, error.reason))?;
@@ -194,9 +198,12 @@ impl Destinations {
                 key = Some(Key::Messages(Place::of(&spec)));
                 None
             }
-            // A class of the user's own plugs in here, with a target that feeds its Python process. Until then its
-            // output goes where it goes without a stream: see `Streams::outlet`.
-            StreamClass::Queue | StreamClass::Foreign => {
+            StreamClass::Foreign => {
+                let label = spec.class_name.clone();
+                let target = Foreign::new(&spec.class_name, conf, python);
+                Some(Arc::new(Sink::new(label, Box::new(target), true)))
+            }
+            StreamClass::Queue => {
                 let label = spec.class_name.clone();
                 Some(Arc::new(Sink::new(label, Box::new(Nowhere), false)))
             }
