@@ -282,6 +282,24 @@ fn what_runs_is_exported_and_found_satisfied(program: Program) {
                 ],
             );
             assert_eq!(export.code, 0, "{}", export.stderr);
+            // A second time it would go over what somebody may have written.
+            let again = [
+                "state",
+                "export",
+                "--config",
+                "circus.ini",
+                "--output",
+                &name,
+            ];
+            let refused = circ(site, &again);
+            assert_eq!(refused.code, 1);
+            assert!(
+                refused.stderr.contains("--force replaces it"),
+                "{}",
+                refused.stderr
+            );
+            let forced = [&again[..], &["--force", "--format", format]].concat();
+            assert_eq!(circ(site, &forced).code, 0);
             let live = state(site, &["apply", &name, "--no-persist"], 0);
             assert_eq!(live["changed"], false, "{format}: {live}");
             assert_eq!(entry(&live, "loose")["changed"], false);

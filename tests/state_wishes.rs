@@ -131,6 +131,15 @@ fn variables_reach_the_workers_and_stay_secret(program: Program) {
             variable(daemon, "web", "TOKEN").is_none().then_some(())
         });
         assert_eq!(variable(daemon, "web", "MODE").as_deref(), Some("a b"));
+        // With the last of its variables its section goes, unless somebody has written something else there.
+        let with_comment = ini(site).replace("[env:web]\n", "[env:web]\n# why\n");
+        site.write("circus.ini", &with_comment);
+        state(site, &["ensure", "web", "--unset", "env.MODE"], 0);
+        assert!(ini(site).contains("[env:web]\n# why\n"), "{}", ini(site));
+        site.write("circus.ini", ini(site).replace("# why\n", ""));
+        state(site, &["ensure", "web", "--env", "LAST=1"], 0);
+        state(site, &["ensure", "web", "--unset", "env.LAST"], 0);
+        assert!(!ini(site).contains("[env:web]"), "{}", ini(site));
     });
 }
 

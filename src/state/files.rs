@@ -386,7 +386,9 @@ impl Files {
                 match text {
                     None => {
                         for part in parts {
-                            part.document.unset(&own, name)?;
+                            if part.document.unset(&own, name)? && is_bare(&part.document, &own) {
+                                part.document.remove_section(&own)?;
+                            }
                         }
                     }
                     Some(text) if parts.iter().any(|part| part.document.has_section(&own)) => {
@@ -516,6 +518,29 @@ fn remove(parts: &mut [Part], section: &str) -> Result<(), FilesError> {
         part.document.remove_section(section)?;
     }
     Ok(())
+}
+
+/// Whether nothing is left of a section but its header: no key, and no comment that somebody wrote.
+fn is_bare(document: &Document, section: &str) -> bool {
+    let keys = document.entries(section);
+    if keys.is_some_and(|keys| keys.keys().any(|key| key != NAME_KEY)) {
+        return false;
+    }
+    let bytes = document.to_bytes();
+    let text = String::from_utf8_lossy(&bytes);
+    let Some(line) = document.section_line(section) else {
+        return false;
+    };
+    let mut lines = text.lines().skip(line.saturating_sub(1));
+    let Some(header) = lines.next().map(str::trim) else {
+        return false;
+    };
+    header.starts_with('[')
+        && header.ends_with(']')
+        && text.lines().filter(|line| line.trim() == header).count() == 1
+        && lines
+            .take_while(|line| !line.starts_with('['))
+            .all(|line| line.trim().is_empty())
 }
 
 /// The directory of a watcher that states none is the daemon's own, which is not known here.

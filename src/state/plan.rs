@@ -237,14 +237,14 @@ fn plan_absent(desired: &Desired, target: &WatcherOptions, seen: &Observed) -> P
 pub fn no_command(desired: &Desired, seen: &Observed) -> String {
     match &seen.file {
         Some(file) if file.watcher.is_none() => format!(
-            "{} has no [watcher:{}] section and no cmd was given: say what to run with --cmd",
+            "{} has no [watcher:{}] section and no cmd was given: say what to run (--cmd, or cmd in a desired state)",
             file.path, desired.name
         ),
         Some(file) => format!(
-            "[watcher:{}] in {} has no cmd: say what to run with --cmd",
+            "[watcher:{}] in {} has no cmd: say what to run (--cmd, or cmd in a desired state)",
             desired.name, file.path
         ),
-        None => "the daemon has no such watcher and no cmd was given: say what to run with --cmd"
+        None => "the daemon has no such watcher and no cmd was given: say what to run (--cmd, or cmd in a desired state)"
             .to_string(),
     }
 }

@@ -21,7 +21,10 @@ const PHRASES: [(&str, &str); 13] = [
     ("--start-daemon needs the", "start_daemon: true needs the"),
     ("give more --timeout", "give more timeout"),
     ("give no --backup", "give no backup"),
-    ("say what to run with --cmd", "say what to run with cmd"),
+    (
+        "say what to run (--cmd, or cmd in a desired state)",
+        "say what to run with cmd",
+    ),
     ("give --create to add it", "give create: true to add it"),
     (
         "--force writes it all the same",

@@ -1,6 +1,6 @@
 //! `circ state get` and `export`: only looking.
 
-use std::io::Write;
+use std::io::{ErrorKind, Write};
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 use std::time::Duration;
@@ -44,6 +44,9 @@ pub(super) struct Export {
     /// Write it to this file, readable by its owner only
     #[arg(short, long, value_name = "FILE")]
     output: Option<PathBuf>,
+    /// Replace the file of --output if it is there
+    #[arg(long, requires = "output")]
+    force: bool,
 }
 
 /// What the verbs take that only look.
@@ -139,20 +142,25 @@ pub(super) fn export(args: &Export) -> ExitCode {
     match &args.output {
         None => print(&text),
         Some(path) => {
-            if let Err(error) = write_private(path, &text) {
-                return failed(&format!("cannot write {}: {error}", path.display()));
+            if let Err(error) = write_private(path, &text, args.force) {
+                let hint = match error.kind() {
+                    ErrorKind::AlreadyExists => "; --force replaces it",
+                    _ => "",
+                };
+                return failed(&format!("cannot write {}: {error}{hint}", path.display()));
             }
         }
     }
     ExitCode::SUCCESS
 }
 
-/// It may hold secrets, so a new file is its owner's alone.
-fn write_private(path: &Path, text: &str) -> std::io::Result<()> {
+/// It may hold secrets, so a new file is its owner's alone. One that is there may be what somebody wrote by hand.
+fn write_private(path: &Path, text: &str, replace: bool) -> std::io::Result<()> {
     use std::os::unix::fs::OpenOptionsExt;
     let mut file = std::fs::OpenOptions::new()
         .write(true)
-        .create(true)
+        .create(replace)
+        .create_new(!replace)
         .truncate(true)
         .mode(0o600)
         .open(path)?;
