@@ -54,8 +54,15 @@ use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Instant;
 
-/// The size that pipes are asked to have; the kernel may refuse a user who has many.
-const PIPE: i32 = 1 << 20;
+/// The size of a pipe. What the kernel counts against a user who is not root (64 MiB of all their pipes) is not to be used
+/// up by a few workers.
+fn pipe_size() -> i32 {
+    if nix::unistd::geteuid().is_root() {
+        1 << 20
+    } else {
+        1 << 18
+    }
+}
 
 /// A pipe for one output of a worker: the daemon's end and the worker's.
 ///
@@ -64,7 +71,7 @@ const PIPE: i32 = 1 << 20;
 pub fn pipe() -> io::Result<(PipeReader, PipeWriter)> {
     let ends = io::pipe()?;
     // one that stays smaller only has to be read more often
-    let _ = fcntl(&ends.0, FcntlArg::F_SETPIPE_SZ(PIPE));
+    let _ = fcntl(&ends.0, FcntlArg::F_SETPIPE_SZ(pipe_size()));
     Ok(ends)
 }
 
