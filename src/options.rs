@@ -170,7 +170,7 @@ pub static WATCHER_OPTIONS: &[OptionSpec] = &[
     row("rlimits", Kind::Limits, EmptyMap, Reload, false, false, "Resource limits: rlimit_nofile, rlimit_as, ...; empty means unlimited"),
     row("hooks", Kind::Hooks, EmptyMap, Live, false, true, "What is called around starts, stops and signals: hooks.before_start = module.function (Python), or exec:/path/of/program with its arguments; a second word after a comma, True, ignores failures"),
     row("hook_timeout", Kind::Seconds, F(60.0), Live, false, false, "Seconds after which a hook that has not answered is ended and counts as failed; 0 means never. circ's own"),
-    row("hook_retry", Kind::Seconds, I(0), Live, false, false, "Seconds after which what a hook has refused (start or spawn) is tried again; 0 leaves the watcher stopped, as circus does. circ's own"),
+    row("hook_retry", Kind::Seconds, F(0.0), Live, false, false, "Seconds after which what a hook has refused (start or spawn) is tried again; 0 leaves the watcher stopped, as circus does. circ's own"),
 ];
 
 /// Keys circus accepts although they do nothing any more; kept with the unknown keys.

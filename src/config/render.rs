@@ -36,7 +36,7 @@ struct Line {
 const INCLUDES: [&str; 2] = ["include", "include_dir"];
 
 /// Keys of `[circus]` whose default is what the command line says, so that writing it would change the meaning.
-const LEFT_TO_COMMAND_LINE: [&str; 2] = ["loglevel", "logoutput"];
+const LEFT_TO_COMMAND_LINE: [&str; 3] = ["loglevel", "logoutput", "log_format"];
 
 /// Renders as a circus.ini.
 ///

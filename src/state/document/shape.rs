@@ -81,6 +81,8 @@ impl Shape {
             "whole number" => Shape::Whole(i64::MIN, i64::MAX),
             "whole number from 0 up" => Shape::Whole(0, i64::MAX),
             "enforce or audit" => Shape::OneOf(vec!["enforce", "audit"]),
+            // in any case
+            "text or json" => Shape::Filled,
             "0 to 65535" => Shape::Whole(0, 65535),
             "decimal digits" => Shape::Whole(0, i64::from(u32::MAX)),
             "octal digits" => Shape::Octal,
@@ -354,6 +356,8 @@ mod tests {
             "whole number",
             "whole number from 0 up",
             "enforce or audit",
+            "text or json",
+            "program",
             "text",
             "host name or address",
             "0 to 65535",
