@@ -64,7 +64,9 @@ const OPTS: &[Opt] = &[
 /// What a daemon puts on the command line of its own plugins: they end with it. What follows an equals sign is the form
 /// of its log.
 const WITH_DAEMON: &str = "--with-daemon";
-/// The Python that runs plugins in Python.
+/// What a daemon puts there if its configuration names the Python for plugins in Python.
+const WITH_PYTHON: &str = "--with-python";
+/// The Python that runs plugins in Python if nothing is said of it.
 const PYTHON: &str = "python3";
 
 /// A command line that was understood.
@@ -72,6 +74,7 @@ struct Line<'a> {
     parsed: &'a Parsed,
     with_daemon: bool,
     log_format: Option<String>,
+    python: String,
 }
 
 impl Line<'_> {
@@ -102,9 +105,8 @@ impl Line<'_> {
 
 /// Runs under the name `circus-plugin` (`args[0]` is the program's name).
 pub fn run(mut args: Vec<OsString>) -> ExitCode {
-    let of_daemon = |arg: &OsString| Some(arg.to_str()?.strip_prefix(WITH_DAEMON)?.to_owned());
-    let told = args.iter().position(|arg| of_daemon(arg).is_some());
-    let told = told.and_then(|at| of_daemon(&args.remove(at)));
+    let told = taken(&mut args, WITH_DAEMON);
+    let python = taken(&mut args, WITH_PYTHON);
     let parsed = match PROGRAM.read(&args) {
         Ok(parsed) => parsed,
         Err(code) => return code,
@@ -120,7 +122,8 @@ pub fn run(mut args: Vec<OsString>) -> ExitCode {
     let line = Line {
         parsed: &parsed,
         with_daemon: told.is_some(),
-        log_format: told.and_then(|told| Some(told.strip_prefix('=')?.to_owned())),
+        log_format: told.filter(|told| !told.is_empty()),
+        python: python.unwrap_or_else(|| PYTHON.to_owned()),
     };
     let outcome = match plugin_keys::native(class) {
         Some(spec) => native(&line, spec),
@@ -133,6 +136,17 @@ pub fn run(mut args: Vec<OsString>) -> ExitCode {
             ExitCode::FAILURE
         }
     }
+}
+
+/// Takes an option that is a daemon's own from the line: what follows its equals sign.
+fn taken(args: &mut Vec<OsString>, name: &str) -> Option<String> {
+    let value = |arg: &OsString| {
+        let rest = arg.to_str()?.strip_prefix(name)?;
+        let value = rest.strip_prefix('=');
+        value.or(rest.is_empty().then_some("")).map(str::to_owned)
+    };
+    let at = args.iter().position(|arg| value(arg).is_some())?;
+    value(&args.remove(at))
 }
 
 fn told(name: &str, why: impl std::fmt::Display) -> String {
@@ -215,7 +229,7 @@ plugins.main()
 
 /// Becomes a Python that runs the plugin; the reason if it cannot.
 fn in_python(line: &Line, class: &str) -> String {
-    let mut command = Command::new(PYTHON);
+    let mut command = Command::new(&line.python);
     // An address that means every interface is none to connect to.
     let reachable = |text: &str| match text.parse::<Endpoint>() {
         Ok(endpoint) => endpoint.reachable().to_string(),
@@ -236,4 +250,28 @@ fn in_python(line: &Line, class: &str) -> String {
     }
     let why = command.arg(class).exec();
     format!("{class} is a plugin in Python, and {PYTHON} cannot be run: {why}")
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_a_daemon_says_is_taken_from_the_line() {
+        let mut args: Vec<OsString> = [
+            "p",
+            "--with-python=/x y",
+            "--with-daemon",
+            "--with-daemonic",
+            "a.B",
+        ]
+        .map(OsString::from)
+        .to_vec();
+        assert_eq!(taken(&mut args, WITH_DAEMON).as_deref(), Some(""));
+        assert_eq!(taken(&mut args, WITH_PYTHON).as_deref(), Some("/x y"));
+        assert_eq!(taken(&mut args, WITH_DAEMON), None);
+        assert_eq!(args, ["p", "--with-daemonic", "a.B"]);
+        let mut args = vec![OsString::from("--with-daemon=json")];
+        assert_eq!(taken(&mut args, WITH_DAEMON).as_deref(), Some("json"));
+    }
 }

@@ -301,7 +301,18 @@ fn command(circus: &CircusOptions, plugin: &PluginConfig, cwd: &Path) -> String 
     if let Some(output) = &output {
         words.extend(["--log-output", output]);
     }
-    words.extend(["--with-daemon", plugin.class.as_deref().unwrap_or_default()]);
+    let python = plugin.class.as_deref().filter(|class| {
+        // Its virtualenv has a Python of its own.
+        plugin_keys::native(class).is_none() && !plugin.raw.contains_key("virtualenv")
+    });
+    let python = python.and(circus.python.as_deref());
+    let python = python.map(|program| format!("--with-python={program}"));
+    words.extend(python.as_deref());
+    words.push(match circus.log_format.as_deref() {
+        Some("json") => "--with-daemon=json",
+        _ => "--with-daemon",
+    });
+    words.push(plugin.class.as_deref().unwrap_or_default());
     let words: Vec<String> = words.into_iter().map(shlex::quote).collect();
     words.join(" ")
 }
@@ -369,6 +380,19 @@ mod tests {
         ] {
             assert!(cmd.contains(&wanted), "{wanted} in {cmd}");
         }
+    }
+
+    #[test]
+    fn the_python_of_the_configuration_runs_plugins_in_python() {
+        let config = load(
+            "[circus]\npython = /opt/my python\nlog_format = json\n[plugin:a]\nuse = m.P\n\
+             [plugin:b]\nuse = circus.plugins.flapping.Flapping\n",
+        )
+        .unwrap();
+        let words = |at: usize| shlex::split(config.plugin_watchers[at].cmd()).unwrap();
+        assert!(words(0).contains(&"--with-python=/opt/my python".to_owned()));
+        assert!(!words(1).iter().any(|word| word.contains("python=")));
+        assert!(words(1).contains(&"--with-daemon=json".to_owned()));
     }
 
     #[test]

@@ -114,7 +114,7 @@ pub fn sections() -> Vec<Block> {
             "Plugins, each a process of its own beside the daemon, in a watcher that has the section's whole name and \
              can be stopped, started and looked at as any other. Options of that watcher, such as `graceful_timeout`, \
              may be given as well. All other keys are settings of the plugin. A plugin in Python needs the circus \
-             library in the `python3` on `PATH`, or in the `virtualenv` of the section.",
+             library in the `virtualenv` of the section, else in the `python` of `[circus]`, else in the `python3` on `PATH`.",
         ),
         keys(PLUGIN_KEYS),
         text(
