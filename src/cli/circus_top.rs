@@ -14,6 +14,7 @@ use nix::sys::signal::{SigSet, Signal, raise};
 use serde_json::{Map, Value};
 
 use crate::cli::argparse::{Kind, Opt, Program, opt};
+use crate::cli::ssh::{Server, Tunnel};
 use crate::cli::{output, programs};
 use crate::wire::client::Patience;
 use crate::wire::endpoint::{DEFAULT_STATS, Endpoint};
@@ -44,7 +45,7 @@ const OPTS: &[Opt] = &[
     opt(
         &["--ssh"],
         Kind::Text,
-        "not offered: use ssh -L and --endpoint",
+        "log in to USER@HOST[:PORT] with ssh and reach the endpoint from there",
     ),
     opt(
         &["--process-timeout"],
@@ -85,11 +86,6 @@ pub fn run(args: Vec<OsString>) -> ExitCode {
         output::plain_error(&format!("circus-top: {reason}"));
         ExitCode::FAILURE
     };
-    if line.value("ssh").is_some() {
-        return fail(
-            "ssh tunnels are not offered here: forward the port with `ssh -L` and give it with --endpoint",
-        );
-    }
     let keep = line.value("process-timeout").unwrap_or("3");
     let Some(keep) = pytext::int(keep) else {
         return fail(&format!(
@@ -101,7 +97,17 @@ pub fn run(args: Vec<OsString>) -> ExitCode {
         Ok(endpoint) => endpoint.reachable(),
         Err(error) => return fail(&format!("--endpoint: {error}")),
     };
-    match watch(endpoint, keep as f64) {
+    let tunnel = line
+        .value("ssh")
+        .map(|server| Tunnel::open(&Server::parse(server, None)?, &endpoint, LOGIN));
+    let tunnel = match tunnel.transpose() {
+        Ok(tunnel) => tunnel,
+        Err(reason) => return fail(&reason),
+    };
+    let nearby = tunnel.as_ref().map_or(endpoint.clone(), Tunnel::endpoint);
+    let outcome = watch(nearby, &endpoint, keep as f64);
+    drop(tunnel);
+    match outcome {
         Ok(None) => ExitCode::SUCCESS,
         Ok(Some(signal)) => {
             // it ends as if it had not been caught
@@ -113,8 +119,11 @@ pub fn run(args: Vec<OsString>) -> ExitCode {
     }
 }
 
+/// So long ssh tries to reach its host.
+const LOGIN: Duration = Duration::from_secs(5);
+
 /// Paints until it is told to end; gives the signal that it is to die of.
-fn watch(endpoint: Endpoint, keep: f64) -> Result<Option<Signal>, String> {
+fn watch(endpoint: Endpoint, shown: &Endpoint, keep: f64) -> Result<Option<Signal>, String> {
     let (sender, news) = mpsc::sync_channel(WAITING);
     // Threads inherit the mask: from here on only the one that waits for signals gets them.
     let signals: SigSet = [
@@ -149,7 +158,7 @@ fn watch(endpoint: Endpoint, keep: f64) -> Result<Option<Signal>, String> {
     loop {
         let now = Instant::now();
         if now >= next {
-            let lines = screen(&board, &endpoint, seconds(), terminal.width());
+            let lines = screen(&board, shown, seconds(), terminal.width());
             if terminal.show(&lines).is_err() {
                 return Ok(None);
             }

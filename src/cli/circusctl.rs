@@ -5,6 +5,7 @@
 
 use std::env;
 use std::ffi::OsString;
+use std::path::PathBuf;
 use std::process::ExitCode;
 use std::time::{Duration, Instant};
 
@@ -13,6 +14,7 @@ use serde_json::Value;
 use crate::cli::argparse::{self, EXIT_WRONG, Kind, Opt, Parsed, Program, Stop, Words, opt};
 use crate::cli::connection::ENDPOINT_VARIABLE;
 use crate::cli::output;
+use crate::cli::ssh::{Server, Tunnel};
 use crate::wire::client::Patience;
 use crate::wire::endpoint::{DEFAULT_CONTROL, DEFAULT_PUBSUB, Endpoint};
 use crate::wire::{Client, Subscriber, command, pytext};
@@ -57,9 +59,13 @@ const OPTS: &[Opt] = &[
     opt(
         &["--ssh"],
         Kind::Text,
-        "not offered: use ssh -L and --endpoint",
+        "log in to USER@HOST[:PORT] with ssh and reach the endpoint from there",
     ),
-    opt(&["--ssh_keyfile"], Kind::Text, "not offered"),
+    opt(
+        &["--ssh_keyfile"],
+        Kind::Text,
+        "file with a private key for that",
+    ),
     opt(&["--timeout"], Kind::Int, "seconds to wait for an answer"),
     opt(&["--version"], Kind::Version, "show the version and exit"),
 ];
@@ -172,6 +178,8 @@ struct Settings {
     endpoint: Endpoint,
     /// `--endpoint` was given: it also says where to listen for events.
     explicit: bool,
+    /// Leads there.
+    tunnel: Option<Tunnel>,
     timeout: Duration,
     json: bool,
     pretty: bool,
@@ -179,13 +187,6 @@ struct Settings {
 
 impl Settings {
     fn new(global: &Parsed) -> Result<Self, String> {
-        if global.values.contains_key("ssh") {
-            return Err(
-                "ssh tunnels are not offered here: forward the port with `ssh -L` and give it \
-                 with --endpoint"
-                    .to_string(),
-            );
-        }
         let explicit = global.values.get("endpoint").cloned();
         let text = explicit
             .clone()
@@ -200,11 +201,30 @@ impl Settings {
             ),
             _ => Duration::from_secs(5),
         };
+        let keyfile = global.values.get("ssh_keyfile").map(PathBuf::from);
+        let server = global.values.get("ssh");
+        let server = server
+            .map(|text| Server::parse(text, keyfile))
+            .transpose()?;
+        let mut endpoint = text
+            .parse::<Endpoint>()
+            .map_err(|error| error.to_string())?;
+        let mut tunnel = None;
+        if let Some(server) = &server {
+            let listens = global.words.first().is_some_and(|name| name == "listen");
+            if listens && explicit.is_none() {
+                endpoint = DEFAULT_PUBSUB
+                    .parse::<Endpoint>()
+                    .map_err(|error| error.to_string())?;
+            }
+            let opened = Tunnel::open(server, &endpoint, timeout)?;
+            endpoint = opened.endpoint();
+            tunnel = Some(opened);
+        }
         Ok(Self {
-            endpoint: text
-                .parse::<Endpoint>()
-                .map_err(|error| error.to_string())?,
-            explicit: explicit.is_some(),
+            endpoint,
+            explicit: explicit.is_some() || tunnel.is_some(),
+            tunnel,
             timeout,
             json: global.flags.contains(&"json"),
             pretty: global.flags.contains(&"prettify"),
@@ -228,6 +248,9 @@ fn execute(ctl: &Ctl, own: &Parsed, global: &Parsed, settings: &Settings) -> Exi
         }
     };
     let Some(reply) = call(message, settings) else {
+        if let Some(tunnel) = &settings.tunnel {
+            output::plain_error(&tunnel.explain(&format!("{}: no answer", settings.endpoint)));
+        }
         output::raw_error(&format!("Timed out.{TIMED_OUT}"));
         return ExitCode::FAILURE;
     };

@@ -16,6 +16,7 @@ use tokio::signal::unix::{SignalKind, signal};
 use tokio::sync::Notify;
 
 use crate::cli::argparse::{Kind, Opt, Program, opt};
+use crate::cli::ssh::{Server, Tunnel};
 use crate::cli::{output, programs};
 use crate::daemon::endpoint::Listener;
 use crate::daemon::log;
@@ -61,7 +62,7 @@ const OPTS: &[Opt] = &[
     opt(
         &["--ssh"],
         Kind::Text,
-        "not offered: use ssh -L and the endpoints",
+        "log in to USER@HOST[:PORT] with ssh and reach the daemon from there",
     ),
 ];
 
@@ -83,11 +84,6 @@ pub fn run(args: Vec<OsString>) -> ExitCode {
         return ExitCode::SUCCESS;
     }
     let result = || -> Result<(), String> {
-        if line.value("ssh").is_some() {
-            return Err("ssh tunnels are not offered here: forward the ports with `ssh -L` and give them with \
-                        --endpoint and --pubsub"
-                .to_string());
-        }
         let endpoint = |name: &str, usual: &str| {
             let text = line.value(name).unwrap_or(usual);
             let endpoint = text.parse::<Endpoint>();
@@ -97,6 +93,16 @@ pub fn run(args: Vec<OsString>) -> ExitCode {
         };
         let control = endpoint("endpoint", DEFAULT_CONTROL)?;
         let events = endpoint("pubsub", DEFAULT_PUBSUB)?;
+        let server = line.value("ssh").map(|text| Server::parse(text, None));
+        let server = server.transpose()?;
+        let tunnel = |to: &Endpoint| {
+            let server = server.as_ref();
+            let tunnel = server.map(|server| Tunnel::open(server, to, GREETING));
+            tunnel.transpose()
+        };
+        let (to_control, to_events) = (tunnel(&control)?, tunnel(&events)?);
+        let control = to_control.as_ref().map_or(control, Tunnel::endpoint);
+        let events = to_events.as_ref().map_or(events, Tunnel::endpoint);
         let _log = start_log(line.value("log-level"), line.value("log-output"))?;
         let statspoint = line.value("statspoint").unwrap_or(DEFAULT_STATS);
         serve(control, events, statspoint)

@@ -5,6 +5,8 @@ use std::env;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
+use crate::cli::ssh::{Server, Tunnel};
+use crate::cli::{EXIT_UNREACHABLE, EXIT_USAGE};
 use crate::config::{Config, Document};
 use crate::wire::endpoint::{DEFAULT_CONTROL, Endpoint};
 
@@ -22,6 +24,10 @@ pub struct Args {
     /// Take the endpoint from the [circus] section of this circus.ini
     #[arg(long, value_name = "FILE")]
     config: Option<PathBuf>,
+
+    /// Log in to this host with ssh and reach the endpoint from there
+    #[arg(long, value_name = "USER@HOST[:PORT]")]
+    ssh: Option<String>,
 
     /// Seconds to wait for an answer [default: 5]
     #[arg(long, value_name = "SECONDS", value_parser = seconds)]
@@ -52,6 +58,7 @@ impl Args {
         Self {
             endpoint,
             config,
+            ssh: self.ssh.or(other.ssh),
             timeout: self.timeout.or(other.timeout),
             json: self.json || other.json,
         }
@@ -62,6 +69,7 @@ impl Args {
         [
             (self.endpoint.is_some(), "--endpoint"),
             (self.config.is_some(), "--config"),
+            (self.ssh.is_some(), "--ssh"),
             (self.timeout.is_some(), "--timeout"),
             (self.json, "--json"),
         ]
@@ -79,11 +87,51 @@ impl Args {
         self.timeout.unwrap_or(Duration::from_secs(5))
     }
 
+    /// The way to the control endpoint, with a tunnel if `--ssh` asks for one.
+    ///
+    /// # Errors
+    /// What is wrong with the words, or why there is no tunnel.
+    pub fn route(&self) -> Result<Route, RouteError> {
+        let endpoint = self.named_endpoint().map_err(RouteError::Usage)?;
+        self.route_to(endpoint)
+    }
+
+    /// The way to another endpoint of the same daemon.
+    ///
+    /// # Errors
+    /// As [`Args::route`].
+    pub fn route_to(&self, endpoint: Endpoint) -> Result<Route, RouteError> {
+        let Some(server) = &self.ssh else {
+            return Ok(Route {
+                endpoint,
+                tunnel: None,
+            });
+        };
+        let server = Server::parse(server, None).map_err(RouteError::Usage)?;
+        let tunnel =
+            Tunnel::open(&server, &endpoint, self.timeout()).map_err(RouteError::Unreachable)?;
+        Ok(Route {
+            endpoint: tunnel.endpoint(),
+            tunnel: Some(tunnel),
+        })
+    }
+
+    /// The control endpoint, for a command that works on this machine alone.
+    ///
+    /// # Errors
+    /// As [`Args::route`], and `--ssh`.
+    pub fn control_endpoint(&self) -> Result<Endpoint, String> {
+        match &self.ssh {
+            Some(_) => Err("--ssh is not for this command: it works on this machine".to_string()),
+            None => self.named_endpoint(),
+        }
+    }
+
     /// The control endpoint: `--endpoint`, else the file's, else the environment's, else the default.
     ///
     /// # Errors
     /// A sentence that names where the unusable endpoint came from.
-    pub fn control_endpoint(&self) -> Result<Endpoint, String> {
+    fn named_endpoint(&self) -> Result<Endpoint, String> {
         let (text, origin) = if let Some(text) = &self.endpoint {
             (text.clone(), "--endpoint".to_string())
         } else if let Some(path) = &self.config {
@@ -96,6 +144,52 @@ impl Args {
         text.parse()
             .map(Endpoint::reachable)
             .map_err(|error| format!("{origin}: {error}"))
+    }
+}
+
+/// A way to an endpoint; a tunnel closes when this is dropped.
+#[derive(Debug)]
+pub struct Route {
+    /// Where to connect.
+    pub endpoint: Endpoint,
+    tunnel: Option<Tunnel>,
+}
+
+impl Route {
+    /// The words for an error of a call on this way.
+    pub fn explain(&self, error: &dyn std::fmt::Display) -> String {
+        let text = error.to_string();
+        match &self.tunnel {
+            Some(tunnel) => tunnel.explain(&text),
+            None => text,
+        }
+    }
+}
+
+/// Why there is no way to an endpoint.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum RouteError {
+    /// It was asked for in the wrong words.
+    Usage(String),
+    /// There is no tunnel.
+    Unreachable(String),
+}
+
+impl RouteError {
+    /// The exit code of a command that needs the way.
+    pub fn code(&self) -> u8 {
+        match self {
+            RouteError::Usage(_) => EXIT_USAGE,
+            RouteError::Unreachable(_) => EXIT_UNREACHABLE,
+        }
+    }
+}
+
+impl std::fmt::Display for RouteError {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        match self {
+            RouteError::Usage(text) | RouteError::Unreachable(text) => f.write_str(text),
+        }
     }
 }
 

@@ -6,6 +6,7 @@ use std::process::ExitCode;
 use clap::{Arg, ArgAction, ArgMatches, Args, Command};
 use serde_json::{Map, Value};
 
+use crate::cli::connection::RouteError;
 use crate::cli::{EXIT_REFUSED, EXIT_UNREACHABLE, EXIT_USAGE, connection, events, output};
 use crate::options;
 use crate::wire::command::{self, COMMANDS, CommandSpec, Shape};
@@ -100,16 +101,20 @@ pub fn run(name: &str, matches: &ArgMatches, connection: &connection::Args) -> E
         Ok(message) => message,
         Err(reason) => return usage(spec, &reason),
     };
-    let endpoint = match connection.control_endpoint() {
-        Ok(endpoint) => endpoint,
-        Err(reason) => return usage(spec, &reason),
+    let route = match connection.route() {
+        Ok(route) => route,
+        Err(RouteError::Usage(reason)) => return usage(spec, &reason),
+        Err(error) => {
+            output::error(&error.to_string());
+            return ExitCode::from(error.code());
+        }
     };
-    let reply = Client::connect(&endpoint, connection.timeout())
+    let reply = Client::connect(&route.endpoint, connection.timeout())
         .and_then(|mut client| client.call(message));
     match reply {
         Ok(reply) => report(spec.name, &reply, connection.json),
         Err(error) => {
-            output::error(&error.to_string());
+            output::error(&route.explain(&error));
             ExitCode::from(EXIT_UNREACHABLE)
         }
     }

@@ -4,29 +4,36 @@ use std::process::ExitCode;
 
 use serde_json::{Map, Value, json};
 
-use crate::cli::{EXIT_REFUSED, EXIT_UNREACHABLE, EXIT_USAGE, connection, output};
+use crate::cli::connection::RouteError;
+use crate::cli::{EXIT_REFUSED, EXIT_UNREACHABLE, connection, output};
 use crate::wire::client::Patience;
 use crate::wire::{Client, ClientError, Endpoint, Subscriber, command, pytext};
 
 /// Prints events until it is interrupted or nobody reads any more.
 pub fn run(topics: Vec<String>, connection: &connection::Args) -> ExitCode {
-    let control = match connection.control_endpoint() {
-        Ok(endpoint) => endpoint,
-        Err(reason) => {
-            output::error(&reason);
-            return ExitCode::from(EXIT_USAGE);
-        }
+    let refused = |error: RouteError| {
+        output::error(&error.to_string());
+        ExitCode::from(error.code())
     };
-    let publisher = match publisher(&control, connection) {
+    let control = match connection.route() {
+        Ok(route) => route,
+        Err(error) => return refused(error),
+    };
+    let publisher = match publisher(&control.endpoint, connection) {
         Ok(Ok(endpoint)) => endpoint,
         Ok(Err(reason)) => {
             output::error(&reason);
             return ExitCode::from(EXIT_REFUSED);
         }
         Err(error) => {
-            output::error(&error.to_string());
+            output::error(&control.explain(&error));
             return ExitCode::from(EXIT_UNREACHABLE);
         }
+    };
+    drop(control);
+    let publisher = match connection.route_to(publisher) {
+        Ok(route) => route,
+        Err(error) => return refused(error),
     };
     let topics = if topics.is_empty() {
         vec![String::new()]
@@ -35,10 +42,10 @@ pub fn run(topics: Vec<String>, connection: &connection::Args) -> ExitCode {
     };
     let patience = Patience::FailAtOnce;
     let mut subscriber =
-        match Subscriber::connect(&publisher, &topics, connection.timeout(), patience) {
+        match Subscriber::connect(&publisher.endpoint, &topics, connection.timeout(), patience) {
             Ok(subscriber) => subscriber,
             Err(error) => {
-                output::error(&error.to_string());
+                output::error(&publisher.explain(&error));
                 return ExitCode::from(EXIT_UNREACHABLE);
             }
         };

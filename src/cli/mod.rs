@@ -31,6 +31,7 @@ pub mod logs;
 pub mod manual;
 pub mod output;
 mod programs;
+mod ssh;
 pub mod state;
 
 /// Exit code of a usage error (`EX_USAGE`); clap's own 2 means drift in `circ state`.

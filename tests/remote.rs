@@ -1,0 +1,289 @@
+//! A daemon on another host, through ssh: `--ssh`. The other host is an sshd of the test's own on loopback.
+
+mod support;
+
+use serde_json::{Value, json};
+use std::fs;
+use std::io::{BufRead, BufReader};
+use std::net::TcpStream;
+use std::os::unix::fs::PermissionsExt;
+use std::path::{Path, PathBuf};
+use std::process::{Child, Command, Output, Stdio};
+use support::{Program, TempSite, need, skip, wait_for};
+
+/// An sshd, and a directory with an `ssh` that knows its key and no file of the user's. Dropping it ends the sshd.
+struct Host {
+    sshd: Child,
+    port: u16,
+    bin: PathBuf,
+    tmp: PathBuf,
+}
+
+impl Drop for Host {
+    fn drop(&mut self) {
+        let pid = nix::unistd::Pid::from_raw(self.sshd.id() as i32);
+        let _ = nix::sys::signal::kill(pid, nix::sys::signal::Signal::SIGTERM);
+        let _ = self.sshd.wait();
+    }
+}
+
+impl Host {
+    fn start(desk: &TempSite) -> Option<Host> {
+        if !nix::unistd::Uid::effective().is_root() {
+            skip("sshd with logins of its own needs root");
+            return None;
+        }
+        need("unshare", "util-linux")?;
+        let ssh = need("ssh", "openssh-client")?;
+        need("ssh-keygen", "openssh-client")?;
+        let sshd = need("sshd", "openssh-server")?;
+        for name in ["host_key", "user_key"] {
+            let made = Command::new("ssh-keygen")
+                .args(["-q", "-t", "ed25519", "-N", "", "-f"])
+                .arg(desk.path(name))
+                .status();
+            assert!(made.expect("ssh-keygen runs").success());
+        }
+        let port = desk.port();
+        let shown = |name: &str| desk.path(name).display().to_string();
+        let config = desk.write(
+            "sshd_config",
+            format!(
+                "Port {port}\nListenAddress 127.0.0.1\nHostKey {}\nAuthorizedKeysFile {}\nPidFile none\n\
+                 PermitRootLogin prohibit-password\nPasswordAuthentication no\nKbdInteractiveAuthentication no\n\
+                 UsePAM no\nStrictModes no\nAllowUsers root\n",
+                shown("host_key"),
+                shown("user_key.pub")
+            ),
+        );
+        let key = fs::read_to_string(desk.path("host_key.pub")).expect("the key");
+        desk.write("known_hosts", format!("[127.0.0.1]:{port} {key}"));
+        let own = desk.write(
+            "ssh_config",
+            format!(
+                "IdentityFile {}\nIdentitiesOnly yes\nUserKnownHostsFile {}\nGlobalKnownHostsFile /dev/null\n\
+                 StrictHostKeyChecking yes\nBatchMode yes\n",
+                shown("user_key"),
+                shown("known_hosts")
+            ),
+        );
+        let (bin, tmp) = (desk.path("bin"), desk.path("tmp"));
+        for dir in [&bin, &tmp] {
+            fs::create_dir(dir).expect("our own directory");
+        }
+        let wrapper = format!(
+            "#!/bin/sh\nexec {} -F {} \"$@\"\n",
+            ssh.display(),
+            own.display()
+        );
+        fs::write(bin.join("ssh"), wrapper).expect("our own directory");
+        fs::set_permissions(bin.join("ssh"), fs::Permissions::from_mode(0o755)).expect("ours");
+        let child = Command::new("unshare")
+            .args(["--mount", "sh", "-c"])
+            .arg("mount -t tmpfs tmpfs /run && mkdir -m 755 /run/sshd && exec \"$0\" -D -e -f \"$1\"")
+            .arg(sshd)
+            .arg(config)
+            .stdin(Stdio::null())
+            .stdout(Stdio::null())
+            .stderr(Stdio::null())
+            .spawn()
+            .expect("unshare runs");
+        let host = Host {
+            sshd: child,
+            port,
+            bin,
+            tmp,
+        };
+        wait_for("sshd to listen", || {
+            TcpStream::connect(("127.0.0.1", port)).ok()
+        });
+        Some(host)
+    }
+
+    fn command(&self, args: &[&str]) -> Command {
+        let mut command = Command::new(env!("CARGO_BIN_EXE_circ"));
+        let path = std::env::var("PATH").unwrap_or_default();
+        command
+            .args(args)
+            .env("PATH", format!("{}:{path}", self.bin.display()))
+            .env("TMPDIR", &self.tmp)
+            .env_remove("CIRCUSCTL_ENDPOINT")
+            .stdin(Stdio::null());
+        command
+    }
+
+    fn run(&self, args: &[&str]) -> Output {
+        self.command(args).output().expect("circ runs")
+    }
+
+    /// How the host is named.
+    fn name(&self) -> String {
+        format!("root@127.0.0.1:{}", self.port)
+    }
+
+    /// Waits until nothing is left of any tunnel: no directory, and no ssh of ours.
+    fn assert_clean(&self) {
+        let bin = self.bin.parent().expect("the desk").join("ssh_config");
+        wait_for("the tunnels to be gone", || {
+            let left = fs::read_dir(&self.tmp).expect("ours").count();
+            (left == 0 && !mentioned(&bin)).then_some(())
+        });
+    }
+}
+
+/// Whether any process has this path in its command line.
+fn mentioned(path: &Path) -> bool {
+    let path = path.to_string_lossy().into_owned();
+    let entries = fs::read_dir("/proc").into_iter().flatten().flatten();
+    entries
+        .filter_map(|entry| fs::read(entry.path().join("cmdline")).ok())
+        .any(|line| String::from_utf8_lossy(&line).contains(&path))
+}
+
+fn text(bytes: &[u8]) -> String {
+    String::from_utf8_lossy(bytes).into_owned()
+}
+
+const WEB: &str = "[watcher:web]\ncmd = sleep 1000\nnumprocesses = 2\n";
+
+#[test]
+fn a_daemon_is_driven_through_ssh() {
+    let desk = TempSite::ipc();
+    let Some(host) = Host::start(&desk) else {
+        return;
+    };
+    // A Unix socket over there, or a port that only that host reaches; circusd as well.
+    for (site, program) in [
+        (TempSite::ipc(), Program::Circ),
+        (TempSite::new(), Program::Circ),
+        (TempSite::new(), Program::Circusd),
+    ] {
+        site.ini(WEB);
+        let daemon = site.start(program);
+        let pids = daemon.wait_pids("web", 2);
+        let name = host.name();
+        let told = host.run(&[
+            "list",
+            "web",
+            "--ssh",
+            &name,
+            "--endpoint",
+            &site.endpoint,
+            "--json",
+        ]);
+        assert!(told.status.success(), "{}", text(&told.stderr));
+        let reply: Value = serde_json::from_slice(&told.stdout).expect("JSON");
+        assert_eq!(reply["pids"], json!(pids));
+        // The words of the file, and the options before the command.
+        let config = site.path("circus.ini").display().to_string();
+        let told = host.run(&["--ssh", &name, "--config", &config, "incr", "web"]);
+        assert!(told.status.success(), "{}", text(&told.stderr));
+        daemon.wait_pids("web", 3);
+        let told = host.run(&[
+            "circusctl",
+            "--ssh",
+            &name,
+            "--endpoint",
+            &site.endpoint,
+            "status",
+            "web",
+        ]);
+        assert_eq!(
+            (text(&told.stdout).trim(), told.status.code()),
+            ("active", Some(0)),
+            "{}",
+            text(&told.stderr)
+        );
+        // Events come from the endpoint that the daemon names.
+        let mut listening = host
+            .command(&[
+                "listen",
+                "watcher.web",
+                "--ssh",
+                &name,
+                "--endpoint",
+                &site.endpoint,
+            ])
+            .stdout(Stdio::piped())
+            .spawn()
+            .expect("circ runs");
+        let (sender, lines) = std::sync::mpsc::channel();
+        let out = BufReader::new(listening.stdout.take().expect("a pipe"));
+        let reader = std::thread::spawn(move || {
+            for line in out.lines().map_while(Result::ok) {
+                let _ = sender.send(line);
+            }
+        });
+        let line = wait_for("an event", || {
+            daemon.ok("incr", json!({"name": "web", "waiting": true}));
+            daemon.ok("decr", json!({"name": "web", "waiting": true}));
+            lines.try_recv().ok()
+        });
+        assert!(line.contains(" watcher.web."), "{line}");
+        // However it ends, nothing stays.
+        listening.kill().expect("it runs");
+        listening.wait().expect("it ran");
+        reader.join().expect("the reader ends");
+        host.assert_clean();
+    }
+}
+
+#[test]
+fn what_ssh_says_is_told() {
+    let desk = TempSite::ipc();
+    let Some(host) = Host::start(&desk) else {
+        return;
+    };
+    let name = host.name();
+    let nobody = format!("tcp://127.0.0.1:{}", desk.port());
+    let gone = format!("ipc://{}", desk.path("gone").display());
+    let closed = format!("root@127.0.0.1:{}", desk.port());
+    for (server, endpoint, code, what) in [
+        (name.as_str(), nobody.as_str(), 1, "Connection refused"),
+        (&name, &gone, 1, "is not reached through ssh"),
+        (&closed, &nobody, 1, "Connection refused"),
+        (
+            &format!("nobody@127.0.0.1:{}", host.port),
+            &nobody,
+            1,
+            "Permission denied",
+        ),
+        (&name, "ipc://relative", 1, "has to be absolute"),
+        ("-oProxyCommand=x", &nobody, 64, "names no host"),
+    ] {
+        let server = format!("--ssh={server}");
+        let told = host.run(&["status", &server, "--endpoint", endpoint]);
+        let said = text(&told.stderr);
+        assert_eq!(
+            told.status.code(),
+            Some(code),
+            "{server} {endpoint}: {said}"
+        );
+        assert!(said.contains(what), "{server} {endpoint}: {said}");
+        let told = host.run(&[
+            "circusctl",
+            &server,
+            "--endpoint",
+            endpoint,
+            "--timeout",
+            "2",
+            "status",
+        ]);
+        assert_eq!(told.status.code(), Some(1), "{}", text(&told.stderr));
+        assert!(text(&told.stderr).contains(what), "{}", text(&told.stderr));
+    }
+    host.assert_clean();
+    // No ssh at all.
+    fs::remove_file(host.bin.join("ssh")).expect("ours");
+    for program in ["sh", "cat", "kill", "rm"] {
+        let real = need(program, "coreutils").expect("there is one");
+        std::os::unix::fs::symlink(real, host.bin.join(program)).expect("ours");
+    }
+    let told = host
+        .command(&["status", "--ssh", &name])
+        .env("PATH", &host.bin)
+        .output()
+        .expect("circ runs");
+    assert_eq!(told.status.code(), Some(1));
+    assert!(text(&told.stderr).contains("ssh"), "{}", text(&told.stderr));
+}
