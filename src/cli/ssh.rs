@@ -5,8 +5,9 @@
 //! ends.
 
 use crate::wire::Endpoint;
-use std::io::{self, Read};
-use std::os::unix::fs::DirBuilderExt;
+use std::fs::File;
+use std::io;
+use std::os::unix::fs::{DirBuilderExt, FileExt};
 use std::path::{Path, PathBuf};
 use std::process::{Child, ChildStdin, Command, Stdio};
 use std::time::{Duration, Instant};
@@ -58,6 +59,8 @@ pub struct Tunnel {
     /// What lies at its other end.
     target: Endpoint,
     keeper: Child,
+    /// What ssh writes to its standard error; it can be read when the directory is gone already.
+    errors: File,
     /// Closed with this process.
     _alive: Option<ChildStdin>,
     dir: PathBuf,
@@ -115,9 +118,13 @@ impl Tunnel {
             .arg(format!("{}:{remote}", local.display()));
         command.args(["--", &server.host]);
         command.stdin(Stdio::piped()).stdout(Stdio::null());
-        let errors = std::fs::File::create(dir.join("errors"));
-        let started = errors.and_then(|errors| command.stderr(errors).spawn());
-        let mut keeper = started.map_err(|error| {
+        let mut options = File::options();
+        let errors = options.read(true).append(true).create_new(true);
+        let started = errors.open(dir.join("errors")).and_then(|errors| {
+            let keeper = command.stderr(errors.try_clone()?).spawn()?;
+            Ok((keeper, errors))
+        });
+        let (mut keeper, errors) = started.map_err(|error| {
             // it is empty but for our own file
             let _ = std::fs::remove_dir_all(&dir);
             format!("--ssh: cannot run sh: {error}")
@@ -127,6 +134,7 @@ impl Tunnel {
             target: target.clone(),
             _alive: keeper.stdin.take(),
             keeper,
+            errors,
             dir,
         };
         tunnel.wait(&local)?;
@@ -140,10 +148,9 @@ impl Tunnel {
             if local.exists() {
                 return Ok(());
             }
-            if let Some(words) = self.says() {
-                said = words;
-            }
-            match self.keeper.try_wait() {
+            let ended = self.keeper.try_wait();
+            said = self.says().unwrap_or(said);
+            match ended {
                 Ok(None) => std::thread::sleep(LOOK),
                 Ok(Some(status)) => {
                     let why = match said.is_empty() {
@@ -165,10 +172,9 @@ impl Tunnel {
 
     /// What ssh has complained of.
     fn says(&self) -> Option<String> {
-        let mut bytes = Vec::new();
-        let file = std::fs::File::open(self.dir.join("errors")).ok()?;
-        file.take(4096).read_to_end(&mut bytes).ok()?;
-        let text = String::from_utf8_lossy(&bytes).into_owned();
+        let mut bytes = [0; 4096];
+        let size = self.errors.read_at(&mut bytes, 0).ok()?;
+        let text = String::from_utf8_lossy(bytes.get(..size)?).into_owned();
         let lines: Vec<&str> = text
             .lines()
             .map(str::trim)
