@@ -413,7 +413,7 @@ impl Watcher {
     }
 
     fn finish(&mut self, cx: &mut Context<'_>, job: Job) {
-        if job.announce_reload && !job.gives_up {
+        if job.announce_reload && !(job.gives_up && self.refusal.is_some()) {
             cx.effects.push(self.publish(Event::Reload));
             cx.effects
                 .push(self.note(Level::Info, format!("{} reloaded", self.options.name)));
