@@ -287,3 +287,62 @@ fn what_ssh_says_is_told() {
     assert_eq!(told.status.code(), Some(1));
     assert!(text(&told.stderr).contains("ssh"), "{}", text(&told.stderr));
 }
+
+#[test]
+fn the_programs_of_circus_go_through_ssh_as_well() {
+    let desk = TempSite::ipc();
+    let Some(host) = Host::start(&desk) else {
+        return;
+    };
+    // The key comes from the command line here.
+    let config = desk.path("ssh_config");
+    let own = fs::read_to_string(&config).expect("our own file");
+    let without = own.lines().filter(|line| !line.starts_with("IdentityFile"));
+    let without: Vec<&str> = without.collect();
+    fs::write(&config, without.join("\n")).expect("our own file");
+    let site = TempSite::new();
+    site.ini(&format!("statsd = True\n{WEB}"));
+    let daemon = site.start(Program::Circ);
+    let pid = daemon.wait_pids("web", 2)[0];
+    let (name, key) = (host.name(), desk.path("user_key").display().to_string());
+    let status = |more: &[&str]| {
+        let mut args = vec!["circusctl", "--ssh", &name, "--endpoint", &site.endpoint];
+        args.extend(more);
+        args.extend(["status", "web"]);
+        host.run(&args)
+    };
+    let told = status(&["--timeout", "2"]);
+    assert!(text(&told.stderr).contains("Permission denied"), "{told:?}");
+    let told = status(&["--ssh_keyfile", &key]);
+    assert_eq!(text(&told.stdout).trim(), "active", "{told:?}");
+    host.assert_clean();
+
+    fs::write(&config, own).expect("our own file");
+    let seen = |args: &[&str]| {
+        let mut child = host
+            .command(args)
+            .stdout(Stdio::piped())
+            .spawn()
+            .expect("circ runs");
+        let out = BufReader::new(child.stdout.take().expect("a pipe"));
+        let mut lines = out.lines().map_while(Result::ok);
+        let line = lines.find(|line| line.contains(&format!(" {pid} ")));
+        let _ = child.kill();
+        let _ = child.wait();
+        assert!(line.is_some(), "{args:?} does not show {pid}");
+    };
+    seen(&["circus-top", "--ssh", &name, "--endpoint", &site.endpoint]);
+    host.assert_clean();
+
+    let here = format!("tcp://127.0.0.1:{}", desk.port());
+    let mut program = host
+        .command(&["circusd-stats", "--ssh", &name, "--statspoint", &here])
+        .args(["--endpoint", &site.endpoint, "--pubsub", &site.pubsub])
+        .stderr(Stdio::null())
+        .spawn()
+        .expect("circ runs");
+    seen(&["circus-top", "--endpoint", &here]);
+    let _ = program.kill();
+    let _ = program.wait();
+    host.assert_clean();
+}
