@@ -137,9 +137,8 @@ fn lines_are_completed_and_repeated() {
 #[test]
 fn ctrl_c_at_the_prompt_leaves() {
     with_daemon(|daemon| {
-        for client in [Client::Real, Client::Ours] {
-            play(client, daemon, &[], &[(PROMPT, CTRL_C)]);
-        }
+        // The real one loses a ctrl-C that comes while its readline sets up the terminal, so it is not asked.
+        play(Client::Ours, daemon, &[], &[(PROMPT, CTRL_C)]);
     });
 }
 

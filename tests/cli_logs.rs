@@ -252,13 +252,14 @@ fn nothing_is_missed_of_a_fast_writer() {
 fn nothing_is_missed_of(program: Program) {
     let site = TempSite::ipc();
     site.ini(
-        "[watcher:fast]\ncmd = sh -c 'read go < go; i=0; while [ $i -lt 3000 ]; do echo line $i; i=$((i+1)); done; sleep 1000'\n\
+        "[watcher:fast]\ncmd = sh -c 'echo ready; read go < go; i=0; while [ $i -lt 3000 ]; do echo line $i; i=$((i+1)); done; sleep 1000'\n\
          shell = True\nstdout_stream.class = FileStream\nstdout_stream.filename = fast.log\n\
          stdout_stream.max_bytes = 8000\nstdout_stream.backup_count = 100\n",
     );
     nix::unistd::mkfifo(&site.path("go"), nix::sys::stat::Mode::S_IRWXU).expect("a named pipe");
     let _daemon = site.start(program);
     let mut following = Following::new(&site, "logs -f -n all fast --stdout");
+    assert_eq!(following.line(), "ready\n");
     append(&site.path("go"), "go\n");
     for number in 0..3000 {
         assert_eq!(following.line(), format!("line {number}\n"));

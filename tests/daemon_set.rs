@@ -34,7 +34,7 @@ fn value_of(option: &str, site: &TempSite) -> Value {
         "stdout_stream" | "stderr_stream" => {
             json!({"class": "FileStream", "filename": format!("{directory}/out")})
         }
-        "hooks" => json!({"before_start": "m.f"}),
+        "hooks" => json!({"before_start": "operator.truth"}),
         "rlimits" => json!(300),
         _ => json!(true),
     }
@@ -66,7 +66,7 @@ fn every_option_can_be_set() {
         let told = daemon.ok("get", json!({"name": name, "keys": [key]}));
         let told = &told["options"][key];
         match name {
-            "hooks" => assert_eq!(told["before_start"], "m.f"),
+            "hooks" => assert_eq!(told["before_start"], json!(["operator.truth", false])),
             _ => assert_eq!(*told, value, "{name}"),
         }
         let now = daemon.pids(name);

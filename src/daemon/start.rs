@@ -16,7 +16,7 @@ use super::publisher::Publisher;
 use super::router::Router;
 use super::sampling::Sampling;
 use super::shell::{Shell, wall_clock};
-use super::spawn::give_back_code;
+use super::spawn::{give_back_code, share_heaps};
 use super::spawner::Spawner;
 use super::stats_feed::Feed;
 use super::streams::Streams;
@@ -115,6 +115,7 @@ fn serve(
 ) -> Result<(), String> {
     let config = &prepared.config;
     let circus = &config.circus;
+    share_heaps();
     // A file that may not grow any more (RLIMIT_FSIZE) is an error to whoever writes to it, not the end of the daemon.
     // Threads inherit this, workers do not.
     let too_large = SigSet::from(Signal::SIGXFSZ);
