@@ -28,7 +28,7 @@ fn value_of(option: &str, site: &TempSite) -> Value {
         "numprocesses" | "priority" | "max_retry" | "max_age_variance" => json!(2),
         "max_age" => json!(100_000),
         "stop_signal" => json!(2),
-        "warmup_delay" | "graceful_timeout" => json!(0.5),
+        "warmup_delay" | "graceful_timeout" | "hook_timeout" | "hook_retry" => json!(0.5),
         "autostart" | "respawn" | "close_child_stdin" => json!(false),
         "stdin_socket" => json!("s"),
         "stdout_stream" | "stderr_stream" => {
