@@ -9,7 +9,7 @@ use std::collections::BTreeMap;
 use std::ffi::OsString;
 use std::process::ExitCode;
 
-use crate::cli::output;
+use crate::cli::{output, programs};
 use crate::wire::pytext;
 
 mod page;
@@ -31,7 +31,7 @@ pub struct Program {
 }
 
 impl Program {
-    /// Reads a command line (`args[0]` is the program's name). Help is printed here, and so are errors.
+    /// Reads a command line (`args[0]` is the program's name). Help and version are printed here, and so are errors.
     ///
     /// # Errors
     /// The exit code of a program that has nothing left to do.
@@ -41,6 +41,10 @@ impl Program {
             .and_then(|args| parse(self.opts, words, &args))
             .and_then(Parsed::known);
         match parsed {
+            Ok(parsed) if parsed.has("version") => {
+                output::line(programs::CIRCUS_VERSION);
+                Err(ExitCode::SUCCESS)
+            }
             Ok(parsed) => Ok(parsed),
             Err(Stop::Help | Stop::Version) => {
                 output::line(&self.help());

@@ -7,7 +7,7 @@ use std::process::{Command, ExitCode};
 use std::time::Duration;
 
 use crate::cli::argparse::{Kind, Opt, Parsed, Program, opt};
-use crate::cli::{output, programs};
+use crate::cli::output;
 use crate::config::plugin_keys::{self, PluginSpec};
 use crate::config::pytext;
 use crate::daemon::{log, spawn};
@@ -111,10 +111,6 @@ pub fn run(mut args: Vec<OsString>) -> ExitCode {
         Ok(parsed) => parsed,
         Err(code) => return code,
     };
-    if parsed.has("version") {
-        output::line(programs::CIRCUS_VERSION);
-        return ExitCode::SUCCESS;
-    }
     let Some(class) = parsed.words.first() else {
         output::line(&PROGRAM.usage());
         return ExitCode::SUCCESS;

@@ -14,8 +14,8 @@ use nix::sys::signal::{SigSet, Signal, raise};
 use serde_json::{Map, Value};
 
 use crate::cli::argparse::{Kind, Opt, Program, opt};
+use crate::cli::output;
 use crate::cli::ssh::{Server, Tunnel};
-use crate::cli::{output, programs};
 use crate::wire::client::Patience;
 use crate::wire::endpoint::{DEFAULT_STATS, Endpoint};
 use crate::wire::{Client, ClientError, Subscriber, command, pytext};
@@ -78,10 +78,6 @@ pub fn run(args: Vec<OsString>) -> ExitCode {
         Ok(line) => line,
         Err(code) => return code,
     };
-    if line.has("version") {
-        output::line(programs::CIRCUS_VERSION);
-        return ExitCode::SUCCESS;
-    }
     let fail = |reason: &str| {
         output::plain_error(&format!("circus-top: {reason}"));
         ExitCode::FAILURE

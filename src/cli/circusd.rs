@@ -9,7 +9,7 @@ use std::path::PathBuf;
 use std::process::ExitCode;
 
 use crate::cli::argparse::{Kind, Opt, Program, opt};
-use crate::cli::{daemon, output, programs};
+use crate::cli::{daemon, output};
 use crate::daemon::start::Options;
 
 const LEVELS: &[&str] = &[
@@ -55,10 +55,6 @@ pub fn run(args: Vec<OsString>) -> ExitCode {
         Ok(line) => line,
         Err(code) => return code,
     };
-    if line.has("version") {
-        output::line(programs::CIRCUS_VERSION);
-        return ExitCode::SUCCESS;
-    }
     let Some(config) = line.words.first() else {
         output::line(&PROGRAM.usage());
         return ExitCode::SUCCESS;

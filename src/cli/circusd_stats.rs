@@ -16,8 +16,8 @@ use tokio::signal::unix::{SignalKind, signal};
 use tokio::sync::Notify;
 
 use crate::cli::argparse::{Kind, Opt, Program, opt};
+use crate::cli::output;
 use crate::cli::ssh::{Server, Tunnel};
-use crate::cli::{output, programs};
 use crate::daemon::endpoint::Listener;
 use crate::daemon::log;
 use crate::daemon::socket_reads::SocketReads;
@@ -79,10 +79,6 @@ pub fn run(args: Vec<OsString>) -> ExitCode {
         Ok(line) => line,
         Err(code) => return code,
     };
-    if line.has("version") {
-        output::line(programs::CIRCUS_VERSION);
-        return ExitCode::SUCCESS;
-    }
     let result = || -> Result<(), String> {
         let endpoint = |name: &str, usual: &str| {
             let text = line.value(name).unwrap_or(usual);

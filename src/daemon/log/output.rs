@@ -1,5 +1,6 @@
 //! Where the log can go, as `logoutput` spells it. Decides only: [`super::sink`] opens what is named here.
 
+use crate::options::streams::FACILITIES;
 use std::fmt;
 use std::path::PathBuf;
 
@@ -70,39 +71,20 @@ const SYSLOG_PORT: u16 = 514;
 /// The facility that Circus logs under if none is named, or one that does not exist.
 const USER: u8 = 1;
 
-/// The facilities by the names that Python knows them by.
-const FACILITIES: &[(&str, u8)] = &[
-    ("kern", 0),
-    ("user", USER),
-    ("mail", 2),
-    ("daemon", 3),
-    ("auth", 4),
+/// The facilities that Python knows beside those of [`FACILITIES`].
+const MORE_FACILITIES: &[(&str, u8)] = &[
     ("security", 4),
-    ("syslog", 5),
-    ("lpr", 6),
-    ("news", 7),
-    ("uucp", 8),
-    ("cron", 9),
-    ("authpriv", 10),
-    ("ftp", 11),
     ("ntp", 12),
     ("console", 14),
     ("solaris-cron", 15),
-    ("local0", 16),
-    ("local1", 17),
-    ("local2", 18),
-    ("local3", 19),
-    ("local4", 20),
-    ("local5", 21),
-    ("local6", 22),
-    ("local7", 23),
 ];
 
 /// The number of a facility; `LOG_USER` is `user`.
 pub(super) fn facility(name: &str) -> Option<u8> {
     let name = name.to_ascii_lowercase();
     let name = name.strip_prefix("log_").unwrap_or(&name);
-    let found = FACILITIES.iter().find(|(known, _)| *known == name);
+    let mut all = FACILITIES.iter().chain(MORE_FACILITIES);
+    let found = all.find(|(known, _)| *known == name);
     found.map(|(_, number)| *number)
 }
 
