@@ -84,7 +84,7 @@ pub struct Job {
     pub before: BTreeSet<Pid>,
     /// Publish `reload` at the end.
     pub announce_reload: bool,
-    /// A hook has made the watcher stop: that is where this ends as well.
+    /// The watcher stops again (a hook has refused, or no worker is wanted): that is where this ends as well.
     pub gives_up: bool,
     /// The options from before, which come back if workers with the new ones do not stay.
     pub undo: Option<WatcherOptions>,
