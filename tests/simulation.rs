@@ -551,13 +551,20 @@ impl World {
             });
             let all: Vec<String> = all.collect();
             self.fail(&format!(
-                "did not converge to what is wanted: {}",
-                all.join("; ")
+                "did not converge to what is wanted: {}; the processes are {:?}",
+                all.join("; "),
+                self.processes.keys()
             ));
         }
     }
 
     fn at_rest(&self) -> bool {
+        let named: BTreeSet<WatcherId> = self.core.watchers().map(|w| w.id()).collect();
+        // what has been removed comes to its end: nobody could stop it by its name any more
+        self.processes.values().all(|p| named.contains(&p.watcher)) && self.named_at_rest()
+    }
+
+    fn named_at_rest(&self) -> bool {
         self.core.watchers().all(|watcher| {
             let workers = watcher.workers();
             let staying = workers.iter().filter(|w| !w.leaving).count();

@@ -114,6 +114,11 @@ impl Watcher {
     }
 
     fn begin(&mut self, cx: &mut Context<'_>, mut job: Job) {
+        if self.removed && !matches!(job.work, Work::Stop | Work::Remove { .. }) {
+            // it was asked before the name went, or by a command over several watchers that began before
+            answer(cx, job.waiters, interruption("rm"));
+            return;
+        }
         job.before = match self.status {
             Status::Stopped | Status::Waiting => BTreeSet::new(),
             _ => self.workers().iter().map(|w| w.pid).collect(),
