@@ -340,18 +340,32 @@ fn settle(daemon: &Daemon, player: &mut Player) -> BTreeMap<String, Vec<i32>> {
 /// What the daemon holds.
 #[derive(Debug, Clone, PartialEq)]
 struct Holdings {
+    /// Without the pipes of workers that live: how many of them are listened to depends on how the last ones ended.
     descriptors: usize,
     threads: usize,
     /// KiB that are its own and written to.
     memory: u64,
 }
 
+/// What the descriptors of a process are.
+fn links(pid: i32) -> Vec<PathBuf> {
+    let all = fs::read_dir(format!("/proc/{pid}/fd"))
+        .into_iter()
+        .flatten();
+    all.flatten()
+        .filter_map(|entry| fs::read_link(entry.path()).ok())
+        .collect()
+}
+
 fn holdings(pid: i32) -> Holdings {
+    let workers: HashSet<PathBuf> = children(pid).into_iter().flat_map(links).collect();
+    let of_a_worker =
+        |link: &PathBuf| link.to_string_lossy().starts_with("pipe:") && workers.contains(link);
     let count = |what: &str| fs::read_dir(format!("/proc/{pid}/{what}")).unwrap().count();
     let rollup = fs::read_to_string(format!("/proc/{pid}/smaps_rollup")).unwrap();
     let anonymous = rollup.lines().find(|line| line.starts_with("Anonymous:"));
     Holdings {
-        descriptors: count("fd"),
+        descriptors: links(pid).iter().filter(|link| !of_a_worker(link)).count(),
         threads: count("task"),
         memory: anonymous
             .and_then(|line| line.split_whitespace().nth(1)?.parse().ok())
@@ -468,11 +482,7 @@ fn a_rough_life_leaves_nothing_behind() {
         panic!(
             "more than before: {before:?} {:?} {:?}\n{}",
             holdings(daemon.pid()),
-            fs::read_dir(format!("/proc/{}/fd", daemon.pid()))
-                .unwrap()
-                .flatten()
-                .filter_map(|fd| fs::read_link(fd.path()).ok())
-                .collect::<Vec<_>>(),
+            links(daemon.pid()),
             daemon.tail()
         )
     });
