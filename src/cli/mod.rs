@@ -138,6 +138,7 @@ const GROUPS: &[(&str, &[&str])] = &[
             "identity",
             "listsockets",
             "logtail",
+            "metrics",
             "numprocesses",
             "numwatchers",
         ],

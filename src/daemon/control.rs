@@ -51,6 +51,7 @@ impl Shell {
         let Call { content, client } = call;
         let request = match content {
             Content::Unusable(reason) => {
+                self.counters.rejected();
                 let errno = Errno::InvalidJson;
                 send(
                     &client,
@@ -62,11 +63,13 @@ impl Shell {
         };
         match request {
             Ok(request) => {
+                self.counters.asked(&request.command);
                 if let Some((client, request)) = self.hold_for_hooks(client, request) {
                     self.fulfil(client, request);
                 }
             }
             Err(rejection) => {
+                self.counters.rejected();
                 if !rejection.cast {
                     let reply = reply::error(
                         &rejection.id,
@@ -109,6 +112,13 @@ impl Shell {
                     (Err(trouble), _) => Err(trouble),
                 }
             }
+            Command::Metrics { name, processes } => match self.metrics(name.as_deref()) {
+                Ok(answer) if processes => {
+                    self.measure(Work::Metrics(answer), reply_to);
+                    return;
+                }
+                answer => answer,
+            },
             Command::Dstats => {
                 self.measure(Work::Daemon, reply_to);
                 return;

@@ -17,6 +17,7 @@ mod last_words;
 mod launch;
 pub mod log;
 mod lookups;
+mod metrics;
 pub mod not_yet;
 mod orders;
 pub mod pidfile;

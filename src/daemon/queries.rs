@@ -177,7 +177,7 @@ impl Shell {
     }
 
     /// Who this is. circusd has no such command, so that a client can tell the two apart by it.
-    fn identity(&self) -> Map<String, Value> {
+    pub(super) fn identity(&self) -> Map<String, Value> {
         let shown = |path: &Path| Value::from(path.to_string_lossy());
         let files: Vec<Value> = self.config.files.iter().map(|path| shown(path)).collect();
         Map::from_iter([

@@ -1,6 +1,7 @@
 //! The thread that reads `/proc` for `stats`, `dstats` and the statistics publisher, so that the supervision thread never
 //! does.
 
+use super::metrics;
 use super::shell::wall_clock;
 use super::stats_feed::Turn;
 use crate::options::{Map, Value};
@@ -35,6 +36,8 @@ pub enum Work {
     Process(Worker),
     /// The daemon itself.
     Daemon,
+    /// The processes in an answer to `metrics`.
+    Metrics(Map<String, Value>),
 }
 
 /// Takes the properties of the answer on the sampling thread, or the reason why there is none on the asking one. What is
@@ -110,7 +113,7 @@ fn start(waiting: &Arc<AtomicUsize>) -> io::Result<mpsc::Sender<Job>> {
             for job in queue {
                 waiting.fetch_sub(1, Ordering::Relaxed);
                 match job {
-                    Job::Question { work, done } => done(Ok(measure(&mut sampler, &work))),
+                    Job::Question { work, done } => done(Ok(measure(&mut sampler, work))),
                     Job::Round { turn, round } => turn.publish(&round, &mut sampler),
                 }
             }
@@ -118,26 +121,30 @@ fn start(waiting: &Arc<AtomicUsize>) -> io::Result<mpsc::Sender<Job>> {
     Ok(jobs)
 }
 
-fn measure(sampler: &mut Sampler, work: &Work) -> Map<String, Value> {
+fn measure(sampler: &mut Sampler, work: Work) -> Map<String, Value> {
     let mut answer = Map::new();
     match work {
+        Work::Metrics(mut asked) => {
+            metrics::measure(sampler, &mut asked);
+            return asked;
+        }
         Work::All(watchers) => {
             let all: Vec<Worker> = watchers.iter().flat_map(|(_, w)| w.clone()).collect();
             let mut infos = sample(sampler, &all).into_iter();
             let mut by_watcher = Map::new();
             for (name, workers) in watchers {
                 let own: Map<String, Value> = infos.by_ref().take(workers.len()).collect();
-                by_watcher.insert(name.clone(), Value::Object(own));
+                by_watcher.insert(name, Value::Object(own));
             }
             answer.insert("infos".to_string(), Value::Object(by_watcher));
         }
         Work::Watcher(name, workers) => {
-            let infos = sample(sampler, workers).into_iter().collect();
+            let infos = sample(sampler, &workers).into_iter().collect();
             answer.insert("name".to_string(), Value::from(name.as_str()));
             answer.insert("info".to_string(), Value::Object(infos));
         }
         Work::Process(worker) => {
-            let info = sample(sampler, &[*worker]).pop().map(|(_, info)| info);
+            let info = sample(sampler, &[worker]).pop().map(|(_, info)| info);
             answer.insert("process".to_string(), Value::from(worker.pid));
             answer.insert("info".to_string(), info.unwrap_or(Value::Null));
         }

@@ -11,6 +11,7 @@ use super::last_words::LastExit;
 use super::launch::{LaunchError, Launcher, Start};
 use super::log;
 use super::lookups::{self, Lookups, Question};
+use super::metrics::Counters;
 use super::orders::Reloads;
 use super::pidfile::Pidfile;
 use super::publisher::Publisher;
@@ -110,6 +111,7 @@ pub struct Shell {
     /// How each watcher last lost a worker.
     pub(super) last_exits: HashMap<WatcherId, LastExit>,
     pub(super) sakes: Sakes,
+    pub(super) counters: Counters,
     pub(super) lookups: Lookups,
     pub(super) hooks: Desk,
     pub(super) waiting: HashMap<Ticket, Waiting>,
@@ -325,6 +327,7 @@ impl Shell {
             } => self.call_hook(call, watcher, hook),
             Effect::HookExpired { call } => self.abandon_hook(call),
             Effect::Lost { watcher, loss } => {
+                self.counters.lost(watcher, &loss);
                 let words = match &loss {
                     Loss::Exited { pid, .. } => self.words.get(pid).cloned(),
                     Loss::NotStarted(_) => None,
@@ -346,6 +349,7 @@ impl Shell {
                 for target in own.into_iter().chain(below) {
                     let sent = send_signal(target, signum);
                     if sent && announce {
+                        self.counters.killed(watcher);
                         self.publish_kill(watcher, target);
                     }
                 }
@@ -366,10 +370,11 @@ impl Shell {
                 self.answered(ticket, outcome);
             }
             Effect::Publish { name, event } => {
-                if matches!(event, supervisor::Event::Updated)
-                    && let Some(view) = self.core.watcher(&name)
-                {
-                    self.streams.update(view.id(), view.options());
+                if let Some(view) = self.core.watcher(&name) {
+                    self.counters.published(view.id(), &event);
+                    if matches!(event, supervisor::Event::Updated) {
+                        self.streams.update(view.id(), view.options());
+                    }
                 }
                 self.publish(&name, event);
             }
@@ -380,6 +385,7 @@ impl Shell {
                 self.streams.forget(id);
                 self.last_exits.remove(&id);
                 self.sakes.forget(id);
+                self.counters.forget(id);
             }
         }
     }
@@ -503,6 +509,9 @@ impl Shell {
                 self.births.insert(pid, born);
                 self.words.extend(words.map(|words| (pid, words)));
                 self.step(Input::Started { spawn, pid });
+                if let Some(watcher) = self.core.owner(pid) {
+                    self.counters.started(watcher);
+                }
                 if let Some(code) = self.early_exits.remove(&pid) {
                     self.exited(pid, code);
                 }
@@ -566,6 +575,9 @@ impl Shell {
     }
 
     fn exited(&mut self, pid: Pid, code: i32) {
+        if let Some(watcher) = self.core.owner(pid) {
+            self.counters.ended(watcher, code);
+        }
         self.step(Input::Exited { pid, code });
         self.births.remove(&pid);
         self.words.remove(&pid);

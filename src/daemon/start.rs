@@ -299,6 +299,7 @@ fn assemble(
         words: HashMap::new(),
         last_exits: HashMap::new(),
         sakes: Default::default(),
+        counters: Default::default(),
         lookups: Lookups::new(),
         hooks,
         waiting: HashMap::new(),

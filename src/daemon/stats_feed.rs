@@ -77,6 +77,11 @@ impl Feed {
         self.publisher.listener()
     }
 
+    /// Messages that subscribers were too slow for.
+    pub fn dropped(&self) -> u64 {
+        self.publisher.dropped()
+    }
+
     /// Messages that wait to be sent.
     pub fn waiting(&self) -> usize {
         self.publisher.waiting()

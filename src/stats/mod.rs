@@ -16,5 +16,5 @@ mod tree;
 pub use interest::Interest;
 pub use pass::{Pass, ProcStat};
 pub use round::{Group, Member, Round, SocketReads};
-pub use sampler::{GONE, Sampler, human_bytes};
+pub use sampler::{GONE, Sampler, Usage, human_bytes};
 pub use tree::descendants;

@@ -25,6 +25,8 @@ pub struct ProcStat {
     pub cstime: u64,
     /// Niceness, -20 to 19.
     pub nice: i64,
+    /// Its threads.
+    pub threads: u64,
     /// When it started, in ticks after boot. With the pid it identifies a process for ever.
     pub starttime: u64,
     /// Virtual memory in bytes.
@@ -52,7 +54,8 @@ impl ProcStat {
         let cutime = fields.next()?.parse().ok()?;
         let cstime = fields.next()?.parse().ok()?; // 17
         let nice = fields.nth(1)?.parse().ok()?; // 19
-        let starttime = fields.nth(2)?.parse().ok()?; // 22
+        let threads = fields.next()?.parse().ok()?; // 20
+        let starttime = fields.nth(1)?.parse().ok()?; // 22
         let vsize = fields.next()?.parse().ok()?;
         let rss = fields.next()?.parse::<i64>().ok()?; // 24, signed in the kernel
         let blkio = fields.nth(17).and_then(|ticks| ticks.parse().ok()); // 42
@@ -66,6 +69,7 @@ impl ProcStat {
             cutime,
             cstime,
             nice,
+            threads,
             starttime,
             vsize,
             rss: u64::try_from(rss).unwrap_or(0),

@@ -51,6 +51,21 @@ pub struct Sampler {
     memory: u64,
 }
 
+/// What one process uses, without its children.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Usage {
+    /// CPU time so far, in seconds.
+    pub cpu_seconds: f64,
+    /// Resident memory, in bytes.
+    pub resident: u64,
+    /// Virtual memory, in bytes.
+    pub mapped: u64,
+    /// Its threads.
+    pub threads: u64,
+    /// Its open files, if we may look at them.
+    pub open_files: Option<usize>,
+}
+
 impl Default for Sampler {
     fn default() -> Sampler {
         Sampler::new()
@@ -109,6 +124,20 @@ impl Sampler {
         let running: Vec<ProcStat> = stats.filter(|stat| !stat.is_zombie()).collect();
         let infos = running.iter().map(|stat| (stat.pid, self.info(stat, boot)));
         infos.collect()
+    }
+
+    /// What one process uses, in plain numbers; `None` if it is not there (any more).
+    pub fn usage(&self, pid: i32) -> Option<Usage> {
+        let stat = ProcStat::read(pid).filter(|stat| !stat.is_zombie())?;
+        let (size, resident) = statm(pid).unwrap_or((stat.vsize / self.page, stat.rss));
+        let files = std::fs::read_dir(format!("/proc/{pid}/fd"));
+        Some(Usage {
+            cpu_seconds: (stat.utime + stat.stime) as f64 / self.ticks,
+            resident: resident * self.page,
+            mapped: size * self.page,
+            threads: stat.threads,
+            open_files: files.ok().map(Iterator::count),
+        })
     }
 
     fn begin(&mut self) {

@@ -315,6 +315,19 @@ pub static COMMANDS: &[CommandSpec] = &[
         circus: false,
     },
     CommandSpec {
+        name: "metrics",
+        doc: "Tell in one answer how all watchers are and what was counted since the daemon started",
+        required: &[],
+        words: &[ANY_WATCHER],
+        switches: &[switch(
+            "processes",
+            "processes",
+            Shape::Present,
+            "With CPU time, memory and open files of each process",
+        )],
+        circus: false,
+    },
+    CommandSpec {
         name: "numprocesses",
         doc: "Count the processes, of one watcher or of all",
         required: &[],
@@ -530,6 +543,66 @@ pub static COMMANDS: &[CommandSpec] = &[
     },
 ];
 
+impl CommandSpec {
+    /// It only looks and changes nothing, whatever its properties are.
+    pub fn only_looks(&self) -> bool {
+        matches!(
+            self.name,
+            "dstats"
+                | "get"
+                | "globaloptions"
+                | "identity"
+                | "list"
+                | "listen"
+                | "listsockets"
+                | "logtail"
+                | "metrics"
+                | "numprocesses"
+                | "numwatchers"
+                | "options"
+                | "stats"
+                | "status"
+        )
+    }
+}
+
+impl Command {
+    /// The name of its row in [`COMMANDS`].
+    pub fn name(&self) -> &'static str {
+        match self {
+            Command::Add { .. } => "add",
+            Command::Decr { .. } => "decr",
+            Command::Dstats => "dstats",
+            Command::Get { .. } => "get",
+            Command::GlobalOptions { .. } => "globaloptions",
+            Command::Identity => "identity",
+            Command::Incr { .. } => "incr",
+            Command::Ipython => "ipython",
+            Command::Kill { .. } => "kill",
+            Command::List { .. } => "list",
+            Command::Listen => "listen",
+            Command::ListSockets => "listsockets",
+            Command::LogTail { .. } => "logtail",
+            Command::Metrics { .. } => "metrics",
+            Command::NumProcesses { .. } => "numprocesses",
+            Command::NumWatchers => "numwatchers",
+            Command::Options { .. } => "options",
+            Command::Quit => "quit",
+            Command::Reload { .. } => "reload",
+            Command::ReloadConfig { .. } => "reloadconfig",
+            Command::ReopenLogs { .. } => "reopenlogs",
+            Command::Restart(_) => "restart",
+            Command::Rm { .. } => "rm",
+            Command::Set { .. } => "set",
+            Command::Signal { .. } => "signal",
+            Command::Start(_) => "start",
+            Command::Stats { .. } => "stats",
+            Command::Status { .. } => "status",
+            Command::Stop(_) => "stop",
+        }
+    }
+}
+
 /// The row of the command called `name`, in any case.
 pub fn find(name: &str) -> Option<&'static CommandSpec> {
     let name = name.to_lowercase();
@@ -589,6 +662,12 @@ pub enum Command {
         bytes: usize,
         /// Only what came after that many bytes.
         after: u64,
+    },
+    /// State and counters of all watchers, or of one.
+    Metrics {
+        name: Option<String>,
+        /// With what each process uses.
+        processes: bool,
     },
     /// Number of processes.
     NumProcesses { name: Option<String> },
@@ -665,7 +744,7 @@ mod tests {
             let rows = COMMANDS.iter().filter(|spec| spec.circus == circus);
             rows.map(|spec| spec.name).collect()
         };
-        assert_eq!(of(false), ["identity", "logtail", "reopenlogs"]);
+        assert_eq!(of(false), ["identity", "logtail", "metrics", "reopenlogs"]);
         assert_eq!(
             of(true).join(" "),
             "add decr dstats get globaloptions incr ipython kill list listen listsockets \

@@ -154,7 +154,7 @@ fn check_odd_properties(spec: &command::CommandSpec, properties: &Value) -> Resu
         "dstats" | "identity" | "ipython" | "listen" | "listsockets" | "numwatchers" => {
             return Ok(());
         }
-        "list" | "numprocesses" | "reopenlogs" | "stats" | "status"
+        "list" | "metrics" | "numprocesses" | "reopenlogs" | "stats" | "status"
             if holds("name") == Some(false) =>
         {
             return Ok(());
@@ -226,6 +226,10 @@ fn parse_command(name: &str, properties: &Properties) -> Result<Command, Fault> 
         }
         "listsockets" => Command::ListSockets,
         "logtail" => log_tail(properties)?,
+        "metrics" => Command::Metrics {
+            name: properties.text_if_any("name")?,
+            processes: properties.flag("processes"),
+        },
         "numprocesses" => Command::NumProcesses {
             name: properties.text_if_any("name")?,
         },

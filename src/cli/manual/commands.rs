@@ -46,6 +46,8 @@ pub static REPLIES: &[ReplyForm] = &[
     reply("list", r#"{"name": "web"}"#, &["pids"], "The process ids of the workers"),
     reply("listsockets", "{}", &["sockets"], "A list of objects: `fd`, `name`, `backlog`, and `host` and `port` or `path`"),
     reply("logtail", r#"{"name": "web"}"#, &["stream", "class"], "`class` is null if the output goes where the daemon's own goes; otherwise the answer has what `status` tells of the stream, and `text` and `end` if it is in no file, see below"),
+    reply("metrics", r#"{"processes": true}"#, &["daemon", "watchers"], "`daemon` is what `identity` answers, with the requests by command in `commands`, the messages that were `rejected`, and the events and statistics that were dropped because a subscriber did not read: `events_dropped`, `stats_dropped`; `watchers` is an object by name, see below"),
+    reply("metrics", r#"{"name": "web"}"#, &["daemon", "watchers"], "The same with the one watcher"),
     reply("numprocesses", "{}", &["numprocesses"], "The number of workers that run"),
     reply("numprocesses", r#"{"name": "web"}"#, &["numprocesses", "watcher_name"], "The same of one watcher"),
     reply("numwatchers", "{}", &["numwatchers"], "The number of watchers"),
@@ -161,6 +163,16 @@ const NOTES: &[(&str, &str)] = &[
          bytes that were ever said; with `after`, the `end` of an earlier answer, only what came since. `file` is the \
          path of the file, if there is one: then it is to be read there. circusd does not know this command, nor \
          `reopenlogs` (errno 2).",
+    ),
+    (
+        "metrics",
+        "Of each watcher: `status`, `wanted` (its `numprocesses`), `singleton`, `workers`, a list of objects with `pid`, `wid`, \
+         `started` (seconds since the epoch) and `leaving`; what was counted since the watcher was made: workers that were \
+         `started`, `not_started` (they could not be) and `lost` (ended without having been asked to), `exits` by code (a \
+         negative one is a signal's number), `reloads`, `kills` (signals that were announced) and `hook_failures`; and, as in \
+         the answer to `status`, `waiting`, `trouble`, `last_exit`, `stopped_by` and `streams`, where there is such a thing. With \
+         `processes` each worker, and the daemon, has `cpu_seconds`, `rss` and `vms` in bytes, `threads` and `fds`, without its \
+         children. circusd does not know this command (errno 2).",
     ),
     (
         "identity",
