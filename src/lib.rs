@@ -27,3 +27,4 @@ pub mod state;
 pub mod stats;
 pub mod supervisor;
 pub mod wire;
+pub mod wsgi;

@@ -15,6 +15,7 @@ pub mod agent;
 pub mod ansible;
 mod argparse;
 pub mod circus_plugin;
+mod chaussette;
 pub mod circus_top;
 pub mod circusctl;
 mod circusd;
@@ -53,6 +54,10 @@ pub fn run(args: impl IntoIterator<Item = OsString>) -> ExitCode {
     }
     if let Some(program) = args.first().and_then(|word| programs::called(word)) {
         return (program.run)(args);
+    }
+    if args.get(1).is_some_and(|word| word == "chaussette") {
+        args.remove(0);
+        return chaussette::run(args);
     }
     let matches = match command().try_get_matches_from(args) {
         Ok(matches) => matches,

@@ -1,0 +1,257 @@
+//! From the head of an HTTP request to the environ of PEP 3333, in the form that the worker loads.
+
+use super::marshal::Writer;
+use http::HeaderMap;
+use http::header::{self, HeaderName};
+use http::request::Parts;
+use std::net::IpAddr;
+
+/// What does not change while the server runs.
+#[derive(Debug, Clone, Default)]
+pub struct Site {
+    /// The path under which the application is mounted (`SCRIPT_NAME`), without a slash at its end.
+    pub script_name: String,
+    /// Several requests at once in one process.
+    pub multithread: bool,
+    /// Several processes.
+    pub multiprocess: bool,
+    /// Whose `X-Forwarded-*` headers are believed.
+    pub trusted: Trusted,
+}
+
+/// Peers that are believed when they say for whom they speak.
+#[derive(Debug, Clone, Default)]
+pub struct Trusted {
+    /// Everybody.
+    pub all: bool,
+    /// Whoever connects through a Unix socket.
+    pub unix: bool,
+    /// These.
+    pub addresses: Vec<IpAddr>,
+}
+
+impl Trusted {
+    /// Reads `*`, or addresses and `unix` with commas between.
+    ///
+    /// # Errors
+    /// The word that is none of these.
+    pub fn parse(text: &str) -> Result<Trusted, String> {
+        let mut trusted = Trusted::default();
+        for word in text.split(',').map(str::trim).filter(|word| !word.is_empty()) {
+            match word {
+                "*" => trusted.all = true,
+                "unix" => trusted.unix = true,
+                _ => trusted.addresses.push(
+                    word.parse()
+                        .map_err(|_| format!("{word:?} is neither an address, `unix` nor `*`"))?,
+                ),
+            }
+        }
+        Ok(trusted)
+    }
+
+    fn has(&self, address: Option<IpAddr>) -> bool {
+        self.all
+            || match address {
+                None => self.unix,
+                Some(address) => self.addresses.contains(&address.to_canonical()),
+            }
+    }
+}
+
+/// Between whom a connection is.
+#[derive(Debug, Clone, Default)]
+pub struct Ends {
+    /// The client's address; none through a Unix socket.
+    pub remote: Option<IpAddr>,
+    /// Its port.
+    pub port: Option<u16>,
+    /// What stands for this server: an address, or a path.
+    pub server: String,
+    /// Its port; empty for a path.
+    pub server_port: String,
+}
+
+/// What differs from one request to the next of the same client.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct Target {
+    /// `PATH_INFO`, unquoted.
+    pub path: Vec<u8>,
+    /// `QUERY_STRING`.
+    pub query: Vec<u8>,
+    /// The target as the client wrote it.
+    pub uri: Vec<u8>,
+}
+
+/// The target of a request; the script name is taken off its path.
+pub fn target(head: &Parts, site: &Site) -> Target {
+    let path = unquote(head.uri.path().as_bytes());
+    let path = match path.strip_prefix(site.script_name.as_bytes()) {
+        Some(rest) if rest.is_empty() || rest.starts_with(b"/") => rest.to_vec(),
+        _ => path,
+    };
+    let uri = match head.uri.path_and_query() {
+        Some(whole) => whole.as_str().as_bytes().to_vec(),
+        None => Vec::new(),
+    };
+    Target {
+        path,
+        query: head.uri.query().unwrap_or_default().as_bytes().to_vec(),
+        uri,
+    }
+}
+
+fn unquote(quoted: &[u8]) -> Vec<u8> {
+    if !quoted.contains(&b'%') {
+        return quoted.to_vec();
+    }
+    let digit = |byte: Option<&u8>| byte.and_then(|byte| char::from(*byte).to_digit(16));
+    let mut plain = Vec::with_capacity(quoted.len());
+    let mut at = 0;
+    while let Some(byte) = quoted.get(at) {
+        match (byte, digit(quoted.get(at + 1)), digit(quoted.get(at + 2))) {
+            (b'%', Some(high), Some(low)) => {
+                plain.push((high * 16 + low) as u8);
+                at += 3;
+            }
+            _ => {
+                plain.push(*byte);
+                at += 1;
+            }
+        }
+    }
+    plain
+}
+
+/// Writes the environ without what [`Target`] and the body say: the same for most requests of a client.
+pub fn write(out: &mut Writer, head: &Parts, ends: &Ends, site: &Site) {
+    let trusted = site.trusted.has(ends.remote);
+    let mut pair = |name: &[u8], value: &[u8]| {
+        out.latin1(name);
+        out.latin1(value);
+    };
+    pair(b"REQUEST_METHOD", head.method.as_str().as_bytes());
+    pair(b"SCRIPT_NAME", site.script_name.as_bytes());
+    pair(b"SERVER_NAME", ends.server.as_bytes());
+    pair(b"SERVER_PORT", ends.server_port.as_bytes());
+    pair(
+        b"SERVER_PROTOCOL",
+        match head.version {
+            http::Version::HTTP_10 => b"HTTP/1.0",
+            _ => b"HTTP/1.1",
+        },
+    );
+    pair(b"SERVER_SOFTWARE", concat!("circ/", env!("CARGO_PKG_VERSION")).as_bytes());
+    let forwarded = trusted.then(|| Forwarded::of(&head.headers, &site.trusted));
+    let forwarded = forwarded.unwrap_or_default();
+    let remote = match (forwarded.remote, ends.remote) {
+        (Some(said), _) => said.to_string(),
+        (None, Some(address)) => address.to_canonical().to_string(),
+        (None, None) => String::new(),
+    };
+    pair(b"REMOTE_ADDR", remote.as_bytes());
+    pair(b"wsgi.url_scheme", if forwarded.https { b"https" } else { b"http" });
+    headers(out, &head.headers, trusted);
+    for (name, value) in [
+        ("wsgi.multithread", site.multithread),
+        ("wsgi.multiprocess", site.multiprocess),
+        ("wsgi.run_once", false),
+        ("wsgi.input_terminated", true),
+    ] {
+        out.latin1(name.as_bytes());
+        out.bool(value);
+    }
+}
+
+/// What a trusted peer says of whom it speaks for.
+#[derive(Debug, Default)]
+struct Forwarded {
+    remote: Option<IpAddr>,
+    https: bool,
+}
+
+impl Forwarded {
+    fn of(headers: &HeaderMap, trusted: &Trusted) -> Forwarded {
+        let mut forwarded = Forwarded::default();
+        for value in headers.get_all("x-forwarded-proto") {
+            forwarded.https = value.as_bytes().eq_ignore_ascii_case(b"https");
+        }
+        // from the nearest to the farthest: the first who is not trusted is whom we talk to
+        let all: Vec<IpAddr> = headers
+            .get_all("x-forwarded-for")
+            .iter()
+            .filter_map(|value| value.to_str().ok())
+            .flat_map(|value| value.split(','))
+            .map_while(|word| word.trim().parse().ok())
+            .collect();
+        forwarded.remote = all
+            .iter()
+            .rev()
+            .find(|address| !trusted.addresses.contains(address))
+            .or(all.first())
+            .copied();
+        forwarded
+    }
+}
+
+/// Headers of the connection to the peer, or that stand under another name in the environ.
+fn is_no_http_variable(name: &HeaderName) -> bool {
+    *name == header::CONTENT_LENGTH
+        || *name == header::TRANSFER_ENCODING
+        || *name == "proxy"
+}
+
+fn headers(out: &mut Writer, headers: &HeaderMap, trusted: bool) {
+    let mut rest = headers.iter().peekable();
+    let mut joined = Vec::new();
+    while let Some((name, value)) = rest.next() {
+        let text = name.as_str().as_bytes();
+        let forged = !trusted && text.starts_with(b"x-forwarded-");
+        joined.clear();
+        // values of the same name come one after the other
+        while let Some((_, more)) = rest.next_if(|(next, _)| *next == name) {
+            if joined.is_empty() {
+                joined.extend_from_slice(value.as_bytes());
+            }
+            let between: &[u8] = if *name == header::COOKIE { b"; " } else { b"," };
+            joined.extend_from_slice(between);
+            joined.extend_from_slice(more.as_bytes());
+        }
+        // `X_Y` would become the same variable as `X-Y`
+        if forged || text.contains(&b'_') || is_no_http_variable(name) {
+            continue;
+        }
+        if *name == header::CONTENT_TYPE {
+            out.latin1(b"CONTENT_TYPE");
+        } else {
+            let mut variable = [0u8; 128];
+            let long;
+            let variable: &[u8] = match variable.get_mut(..text.len() + 5) {
+                Some(place) => {
+                    upper(text, place);
+                    place
+                }
+                None => {
+                    let mut place = vec![0; text.len() + 5];
+                    upper(text, &mut place);
+                    long = place;
+                    &long
+                }
+            };
+            out.latin1(variable);
+        }
+        out.latin1(if joined.is_empty() { value.as_bytes() } else { &joined });
+    }
+}
+
+/// `HTTP_` and the name of a header.
+fn upper(name: &[u8], into: &mut [u8]) {
+    let (prefix, rest) = into.split_at_mut(5);
+    prefix.copy_from_slice(b"HTTP_");
+    for (to, from) in rest.iter_mut().zip(name) {
+        *to = match from {
+            b'-' => b'_',
+            other => other.to_ascii_uppercase(),
+        };
+    }
+}

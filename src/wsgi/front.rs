@@ -1,0 +1,337 @@
+//! The front: clients, their requests, and the end of both.
+
+use super::environ::{self, Ends, Site};
+use super::listen::{Listener, Stream};
+use super::marshal::Writer;
+use super::pool::{Job, Pool, RequestBody};
+use super::reply::{ReplyBody, own};
+use bytes::{Bytes, BytesMut};
+use http::header::{self, HeaderValue};
+use http::{Method, Request, Response, StatusCode, Version};
+use hyper::body::{Body, Incoming};
+use hyper::server::conn::http1;
+use hyper::service::service_fn;
+use hyper_util::rt::{TokioIo, TokioTimer};
+use std::convert::Infallible;
+use std::fs::File;
+use std::future::poll_fn;
+use std::io::{self, Write};
+use std::pin::Pin;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
+use std::time::Duration;
+use tokio::sync::{oneshot, watch};
+
+/// A body that is longer goes to a file.
+const IN_MEMORY: usize = 64 * 1024;
+/// What is written to that file at once.
+const FILE_BLOCK: usize = 256 * 1024;
+/// How long a connection may be silent between two requests once the server is ending; clients that come back get their
+/// answer, and are told that it is the last.
+const LINGER: Duration = Duration::from_secs(1);
+
+/// What clients may do.
+#[derive(Debug, Clone)]
+pub struct Limits {
+    /// How long the head of a request may take.
+    pub head_time: Duration,
+    /// Bytes of the head.
+    pub head_bytes: usize,
+    /// Headers of it.
+    pub headers: usize,
+    /// Bytes of a body; none: any number.
+    pub body: Option<u64>,
+    /// How long a request may take from its first byte on to the beginning of its answer.
+    pub request_time: Option<Duration>,
+    /// Connections at once.
+    pub connections: usize,
+}
+
+impl Default for Limits {
+    fn default() -> Limits {
+        Limits {
+            head_time: Duration::from_secs(30),
+            head_bytes: 64 * 1024,
+            headers: 100,
+            body: None,
+            request_time: None,
+            connections: 10_000,
+        }
+    }
+}
+
+/// What all connections share.
+pub struct Front {
+    /// The workers.
+    pub pool: Arc<Pool>,
+    /// What the environ says of the server.
+    pub site: Site,
+    /// What clients may do.
+    pub limits: Limits,
+    closing: AtomicBool,
+    connections: AtomicUsize,
+}
+
+impl Front {
+    /// For this pool.
+    pub fn new(pool: Arc<Pool>, site: Site, limits: Limits) -> Arc<Front> {
+        Arc::new(Front {
+            pool,
+            site,
+            limits,
+            closing: AtomicBool::new(false),
+            connections: AtomicUsize::new(0),
+        })
+    }
+
+    /// Serves clients until `end` says so; then finishes what is under way, within `patience`.
+    pub async fn serve(
+        self: &Arc<Front>,
+        listener: Listener,
+        mut end: watch::Receiver<bool>,
+        patience: Duration,
+    ) {
+        let mut http = http1::Builder::new();
+        http.timer(TokioTimer::new())
+            .header_read_timeout(self.limits.head_time)
+            .max_buf_size(self.limits.head_bytes.max(8192))
+            .max_headers(self.limits.headers)
+            .half_close(true);
+        let (hurry, _) = watch::channel(false);
+        loop {
+            let full = self.connections.load(Ordering::Relaxed) >= self.limits.connections;
+            tokio::select! {
+                accepted = listener.accept(), if !full => match accepted {
+                    Ok((stream, ends)) => self.connection(&http, stream, ends, hurry.subscribe()),
+                    Err(error) => {
+                        // no descriptors: those who are there go first
+                        tracing::warn!("cannot accept a client: {error}");
+                        tokio::time::sleep(Duration::from_millis(100)).await;
+                    }
+                },
+                () = tokio::time::sleep(Duration::from_millis(20)), if full => {}
+                _ = end.wait_for(|end| *end) => break,
+            }
+        }
+        drop(listener);
+        self.closing.store(true, Ordering::Relaxed);
+        let deadline = tokio::time::Instant::now() + patience;
+        let linger = tokio::time::Instant::now() + LINGER.min(patience);
+        while self.connections.load(Ordering::Relaxed) > 0 {
+            let now = tokio::time::Instant::now();
+            if now >= deadline {
+                tracing::warn!(
+                    "{} requests were not done in time",
+                    self.pool.in_flight()
+                );
+                break;
+            }
+            if now >= linger {
+                hurry.send_replace(true);
+            }
+            tokio::time::sleep(Duration::from_millis(5)).await;
+        }
+    }
+
+    fn connection(
+        self: &Arc<Front>,
+        http: &http1::Builder,
+        stream: Stream,
+        ends: Ends,
+        mut hurry: watch::Receiver<bool>,
+    ) {
+        self.connections.fetch_add(1, Ordering::Relaxed);
+        let front = self.clone();
+        let ends = Arc::new(ends);
+        let service = {
+            let front = self.clone();
+            service_fn(move |request| {
+                let (front, ends) = (front.clone(), ends.clone());
+                async move { Ok::<_, Infallible>(front.answer(request, &ends).await) }
+            })
+        };
+        let connection = http.serve_connection(TokioIo::new(stream), service);
+        tokio::spawn(async move {
+            let mut connection = std::pin::pin!(connection);
+            let ended = tokio::select! {
+                ended = &mut connection => Some(ended),
+                _ = hurry.wait_for(|hurry| *hurry) => None,
+            };
+            let ended = match ended {
+                Some(ended) => ended,
+                None => {
+                    connection.as_mut().graceful_shutdown();
+                    connection.await
+                }
+            };
+            if let Err(error) = ended {
+                tracing::debug!("connection: {error}");
+            }
+            front.connections.fetch_sub(1, Ordering::Relaxed);
+        });
+    }
+
+    async fn answer(&self, request: Request<Incoming>, ends: &Ends) -> Response<ReplyBody> {
+        let mut response = match self.handle(request, ends).await {
+            Ok(response) => response,
+            Err((code, text)) => {
+                let mut response = own(code, text);
+                // what is left of the request is not read
+                let close = HeaderValue::from_static("close");
+                response.headers_mut().insert(header::CONNECTION, close);
+                response
+            }
+        };
+        if self.closing.load(Ordering::Relaxed) {
+            let close = HeaderValue::from_static("close");
+            response.headers_mut().insert(header::CONNECTION, close);
+        }
+        response
+    }
+
+    async fn handle(&self, request: Request<Incoming>, ends: &Ends) -> Result<Response<ReplyBody>, Refusal> {
+        strict(&request)?;
+        let (head, body) = request.into_parts();
+        let body = self.collect(body).await?;
+        let mut out = Writer::new();
+        environ::write(&mut out, &head, ends, &self.site);
+        let (reply, answer) = oneshot::channel();
+        self.pool.submit(Job {
+            environ: out.into_bytes(),
+            target: environ::target(&head, &self.site),
+            port: ends.port,
+            body,
+            reply,
+        });
+        let answer = match self.limits.request_time {
+            None => answer.await,
+            Some(limit) => tokio::time::timeout(limit, answer).await.map_err(|_| {
+                let text = "The application took too long.";
+                (StatusCode::GATEWAY_TIMEOUT, text)
+            })?,
+        };
+        let mut response =
+            answer.map_err(|_| (StatusCode::SERVICE_UNAVAILABLE, "The server is stopping."))?;
+        let bare = matches!(
+            response.status(),
+            StatusCode::NO_CONTENT | StatusCode::NOT_MODIFIED
+        );
+        if head.method == Method::HEAD || bare {
+            // an application may send a body all the same; the client must not see it
+            let length = match response.body() {
+                ReplyBody::Whole(bytes) if !bare => Some(bytes.len() as u64),
+                ReplyBody::File { left, .. } if !bare => Some(*left),
+                _ => None,
+            };
+            *response.body_mut() = ReplyBody::Whole(Bytes::new());
+            let headers = response.headers_mut();
+            if let Some(length) = length.filter(|length| *length > 0)
+                && !headers.contains_key(header::CONTENT_LENGTH)
+            {
+                headers.insert(header::CONTENT_LENGTH, length.into());
+            }
+        }
+        Ok(response)
+    }
+
+    /// Waits for the whole body.
+    async fn collect(&self, mut body: Incoming) -> Result<RequestBody, Refusal> {
+        if body.is_end_stream() {
+            return Ok(RequestBody::Empty);
+        }
+        let limit = self.limits.body.unwrap_or(u64::MAX);
+        let too_large = (StatusCode::PAYLOAD_TOO_LARGE, "The request's body is too large.");
+        if body.size_hint().lower() > limit {
+            return Err(too_large);
+        }
+        let mut gathered = BytesMut::new();
+        let mut length = 0u64;
+        let mut file = None;
+        loop {
+            let frame = poll_fn(|context| Pin::new(&mut body).poll_frame(context)).await;
+            let Some(frame) = frame else { break };
+            let frame = frame
+                .map_err(|_| (StatusCode::BAD_REQUEST, "The request's body is broken."))?;
+            // trailers are not for WSGI
+            let Ok(data) = frame.into_data() else { continue };
+            length += data.len() as u64;
+            if length > limit {
+                return Err(too_large);
+            }
+            gathered.extend_from_slice(&data);
+            let most = if file.is_some() { FILE_BLOCK } else { IN_MEMORY };
+            if gathered.len() > most {
+                let block = gathered.split();
+                file = Some(spool(file, block).await?);
+            }
+        }
+        Ok(match file {
+            None if gathered.is_empty() => RequestBody::Empty,
+            None => RequestBody::Bytes(gathered.freeze()),
+            Some(file) => {
+                let file = spool(Some(file), gathered).await?;
+                io::Seek::rewind(&mut &file).map_err(|_| NO_SPOOL)?;
+                RequestBody::File(file, length)
+            }
+        })
+    }
+}
+
+/// Why a request is not handled.
+type Refusal = (StatusCode, &'static str);
+
+const NO_SPOOL: Refusal = (
+    StatusCode::INSUFFICIENT_STORAGE,
+    "There is no room for the request's body.",
+);
+
+/// Appends a block to a file without a name, on a thread: a disk may be slow.
+async fn spool(file: Option<File>, block: BytesMut) -> Result<File, Refusal> {
+    let written = tokio::task::spawn_blocking(move || -> io::Result<File> {
+        let mut file = match file {
+            Some(file) => file,
+            None => nameless()?,
+        };
+        file.write_all(&block)?;
+        Ok(file)
+    });
+    match written.await {
+        Ok(Ok(file)) => Ok(file),
+        Ok(Err(error)) => {
+            tracing::error!("a request's body cannot be kept in {}: {error}", std::env::temp_dir().display());
+            Err(NO_SPOOL)
+        }
+        Err(_) => Err(NO_SPOOL),
+    }
+}
+
+fn nameless() -> io::Result<File> {
+    use rustix::fs::{Mode, OFlags};
+    let flags = OFlags::TMPFILE | OFlags::RDWR | OFlags::CLOEXEC;
+    let file = rustix::fs::open(std::env::temp_dir(), flags, Mode::RUSR | Mode::WUSR)?;
+    Ok(file.into())
+}
+
+/// What hyper lets through and two servers in a row could understand differently (request smuggling).
+fn strict<B>(request: &Request<B>) -> Result<(), Refusal> {
+    let headers = request.headers();
+    let bad = |text| Err((StatusCode::BAD_REQUEST, text));
+    if headers.contains_key(header::TRANSFER_ENCODING) {
+        if headers.contains_key(header::CONTENT_LENGTH) {
+            return bad("Both a Content-Length and a Transfer-Encoding.");
+        }
+        if request.version() < Version::HTTP_11 {
+            return bad("A Transfer-Encoding in HTTP/1.0.");
+        }
+    }
+    let mut hosts = headers.get_all(header::HOST).iter();
+    match (hosts.next(), hosts.next()) {
+        (_, Some(_)) => return bad("More than one Host."),
+        (None, _) if request.version() >= Version::HTTP_11 => return bad("No Host."),
+        _ => {}
+    }
+    if request.method() == Method::CONNECT {
+        return Err((StatusCode::METHOD_NOT_ALLOWED, "This is no proxy."));
+    }
+    Ok(())
+}

@@ -1,0 +1,236 @@
+//! Where clients come in: an inherited descriptor, an address, or a Unix socket.
+
+use super::environ::Ends;
+use rustix::net::{AddressFamily, SocketFlags, acceptfrom_with};
+use socket2::{Domain, SockAddr, Socket, Type};
+use std::io;
+use std::net::{SocketAddr, ToSocketAddrs};
+use std::os::fd::{AsFd, OwnedFd};
+use std::path::PathBuf;
+use std::pin::Pin;
+use std::task::{Context, Poll};
+use tokio::io::Interest;
+use tokio::io::unix::AsyncFd;
+use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
+use tokio::net::{TcpStream, UnixStream};
+
+/// Where to listen.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Place {
+    /// A descriptor that this process was started with.
+    Descriptor(i32),
+    /// A host and a port.
+    Host(String, u16),
+    /// A path.
+    Unix(PathBuf),
+}
+
+impl Place {
+    /// As Chaussette's start-up line has it.
+    pub fn shown(&self) -> String {
+        match self {
+            Place::Descriptor(number) => format!("fd://{number}"),
+            Place::Host(host, port) => format!("{host}:{port}"),
+            Place::Unix(path) => format!("unix:{}", path.display()),
+        }
+    }
+}
+
+/// A listening socket.
+#[derive(Debug)]
+pub struct Listener {
+    socket: AsyncFd<OwnedFd>,
+    server: String,
+    port: String,
+    unix: bool,
+}
+
+impl Listener {
+    /// Opens the place.
+    ///
+    /// # Errors
+    /// It cannot be opened; the text says which and why.
+    pub fn open(place: &Place, backlog: i32) -> Result<Listener, String> {
+        let fail = |what: &str, why: io::Error| format!("{what} {}: {why}", place.shown());
+        let socket = match place {
+            Place::Descriptor(number) => inherited(*number)?,
+            Place::Host(host, port) => {
+                let addresses = (host.as_str(), *port)
+                    .to_socket_addrs()
+                    .map_err(|why| fail("cannot find", why))?;
+                let address = addresses
+                    .into_iter()
+                    .min_by_key(SocketAddr::is_ipv6)
+                    .ok_or_else(|| format!("{} has no address", place.shown()))?;
+                let bind = || {
+                    let socket = Socket::new(Domain::for_address(address), Type::STREAM, None)?;
+                    socket.set_reuse_address(true)?;
+                    socket.bind(&address.into())?;
+                    socket.listen(backlog)?;
+                    Ok(socket)
+                };
+                bind().map_err(|why| fail("cannot listen on", why))?.into()
+            }
+            Place::Unix(path) => {
+                let bind = || {
+                    let socket = Socket::new(Domain::UNIX, Type::STREAM, None)?;
+                    // one that nobody listens on is left from before
+                    if path.exists() && socket.connect(&SockAddr::unix(path)?).is_err() {
+                        std::fs::remove_file(path)?;
+                    }
+                    let socket = Socket::new(Domain::UNIX, Type::STREAM, None)?;
+                    socket.bind(&SockAddr::unix(path)?)?;
+                    socket.listen(backlog)?;
+                    Ok(socket)
+                };
+                bind().map_err(|why| fail("cannot listen on", why))?.into()
+            }
+        };
+        let look = Socket::from(socket);
+        look.set_nonblocking(true)
+            .map_err(|why| fail("cannot use", why))?;
+        let local = look.local_addr().map_err(|why| fail("cannot use", why))?;
+        let (server, port) = match local.as_socket() {
+            Some(address) => (address.ip().to_canonical().to_string(), address.port().to_string()),
+            None => {
+                let path = local.as_pathname().map(|path| path.display().to_string());
+                (path.unwrap_or_default(), String::new())
+            }
+        };
+        Ok(Listener {
+            unix: local.as_socket().is_none(),
+            socket: AsyncFd::with_interest(OwnedFd::from(look), Interest::READABLE).map_err(|why| fail("cannot use", why))?,
+            server,
+            port,
+        })
+    }
+
+    /// The next client.
+    pub async fn accept(&self) -> io::Result<(Stream, Ends)> {
+        loop {
+            let mut ready = self.socket.readable().await?;
+            // a server that shares the socket may have made it blocking, for all
+            let listener = self.socket.get_ref();
+            if !rustix::fs::fcntl_getfl(listener)?.contains(rustix::fs::OFlags::NONBLOCK) {
+                rustix::io::ioctl_fionbio(listener, true)?;
+            }
+            let flags = SocketFlags::NONBLOCK | SocketFlags::CLOEXEC;
+            match acceptfrom_with(listener, flags) {
+                Ok((socket, peer)) => return self.taken(socket, peer),
+                Err(rustix::io::Errno::AGAIN) => ready.clear_ready(),
+                // the client has gone already
+                Err(rustix::io::Errno::CONNABORTED | rustix::io::Errno::INTR) => {}
+                Err(error) => return Err(error.into()),
+            }
+        }
+    }
+
+    fn taken(
+        &self,
+        socket: OwnedFd,
+        peer: Option<rustix::net::SocketAddrAny>,
+    ) -> io::Result<(Stream, Ends)> {
+        let mut ends = Ends {
+            remote: None,
+            port: None,
+            server: self.server.clone(),
+            server_port: self.port.clone(),
+        };
+        if self.unix {
+            return Ok((Stream::Unix(UnixStream::from_std(socket.into())?), ends));
+        }
+        if let Some(peer) = peer
+            && matches!(peer.address_family(), AddressFamily::INET | AddressFamily::INET6)
+            && let Ok(peer) = SocketAddr::try_from(peer)
+        {
+            ends.remote = Some(peer.ip().to_canonical());
+            ends.port = Some(peer.port());
+        }
+        let stream = TcpStream::from_std(socket.into())?;
+        stream.set_nodelay(true)?;
+        Ok((Stream::Tcp(stream), ends))
+    }
+}
+
+/// A descriptor that this process was started with; it must be a socket that listens.
+fn inherited(number: i32) -> Result<OwnedFd, String> {
+    let text = format!("descriptor {number}");
+    // opening it anew would need no more than its number, but sockets cannot be opened: it is duplicated
+    let copy = super::listen::duplicate(number)
+        .map_err(|why| format!("{text} is not open here: {why} (is use_sockets = True set?)"))?;
+    let listens = rustix::net::sockopt::socket_acceptconn(copy.as_fd());
+    match listens {
+        Ok(true) => Ok(copy),
+        Ok(false) => Err(format!("{text} is a socket that does not listen")),
+        Err(_) => Err(format!("{text} is no socket")),
+    }
+}
+
+/// A duplicate of a descriptor of which only the number is known.
+fn duplicate(number: i32) -> io::Result<OwnedFd> {
+    let own = rustix::process::getpid();
+    let pidfd = rustix::process::pidfd_open(own, rustix::process::PidfdFlags::empty())?;
+    Ok(rustix::process::pidfd_getfd(
+        pidfd,
+        number,
+        rustix::process::PidfdGetfdFlags::empty(),
+    )?)
+}
+
+/// A connection.
+#[derive(Debug)]
+pub enum Stream {
+    /// Over TCP.
+    Tcp(TcpStream),
+    /// Over a Unix socket.
+    Unix(UnixStream),
+}
+
+macro_rules! either {
+    ($self:ident, $stream:ident => $call:expr) => {
+        match $self.get_mut() {
+            Stream::Tcp($stream) => $call,
+            Stream::Unix($stream) => $call,
+        }
+    };
+}
+
+impl AsyncRead for Stream {
+    fn poll_read(
+        self: Pin<&mut Self>,
+        context: &mut Context<'_>,
+        into: &mut ReadBuf<'_>,
+    ) -> Poll<io::Result<()>> {
+        either!(self, stream => Pin::new(stream).poll_read(context, into))
+    }
+}
+
+impl AsyncWrite for Stream {
+    fn poll_write(
+        self: Pin<&mut Self>,
+        context: &mut Context<'_>,
+        bytes: &[u8],
+    ) -> Poll<io::Result<usize>> {
+        either!(self, stream => Pin::new(stream).poll_write(context, bytes))
+    }
+
+    fn poll_write_vectored(
+        self: Pin<&mut Self>,
+        context: &mut Context<'_>,
+        parts: &[io::IoSlice<'_>],
+    ) -> Poll<io::Result<usize>> {
+        either!(self, stream => Pin::new(stream).poll_write_vectored(context, parts))
+    }
+
+    fn is_write_vectored(&self) -> bool {
+        true
+    }
+
+    fn poll_flush(self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<io::Result<()>> {
+        either!(self, stream => Pin::new(stream).poll_flush(context))
+    }
+
+    fn poll_shutdown(self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<io::Result<()>> {
+        either!(self, stream => Pin::new(stream).poll_shutdown(context))
+    }
+}

@@ -1,0 +1,188 @@
+//! What goes back to a client.
+
+use super::marshal::to_latin1;
+use super::pool::Pool;
+use super::worker::Record;
+use bytes::Bytes;
+use http::header::{self, HeaderMap, HeaderName, HeaderValue};
+use http::{Response, StatusCode};
+use hyper::body::{Body, Frame, SizeHint};
+use hyper::ext::ReasonPhrase;
+use std::fs::File;
+use std::io;
+use std::os::unix::fs::FileExt;
+use std::pin::Pin;
+use std::sync::Arc;
+use std::task::{Context, Poll};
+use tokio::sync::mpsc;
+
+/// Read from a file at once.
+const FILE_CHUNK: u64 = 128 * 1024;
+/// Told to the worker when so much has been taken.
+const CREDIT: u64 = 64 * 1024;
+
+/// The body of an answer.
+pub enum ReplyBody {
+    /// All of it.
+    Whole(Bytes),
+    /// It comes bit by bit.
+    Stream(Stream),
+    /// A part of a file.
+    File {
+        /// The file.
+        file: File,
+        /// Where to go on.
+        at: u64,
+        /// Bytes that are left.
+        left: u64,
+    },
+}
+
+/// A body that comes bit by bit.
+pub struct Stream {
+    /// The bits; an error if the application has failed in the middle.
+    pub parts: mpsc::UnboundedReceiver<io::Result<Bytes>>,
+    /// Where to tell that some was taken.
+    pub pool: Arc<Pool>,
+    /// The request.
+    pub number: u32,
+    /// Bytes that were taken and not told of.
+    pub taken: u64,
+    /// Nothing more is to come.
+    pub ended: bool,
+    /// What the application says how long it is.
+    pub length: Option<u64>,
+}
+
+impl Drop for Stream {
+    fn drop(&mut self) {
+        if !self.ended {
+            self.pool.gone(self.number);
+        }
+    }
+}
+
+impl Body for ReplyBody {
+    type Data = Bytes;
+    type Error = io::Error;
+
+    fn poll_frame(
+        mut self: Pin<&mut Self>,
+        context: &mut Context<'_>,
+    ) -> Poll<Option<io::Result<Frame<Bytes>>>> {
+        match &mut *self {
+            ReplyBody::Whole(bytes) if bytes.is_empty() => Poll::Ready(None),
+            ReplyBody::Whole(bytes) => Poll::Ready(Some(Ok(Frame::data(std::mem::take(bytes))))),
+            ReplyBody::Stream(stream) => match stream.parts.poll_recv(context) {
+                Poll::Pending => Poll::Pending,
+                Poll::Ready(Some(Ok(part))) => {
+                    stream.taken += part.len() as u64;
+                    if stream.taken >= CREDIT {
+                        stream.pool.credit(stream.number, stream.taken);
+                        stream.taken = 0;
+                    }
+                    Poll::Ready(Some(Ok(Frame::data(part))))
+                }
+                Poll::Ready(end) => {
+                    stream.ended = true;
+                    Poll::Ready(end.map(|error| error.map(Frame::data)))
+                }
+            },
+            ReplyBody::File { left: 0, .. } => Poll::Ready(None),
+            ReplyBody::File { file, at, left } => {
+                let mut bytes = vec![0; FILE_CHUNK.min(*left) as usize];
+                Poll::Ready(Some(match file.read_at(&mut bytes, *at) {
+                    Ok(0) => Err(io::ErrorKind::UnexpectedEof.into()),
+                    Ok(count) => {
+                        bytes.truncate(count);
+                        *at += count as u64;
+                        *left -= count as u64;
+                        Ok(Frame::data(bytes.into()))
+                    }
+                    Err(error) => Err(error),
+                }))
+            }
+        }
+    }
+
+    fn is_end_stream(&self) -> bool {
+        match self {
+            ReplyBody::Whole(bytes) => bytes.is_empty(),
+            ReplyBody::Stream(stream) => stream.ended,
+            ReplyBody::File { left, .. } => *left == 0,
+        }
+    }
+
+    fn size_hint(&self) -> SizeHint {
+        match self {
+            ReplyBody::Whole(bytes) => SizeHint::with_exact(bytes.len() as u64),
+            ReplyBody::Stream(stream) => stream.length.map_or_else(SizeHint::default, SizeHint::with_exact),
+            ReplyBody::File { left, .. } => SizeHint::with_exact(*left),
+        }
+    }
+}
+
+/// The head of an answer as the application gave it.
+///
+/// # Errors
+/// What in it HTTP does not allow.
+pub fn head(record: &Record<'_>) -> Result<Response<()>, String> {
+    let text = |bytes: &[u8]| String::from_utf8_lossy(bytes).into_owned();
+    let status = to_latin1(record.status)
+        .ok_or_else(|| format!("the status {:?} is not latin-1", text(record.status)))?;
+    let (code, reason) = status.split_at_checked(3).unwrap_or((&status, b""));
+    let code = StatusCode::from_bytes(code)
+        .ok()
+        .filter(|_| reason.is_empty() || reason.starts_with(b" "))
+        .ok_or_else(|| format!("{:?} is no status such as \"200 OK\"", text(record.status)))?;
+    let mut response = Response::new(());
+    *response.status_mut() = code;
+    let reason = reason.get(1..).unwrap_or_default();
+    if !reason.is_empty() && code.canonical_reason().map(str::as_bytes) != Some(reason) {
+        let reason = ReasonPhrase::try_from(reason)
+            .map_err(|_| format!("{:?} is no reason phrase", text(reason)))?;
+        response.extensions_mut().insert(reason);
+    }
+    let headers = response.headers_mut();
+    headers.reserve(record.headers.len() + 1);
+    for (name, value) in &record.headers {
+        let bad = |what: &str| format!("the header {:?}: {:?} {what}", text(name), text(value));
+        let name = HeaderName::from_bytes(name).map_err(|_| bad("has a name HTTP does not allow"))?;
+        let value = to_latin1(value).ok_or_else(|| bad("is not latin-1"))?;
+        let value = HeaderValue::from_bytes(&value).map_err(|_| bad("has control characters"))?;
+        if is_hop_by_hop(&name) {
+            continue;
+        }
+        headers.append(name, value);
+    }
+    Ok(response)
+}
+
+/// The server's own business; PEP 3333 forbids them to applications.
+fn is_hop_by_hop(name: &HeaderName) -> bool {
+    [
+        header::CONNECTION,
+        header::PROXY_AUTHENTICATE,
+        header::TE,
+        header::TRAILER,
+        header::TRANSFER_ENCODING,
+        header::UPGRADE,
+    ]
+    .contains(name)
+        || *name == "keep-alive"
+}
+
+/// The length that the application has given.
+pub fn declared_length(headers: &HeaderMap) -> Option<u64> {
+    headers.get(header::CONTENT_LENGTH)?.to_str().ok()?.trim().parse().ok()
+}
+
+/// An answer of the server itself.
+pub fn own(code: StatusCode, text: &str) -> Response<ReplyBody> {
+    let body = Bytes::from(format!("{text}\n"));
+    let mut response = Response::new(ReplyBody::Whole(body));
+    *response.status_mut() = code;
+    let kind = HeaderValue::from_static("text/plain; charset=utf-8");
+    response.headers_mut().insert(header::CONTENT_TYPE, kind);
+    response
+}

@@ -1,0 +1,391 @@
+//! One process of Python that runs the application: its start, its channel, and the ring that its answers are in.
+
+use super::marshal::{Reader, Unreadable, Writer};
+use nix::sys::socket::{AddressFamily, SockFlag, SockType, setsockopt, socketpair, sockopt};
+use rustix::fs::{MemfdFlags, memfd_create};
+use rustix::net::{
+    RecvAncillaryBuffer, RecvAncillaryMessage, RecvFlags, SendAncillaryBuffer,
+    SendAncillaryMessage, SendFlags, recv, recvmsg, sendmsg,
+};
+use std::fs::File;
+use std::io::{self, IoSlice, IoSliceMut};
+use std::mem::MaybeUninit;
+use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
+use std::os::unix::fs::FileExt;
+use std::path::PathBuf;
+use std::process::{Child, Command, Stdio};
+use std::sync::Arc;
+use std::time::Duration;
+use tokio::io::Interest;
+use tokio::io::unix::AsyncFd;
+
+/// What the worker runs: the text of a Python program.
+const PROGRAM: &str = include_str!("worker.py");
+/// Reads that text from the channel: it is not to stand in the process list.
+const BOOTSTRAP: &str = "import socket;channel=socket.socket(fileno=0);exec(channel.recv(1<<18))";
+/// Bytes of the ring that answers come in.
+const RING: usize = 4 << 20;
+/// The ring begins with how far it was ever filled.
+const RING_START: u64 = 16;
+/// Room for packets to the worker.
+const SEND_BUFFER: usize = 1 << 20;
+/// The longest packet from a worker.
+const NEWS: usize = 8192;
+
+/// How workers are started.
+#[derive(Debug, Clone, Default)]
+pub struct Settings {
+    /// The interpreter.
+    pub python: PathBuf,
+    /// `module:object`, `module.object` or `paste:FILE`.
+    pub application: String,
+    /// For the application's `sys.argv`.
+    pub arguments: Vec<String>,
+    /// Added to the end of `sys.path`.
+    pub paths: Vec<String>,
+    /// Requests that one process handles at once.
+    pub threads: usize,
+    /// `gevent` or `eventlet`: makes the standard library cooperative.
+    pub patch: Option<&'static str>,
+}
+
+/// What a worker says.
+#[derive(Debug)]
+pub enum News {
+    /// It has imported the application; how Python shows that.
+    Ready(String),
+    /// It could not; why.
+    Failed(String),
+    /// The ring is filled so far; nanoseconds it took for so many requests.
+    Answers {
+        /// Bytes ever written.
+        head: u64,
+        /// Nanoseconds.
+        busy: u64,
+        /// Requests, or 0 in the middle of a batch.
+        count: u32,
+    },
+    /// It is gone.
+    Gone,
+}
+
+/// What an answer in the ring is.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Kind {
+    /// Head and body.
+    Whole,
+    /// The head; chunks follow.
+    Start,
+    /// A part of the body.
+    Chunk,
+    /// The end of the body.
+    End,
+    /// There will be no proper end.
+    Broken,
+    /// The head; the body is (a part of) a file that comes beside.
+    File,
+}
+
+/// One answer, or a part of it.
+#[derive(Debug)]
+pub struct Record<'a> {
+    /// The request's.
+    pub number: u32,
+    /// What it is.
+    pub kind: Kind,
+    /// Status line without the protocol, in UTF-8.
+    pub status: &'a [u8],
+    /// Names and values, in UTF-8.
+    pub headers: Vec<(&'a [u8], &'a [u8])>,
+    /// (A part of) the body.
+    pub body: &'a [u8],
+}
+
+/// A worker's process, seen from the front.
+#[derive(Debug)]
+pub struct Worker {
+    process: Child,
+    channel: Arc<AsyncFd<OwnedFd>>,
+    files: OwnedFd,
+    ring: File,
+    /// How far the ring was read.
+    consumed: u64,
+    scratch: Vec<u8>,
+}
+
+impl Worker {
+    /// Starts the process; it says by itself when it is ready.
+    ///
+    /// # Errors
+    /// The interpreter is not there, or the system gives no sockets, memory or process.
+    pub fn start(settings: &Settings) -> io::Result<Worker> {
+        let pair = || {
+            socketpair(
+                AddressFamily::Unix,
+                SockType::SeqPacket,
+                None,
+                SockFlag::SOCK_CLOEXEC,
+            )
+        };
+        let (ours, theirs) = pair()?;
+        let (our_files, their_files) = pair()?;
+        for end in [&ours, &theirs] {
+            // more than the system's limit is cut down to it: batches are then smaller
+            let _ = setsockopt(end, sockopt::SndBuf, &SEND_BUFFER);
+        }
+        let ring = memfd_create(c"circ-answers", MemfdFlags::CLOEXEC)?;
+        let ring = File::from(ring);
+        ring.set_len(RING_START + RING as u64)?;
+        send(ours.as_fd(), PROGRAM.as_bytes(), &[])?;
+        let rights = [their_files.as_fd(), ring.as_fd()];
+        send(ours.as_fd(), first_packet(settings).as_bytes(), &rights)?;
+        let process = Command::new(&settings.python)
+            .args(["-u", "-c", BOOTSTRAP, "circ-wsgi"])
+            .arg(&settings.application)
+            .stdin(Stdio::from(theirs))
+            .spawn()
+            .map_err(|why| {
+                let python = settings.python.display();
+                io::Error::new(why.kind(), format!("cannot run {python}: {why}"))
+            })?;
+        for end in [&ours, &our_files] {
+            nonblocking(end)?;
+        }
+        Ok(Worker {
+            process,
+            channel: Arc::new(AsyncFd::with_interest(ours, Interest::READABLE)?),
+            files: our_files,
+            ring,
+            consumed: 0,
+            scratch: Vec::new(),
+        })
+    }
+
+    /// Its process id.
+    pub fn pid(&self) -> u32 {
+        self.process.id()
+    }
+
+    /// Bytes of the ring that were read: the worker may use their room again.
+    pub fn consumed(&self) -> u64 {
+        self.consumed
+    }
+
+    /// Gives it a packet; false if it has no room for it now.
+    ///
+    /// # Errors
+    /// It is gone.
+    pub fn send(&self, packet: &[u8]) -> io::Result<bool> {
+        would_block(send(self.channel.as_fd(), packet, &[]))
+    }
+
+    /// Gives it the file with the body of the request that is sent next; false if there is no room now.
+    ///
+    /// # Errors
+    /// It is gone.
+    pub fn send_file(&self, file: &File) -> io::Result<bool> {
+        would_block(send(self.files.as_fd(), b"F", &[file.as_fd()]))
+    }
+
+    /// The file of a [`Kind::File`] record.
+    ///
+    /// # Errors
+    /// The worker has sent none.
+    pub fn receive_file(&self) -> io::Result<File> {
+        let mut space = [MaybeUninit::uninit(); rustix::cmsg_space!(ScmRights(1))];
+        let mut control = RecvAncillaryBuffer::new(&mut space);
+        let mut byte = [0u8; 1];
+        let mut parts = [IoSliceMut::new(&mut byte)];
+        recvmsg(&self.files, &mut parts, &mut control, RecvFlags::CMSG_CLOEXEC)?;
+        for message in control.drain() {
+            if let RecvAncillaryMessage::ScmRights(mut rights) = message
+                && let Some(descriptor) = rights.next()
+            {
+                return Ok(descriptor.into());
+            }
+        }
+        Err(io::Error::other("no descriptor came with it"))
+    }
+
+    /// The next news, if there are any.
+    pub fn news(&self) -> Option<News> {
+        let mut packet = [0u8; NEWS];
+        let count = match recv(self.channel.get_ref(), &mut packet, RecvFlags::DONTWAIT) {
+            Ok((count, _)) => count,
+            Err(rustix::io::Errno::AGAIN | rustix::io::Errno::INTR) => return None,
+            Err(_) => 0,
+        };
+        let text = |bytes: &[u8]| String::from_utf8_lossy(bytes).into_owned();
+        let number = |bytes: &[u8]| bytes.iter().rev().fold(0u64, |n, b| n << 8 | u64::from(*b));
+        Some(match packet.get(..count).unwrap_or_default() {
+            [b'R', rest @ ..] => News::Ready(text(rest)),
+            [b'F', rest @ ..] => News::Failed(text(rest)),
+            [b'N', rest @ ..] if rest.len() == 20 => News::Answers {
+                head: number(&rest[..8]),
+                busy: number(&rest[8..16]),
+                count: number(&rest[16..]) as u32,
+            },
+            _ => News::Gone,
+        })
+    }
+
+    /// What to wait on for [`Worker::news`].
+    pub fn channel(&self) -> Arc<AsyncFd<OwnedFd>> {
+        self.channel.clone()
+    }
+
+    /// How far the ring is filled, in the worker's own count: what it had finished when it died.
+    pub fn filled(&self) -> u64 {
+        let mut bytes = [0u8; 8];
+        match self.ring.read_exact_at(&mut bytes, 0) {
+            Ok(()) => u64::from_le_bytes(bytes),
+            Err(_) => self.consumed,
+        }
+    }
+
+    /// Reads what is new in the ring up to `head`.
+    ///
+    /// # Errors
+    /// The worker has written what cannot be read; what came before has been taken.
+    pub fn answers(&mut self, head: u64, mut take: impl FnMut(Record<'_>)) -> io::Result<()> {
+        let size = RING as u64;
+        if head < self.consumed || head - self.consumed > size {
+            return Err(io::Error::other("the worker's ring makes no sense"));
+        }
+        while self.consumed < head {
+            let at = self.consumed % size;
+            let length = (head - self.consumed).min(size - at) as usize;
+            self.scratch.resize(length, 0);
+            self.ring.read_exact_at(&mut self.scratch, RING_START + at)?;
+            let mut rest: &[u8] = &self.scratch;
+            // a record that would go over the end of the ring begins at its beginning
+            while rest.first().is_some_and(|first| *first != 0) {
+                let (record, used) = read_record(rest).map_err(io::Error::other)?;
+                take(record);
+                rest = &rest[used..];
+            }
+            self.consumed += length as u64;
+        }
+        Ok(())
+    }
+
+    /// Ends the process, whatever it does.
+    pub fn kill(&mut self) {
+        // it may have gone by itself
+        let _ = self.process.kill();
+        let _ = self.process.wait();
+    }
+
+    /// Lets the process end by itself, for so long at the most.
+    pub async fn leave(self, patience: Duration) {
+        let Worker {
+            mut process,
+            channel,
+            files,
+            ..
+        } = self;
+        // the end of the channel is what tells it; whoever waits on it has a copy of the descriptor's owner
+        let _ = rustix::net::shutdown(channel.get_ref(), rustix::net::Shutdown::Both);
+        drop((channel, files));
+        let end = tokio::time::Instant::now() + patience;
+        while matches!(process.try_wait(), Ok(None)) {
+            if tokio::time::Instant::now() >= end {
+                let _ = process.kill();
+                let _ = process.wait();
+                return;
+            }
+            tokio::time::sleep(Duration::from_millis(5)).await;
+        }
+    }
+}
+
+fn read_record(bytes: &[u8]) -> Result<(Record<'_>, usize), Unreadable> {
+    let mut reader = Reader::new(bytes);
+    if reader.tuple()? != 5 {
+        return Err(Unreadable(0));
+    }
+    let number = u32::try_from(reader.count()?).map_err(|_| Unreadable(1))?;
+    let kind = match reader.count()? {
+        0 => Kind::Whole,
+        1 => Kind::Start,
+        2 => Kind::Chunk,
+        3 => Kind::End,
+        4 => Kind::Broken,
+        5 => Kind::File,
+        _ => return Err(Unreadable(reader.position())),
+    };
+    let status = reader.text()?.unwrap_or_default();
+    let count = reader.sequence()?;
+    let mut headers = Vec::with_capacity(count.min(64));
+    for _ in 0..count {
+        if reader.sequence()? != 2 {
+            return Err(Unreadable(reader.position()));
+        }
+        let name = reader.text()?.unwrap_or_default();
+        headers.push((name, reader.text()?.unwrap_or_default()));
+    }
+    let length = usize::try_from(reader.count()?).map_err(|_| Unreadable(reader.position()))?;
+    let start = reader.position();
+    let body = start
+        .checked_add(length)
+        .and_then(|end| bytes.get(start..end))
+        .ok_or(Unreadable(start))?;
+    let record = Record {
+        number,
+        kind,
+        status,
+        headers,
+        body,
+    };
+    Ok((record, start + length))
+}
+
+fn first_packet(settings: &Settings) -> Writer {
+    let mut out = Writer::new();
+    out.dict();
+    for (name, value) in [
+        ("application", &*settings.application),
+        ("program", "chaussette"),
+        ("patch", settings.patch.unwrap_or_default()),
+    ] {
+        out.text(name);
+        out.text(value);
+    }
+    for (name, values) in [("arguments", &settings.arguments), ("paths", &settings.paths)] {
+        out.text(name);
+        let at = out.list();
+        values.iter().for_each(|value| out.text(value));
+        out.list_length(at, values.len() as u32);
+    }
+    for (name, value) in [("ring", RING + RING_START as usize), ("threads", settings.threads)] {
+        out.text(name);
+        out.int(value as i64);
+    }
+    out.end_dict();
+    out
+}
+
+fn send(
+    socket: BorrowedFd<'_>,
+    packet: &[u8],
+    rights: &[BorrowedFd<'_>],
+) -> rustix::io::Result<usize> {
+    let mut space = [MaybeUninit::uninit(); rustix::cmsg_space!(ScmRights(2))];
+    let mut control = SendAncillaryBuffer::new(&mut space);
+    if !rights.is_empty() {
+        control.push(SendAncillaryMessage::ScmRights(rights));
+    }
+    sendmsg(socket, &[IoSlice::new(packet)], &mut control, SendFlags::NOSIGNAL)
+}
+
+fn would_block(sent: rustix::io::Result<usize>) -> io::Result<bool> {
+    match sent {
+        Ok(_) => Ok(true),
+        Err(rustix::io::Errno::AGAIN | rustix::io::Errno::NOBUFS) => Ok(false),
+        Err(error) => Err(error.into()),
+    }
+}
+
+fn nonblocking(socket: &OwnedFd) -> io::Result<()> {
+    Ok(rustix::io::ioctl_fionbio(socket, true)?)
+}
