@@ -8,6 +8,7 @@ use std::time::Duration;
 use clap::{CommandFactory, FromArgMatches, Parser};
 
 use crate::cli::{EXIT_USAGE, output};
+use crate::daemon::log;
 use crate::wsgi::environ::{Site, Trusted};
 use crate::wsgi::front::{Front, Limits};
 use crate::wsgi::listen::{Listener, Place};
@@ -144,11 +145,13 @@ async fn attend(args: &Args) -> Result<(), (u8, String)> {
         (_, Some(path)) => Place::Unix(path.trim_start_matches("//").into()),
         _ => Place::Host(args.host.clone(), args.port),
     };
-    let (_log, _) = crate::daemon::log::start(
-        crate::daemon::log::level_of(Some(&args.log_level)).map_err(fail)?,
-        &crate::daemon::log::Output::parse(&args.log_output).map_err(fail)?,
-    )
-    .map_err(|why| fail(why.to_string()))?;
+    let setup = log::Setup::of(log::Wish {
+        level: Some(&args.log_level),
+        output: Some(&args.log_output),
+        ..log::Wish::default()
+    })
+    .map_err(fail)?;
+    let (_log, _) = log::start(setup).map_err(|why| fail(why.to_string()))?;
     let listener = Listener::open(&place, args.backlog).map_err(fail)?;
     let cooperative = match &*args.backend {
         _ if args.no_monkey => None,
@@ -156,7 +159,9 @@ async fn attend(args: &Args) -> Result<(), (u8, String)> {
         name if name.contains("gevent") || name == "socketio" => Some("gevent"),
         _ => None,
     };
-    let threads = args.threads.map_or(if cooperative.is_some() { 256 } else { 1 }, usize::from);
+    let threads = args
+        .threads
+        .map_or(if cooperative.is_some() { 256 } else { 1 }, usize::from);
     let pool = Pool::new(
         Settings {
             python: args.python.clone().unwrap_or_else(interpreter),
@@ -240,4 +245,3 @@ fn interpreter() -> PathBuf {
     own.filter(|python| python.exists())
         .unwrap_or_else(|| PathBuf::from("python3"))
 }
-

@@ -37,7 +37,11 @@ impl Trusted {
     /// The word that is none of these.
     pub fn parse(text: &str) -> Result<Trusted, String> {
         let mut trusted = Trusted::default();
-        for word in text.split(',').map(str::trim).filter(|word| !word.is_empty()) {
+        for word in text
+            .split(',')
+            .map(str::trim)
+            .filter(|word| !word.is_empty())
+        {
             match word {
                 "*" => trusted.all = true,
                 "unix" => trusted.unix = true,
@@ -141,7 +145,10 @@ pub fn write(out: &mut Writer, head: &Parts, ends: &Ends, site: &Site) {
             _ => b"HTTP/1.1",
         },
     );
-    pair(b"SERVER_SOFTWARE", concat!("circ/", env!("CARGO_PKG_VERSION")).as_bytes());
+    pair(
+        b"SERVER_SOFTWARE",
+        concat!("circ/", env!("CARGO_PKG_VERSION")).as_bytes(),
+    );
     let forwarded = trusted.then(|| Forwarded::of(&head.headers, &site.trusted));
     let forwarded = forwarded.unwrap_or_default();
     let remote = match (forwarded.remote, ends.remote) {
@@ -150,7 +157,10 @@ pub fn write(out: &mut Writer, head: &Parts, ends: &Ends, site: &Site) {
         (None, None) => String::new(),
     };
     pair(b"REMOTE_ADDR", remote.as_bytes());
-    pair(b"wsgi.url_scheme", if forwarded.https { b"https" } else { b"http" });
+    pair(
+        b"wsgi.url_scheme",
+        if forwarded.https { b"https" } else { b"http" },
+    );
     headers(out, &head.headers, trusted);
     for (name, value) in [
         ("wsgi.multithread", site.multithread),
@@ -196,9 +206,7 @@ impl Forwarded {
 
 /// Headers of the connection to the peer, or that stand under another name in the environ.
 fn is_no_http_variable(name: &HeaderName) -> bool {
-    *name == header::CONTENT_LENGTH
-        || *name == header::TRANSFER_ENCODING
-        || *name == "proxy"
+    *name == header::CONTENT_LENGTH || *name == header::TRANSFER_ENCODING || *name == "proxy"
 }
 
 fn headers(out: &mut Writer, headers: &HeaderMap, trusted: bool) {
@@ -240,7 +248,11 @@ fn headers(out: &mut Writer, headers: &HeaderMap, trusted: bool) {
             };
             out.latin1(variable);
         }
-        out.latin1(if joined.is_empty() { value.as_bytes() } else { &joined });
+        out.latin1(if joined.is_empty() {
+            value.as_bytes()
+        } else {
+            &joined
+        });
     }
 }
 

@@ -120,10 +120,7 @@ impl Front {
         while self.connections.load(Ordering::Relaxed) > 0 {
             let now = tokio::time::Instant::now();
             if now >= deadline {
-                tracing::warn!(
-                    "{} requests were not done in time",
-                    self.pool.in_flight()
-                );
+                tracing::warn!("{} requests were not done in time", self.pool.in_flight());
                 break;
             }
             if now >= linger {
@@ -189,7 +186,11 @@ impl Front {
         response
     }
 
-    async fn handle(&self, request: Request<Incoming>, ends: &Ends) -> Result<Response<ReplyBody>, Refusal> {
+    async fn handle(
+        &self,
+        request: Request<Incoming>,
+        ends: &Ends,
+    ) -> Result<Response<ReplyBody>, Refusal> {
         strict(&request)?;
         let (head, body) = request.into_parts();
         let body = self.collect(body).await?;
@@ -240,7 +241,10 @@ impl Front {
             return Ok(RequestBody::Empty);
         }
         let limit = self.limits.body.unwrap_or(u64::MAX);
-        let too_large = (StatusCode::PAYLOAD_TOO_LARGE, "The request's body is too large.");
+        let too_large = (
+            StatusCode::PAYLOAD_TOO_LARGE,
+            "The request's body is too large.",
+        );
         if body.size_hint().lower() > limit {
             return Err(too_large);
         }
@@ -250,16 +254,22 @@ impl Front {
         loop {
             let frame = poll_fn(|context| Pin::new(&mut body).poll_frame(context)).await;
             let Some(frame) = frame else { break };
-            let frame = frame
-                .map_err(|_| (StatusCode::BAD_REQUEST, "The request's body is broken."))?;
+            let frame =
+                frame.map_err(|_| (StatusCode::BAD_REQUEST, "The request's body is broken."))?;
             // trailers are not for WSGI
-            let Ok(data) = frame.into_data() else { continue };
+            let Ok(data) = frame.into_data() else {
+                continue;
+            };
             length += data.len() as u64;
             if length > limit {
                 return Err(too_large);
             }
             gathered.extend_from_slice(&data);
-            let most = if file.is_some() { FILE_BLOCK } else { IN_MEMORY };
+            let most = if file.is_some() {
+                FILE_BLOCK
+            } else {
+                IN_MEMORY
+            };
             if gathered.len() > most {
                 let block = gathered.split();
                 file = Some(spool(file, block).await?);
@@ -298,7 +308,10 @@ async fn spool(file: Option<File>, block: BytesMut) -> Result<File, Refusal> {
     match written.await {
         Ok(Ok(file)) => Ok(file),
         Ok(Err(error)) => {
-            tracing::error!("a request's body cannot be kept in {}: {error}", std::env::temp_dir().display());
+            tracing::error!(
+                "a request's body cannot be kept in {}: {error}",
+                std::env::temp_dir().display()
+            );
             Err(NO_SPOOL)
         }
         Err(_) => Err(NO_SPOOL),

@@ -1,18 +1,16 @@
 //! Where clients come in: an inherited descriptor, an address, or a Unix socket.
 
 use super::environ::Ends;
-use rustix::net::{AddressFamily, SocketFlags, acceptfrom_with};
 use socket2::{Domain, SockAddr, Socket, Type};
+use std::future::poll_fn;
 use std::io;
 use std::net::{SocketAddr, ToSocketAddrs};
-use std::os::fd::{AsFd, OwnedFd};
+use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::path::PathBuf;
 use std::pin::Pin;
 use std::task::{Context, Poll};
-use tokio::io::Interest;
-use tokio::io::unix::AsyncFd;
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
-use tokio::net::{TcpStream, UnixStream};
+use tokio::net::{TcpListener, TcpStream, UnixListener, UnixStream};
 
 /// Where to listen.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -39,10 +37,24 @@ impl Place {
 /// A listening socket.
 #[derive(Debug)]
 pub struct Listener {
-    socket: AsyncFd<OwnedFd>,
+    socket: Accepting,
     server: String,
     port: String,
-    unix: bool,
+}
+
+#[derive(Debug)]
+enum Accepting {
+    Tcp(TcpListener),
+    Unix(UnixListener),
+}
+
+impl Accepting {
+    fn fd(&self) -> BorrowedFd<'_> {
+        match self {
+            Accepting::Tcp(socket) => socket.as_fd(),
+            Accepting::Unix(socket) => socket.as_fd(),
+        }
+    }
 }
 
 impl Listener {
@@ -91,72 +103,69 @@ impl Listener {
             .map_err(|why| fail("cannot use", why))?;
         let local = look.local_addr().map_err(|why| fail("cannot use", why))?;
         let (server, port) = match local.as_socket() {
-            Some(address) => (address.ip().to_canonical().to_string(), address.port().to_string()),
+            Some(address) => (
+                address.ip().to_canonical().to_string(),
+                address.port().to_string(),
+            ),
             None => {
                 let path = local.as_pathname().map(|path| path.display().to_string());
                 (path.unwrap_or_default(), String::new())
             }
         };
+        let tcp = local.as_socket().is_some();
+        let socket = OwnedFd::from(look);
+        let socket = if tcp {
+            TcpListener::from_std(socket.into()).map(Accepting::Tcp)
+        } else {
+            UnixListener::from_std(socket.into()).map(Accepting::Unix)
+        };
         Ok(Listener {
-            unix: local.as_socket().is_none(),
-            socket: AsyncFd::with_interest(OwnedFd::from(look), Interest::READABLE).map_err(|why| fail("cannot use", why))?,
+            socket: socket.map_err(|why| fail("cannot use", why))?,
             server,
             port,
         })
     }
 
     /// The next client.
+    ///
+    /// # Errors
+    /// There are no descriptors left, or the socket is gone.
     pub async fn accept(&self) -> io::Result<(Stream, Ends)> {
-        loop {
-            let mut ready = self.socket.readable().await?;
-            // a server that shares the socket may have made it blocking, for all
-            let listener = self.socket.get_ref();
-            if !rustix::fs::fcntl_getfl(listener)?.contains(rustix::fs::OFlags::NONBLOCK) {
-                rustix::io::ioctl_fionbio(listener, true)?;
-            }
-            let flags = SocketFlags::NONBLOCK | SocketFlags::CLOEXEC;
-            match acceptfrom_with(listener, flags) {
-                Ok((socket, peer)) => return self.taken(socket, peer),
-                Err(rustix::io::Errno::AGAIN) => ready.clear_ready(),
-                // the client has gone already
-                Err(rustix::io::Errno::CONNABORTED | rustix::io::Errno::INTR) => {}
-                Err(error) => return Err(error.into()),
-            }
-        }
+        poll_fn(|context| self.poll_accept(context)).await
     }
 
-    fn taken(
-        &self,
-        socket: OwnedFd,
-        peer: Option<rustix::net::SocketAddrAny>,
-    ) -> io::Result<(Stream, Ends)> {
+    fn poll_accept(&self, context: &mut Context<'_>) -> Poll<io::Result<(Stream, Ends)>> {
+        // a server that shares the socket may have made it blocking, for all
+        let listener = self.socket.fd();
+        if !rustix::fs::fcntl_getfl(listener)?.contains(rustix::fs::OFlags::NONBLOCK) {
+            rustix::io::ioctl_fionbio(listener, true)?;
+        }
         let mut ends = Ends {
             remote: None,
             port: None,
             server: self.server.clone(),
             server_port: self.port.clone(),
         };
-        if self.unix {
-            return Ok((Stream::Unix(UnixStream::from_std(socket.into())?), ends));
+        match &self.socket {
+            Accepting::Tcp(socket) => socket.poll_accept(context).map(|accepted| {
+                let (stream, peer) = accepted?;
+                stream.set_nodelay(true)?;
+                ends.remote = Some(peer.ip().to_canonical());
+                ends.port = Some(peer.port());
+                Ok((Stream::Tcp(stream), ends))
+            }),
+            Accepting::Unix(socket) => socket.poll_accept(context).map(|accepted| {
+                let (stream, _) = accepted?;
+                Ok((Stream::Unix(stream), ends))
+            }),
         }
-        if let Some(peer) = peer
-            && matches!(peer.address_family(), AddressFamily::INET | AddressFamily::INET6)
-            && let Ok(peer) = SocketAddr::try_from(peer)
-        {
-            ends.remote = Some(peer.ip().to_canonical());
-            ends.port = Some(peer.port());
-        }
-        let stream = TcpStream::from_std(socket.into())?;
-        stream.set_nodelay(true)?;
-        Ok((Stream::Tcp(stream), ends))
     }
 }
 
 /// A descriptor that this process was started with; it must be a socket that listens.
 fn inherited(number: i32) -> Result<OwnedFd, String> {
     let text = format!("descriptor {number}");
-    // opening it anew would need no more than its number, but sockets cannot be opened: it is duplicated
-    let copy = super::listen::duplicate(number)
+    let copy = duplicate(number)
         .map_err(|why| format!("{text} is not open here: {why} (is use_sockets = True set?)"))?;
     let listens = rustix::net::sockopt::socket_acceptconn(copy.as_fd());
     match listens {

@@ -134,7 +134,8 @@ impl Writer {
             if byte.is_ascii() {
                 self.bytes.push(*byte);
             } else {
-                self.bytes.extend([0xc0 | (byte >> 6), 0x80 | (byte & 0x3f)]);
+                self.bytes
+                    .extend([0xc0 | (byte >> 6), 0x80 | (byte & 0x3f)]);
             }
         }
     }
@@ -205,7 +206,10 @@ impl<'a> Reader<'a> {
 
     fn size(&mut self) -> Result<usize, Unreadable> {
         let bytes = self.take(4)?;
-        let number = bytes.iter().rev().fold(0u32, |sum, byte| sum << 8 | u32::from(*byte));
+        let number = bytes
+            .iter()
+            .rev()
+            .fold(0u32, |sum, byte| sum << 8 | u32::from(*byte));
         Ok(number as usize)
     }
 
@@ -281,7 +285,10 @@ pub fn to_latin1(utf8: &[u8]) -> Option<std::borrow::Cow<'_, [u8]>> {
         return Some(utf8.into());
     }
     let text = std::str::from_utf8(utf8).ok()?;
-    let bytes: Option<Vec<u8>> = text.chars().map(|c| u8::try_from(u32::from(c)).ok()).collect();
+    let bytes: Option<Vec<u8>> = text
+        .chars()
+        .map(|c| u8::try_from(u32::from(c)).ok())
+        .collect();
     bytes.map(Into::into)
 }
 
@@ -308,7 +315,11 @@ mod tests {
         writer.int(2);
         writer.list_length(at, 2);
         writer.end_dict();
-        let hex: String = writer.as_bytes().iter().map(|b| format!("{b:02x}")).collect();
+        let hex: String = writer
+            .as_bytes()
+            .iter()
+            .map(|b| format!("{b:02x}"))
+            .collect();
         let program = "import marshal,sys;v=marshal.loads(bytes.fromhex(sys.argv[1]));\
              assert v==(-7,1<<40,None,True,b'\\x00\\xff','caf\\xe9','gr\\xfc\\xdfe \\u2264','x'*300,{'k':[1,2]}),v";
         let status = std::process::Command::new("python3")
@@ -347,9 +358,19 @@ mod tests {
 
     #[test]
     fn garbage_is_refused() {
-        for bytes in [&b""[..], b"(", b"(\xff\xff\xff\xff", b"u\xff\xff\xff\xffx", b"l\x09\0\0\0", b"i\xff\xff\xff\xff"] {
+        for bytes in [
+            &b""[..],
+            b"(",
+            b"(\xff\xff\xff\xff",
+            b"u\xff\xff\xff\xffx",
+            b"l\x09\0\0\0",
+            b"i\xff\xff\xff\xff",
+        ] {
             let mut reader = Reader::new(bytes);
-            assert!(reader.tuple().is_err() || reader.text().is_err(), "{bytes:?}");
+            assert!(
+                reader.tuple().is_err() || reader.text().is_err(),
+                "{bytes:?}"
+            );
             assert!(Reader::new(bytes).count().is_err());
         }
         assert_eq!(to_latin1("≤".as_bytes()), None);

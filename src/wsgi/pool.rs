@@ -201,9 +201,7 @@ impl Pool {
         drop(inner);
         let pool = self.clone();
         tokio::spawn(async move {
-            while let Ok(mut ready) = channel.readable().await {
-                ready.clear_ready();
-                drop(ready);
+            while channel.readable().await.is_ok() {
                 if !pool.hear(id) {
                     return;
                 }
@@ -273,13 +271,24 @@ impl Pool {
                 .slots
                 .iter_mut()
                 .filter(|slot| slot.ready && !slot.retiring && slot.unsent.is_none())
-                .map(|slot| (room(slot.average, threads, slot.outstanding.len(), waiting), slot))
+                .map(|slot| {
+                    (
+                        room(slot.average, threads, slot.outstanding.len(), waiting),
+                        slot,
+                    )
+                })
                 .filter(|(room, _)| *room > 0)
                 .min_by_key(|(_, slot)| slot.outstanding.len());
             let Some((room, slot)) = free else { break };
             let before = slot.outstanding.len();
             slot.speak(&mut inner.packet, |slot, out| {
-                slot.requests(out, &mut inner.queue, &mut inner.exchanges, &mut inner.next_number, room)
+                slot.requests(
+                    out,
+                    &mut inner.queue,
+                    &mut inner.exchanges,
+                    &mut inner.next_number,
+                    room,
+                )
             });
             if slot.outstanding.len() == before {
                 break;
@@ -302,7 +311,9 @@ impl Pool {
                 return false;
             };
             slot.send_unsent();
-            let Some(news) = slot.worker.news() else { break };
+            let Some(news) = slot.worker.news() else {
+                break;
+            };
             match news {
                 News::Ready(application) => {
                     slot.ready = true;
@@ -347,7 +358,11 @@ impl Pool {
         let ready = |slot: &&mut Slot| slot.ready && !slot.retiring && slot.id != id;
         let count = inner.slots.iter_mut().filter(ready).count();
         if count >= self.wanted
-            && let Some(oldest) = inner.slots.iter_mut().filter(ready).min_by_key(|slot| slot.id)
+            && let Some(oldest) = inner
+                .slots
+                .iter_mut()
+                .filter(ready)
+                .min_by_key(|slot| slot.id)
         {
             oldest.retiring = true;
         }
@@ -355,12 +370,7 @@ impl Pool {
     }
 
     /// Takes the answers of a worker.
-    fn take(
-        self: &Arc<Pool>,
-        slot: &mut Slot,
-        exchanges: &mut HashMap<u32, Exchange>,
-        head: u64,
-    ) {
+    fn take(self: &Arc<Pool>, slot: &mut Slot, exchanges: &mut HashMap<u32, Exchange>, head: u64) {
         let Slot {
             worker,
             outstanding,
@@ -493,7 +503,11 @@ impl Pool {
                 }
                 first
             });
-            let replaced = inner.slots.iter().filter(|slot| slot.ready && !slot.retiring).count();
+            let replaced = inner
+                .slots
+                .iter()
+                .filter(|slot| slot.ready && !slot.retiring)
+                .count();
             if replaced >= self.wanted || matches!(*self.health.borrow(), Health::Failed(_)) {
                 // a new application that does not come up leaves the old one running
                 return;
@@ -501,7 +515,11 @@ impl Pool {
         } else {
             tracing::error!("worker {} has died; it is replaced", slot.worker.pid());
         }
-        let pause = if slot.since.elapsed() < YOUNG { YOUNG } else { Duration::ZERO };
+        let pause = if slot.since.elapsed() < YOUNG {
+            YOUNG
+        } else {
+            Duration::ZERO
+        };
         let pool = self.clone();
         tokio::spawn(async move {
             tokio::time::sleep(pause).await;
@@ -680,7 +698,9 @@ fn bad_head(job: Job, why: &str) {
 
 fn give_file(job: Job, head: Result<Response<()>, String>, file: io::Result<File>, place: &[u8]) {
     let place = std::str::from_utf8(place).unwrap_or_default();
-    let numbers = place.split_once(' ').and_then(|(at, left)| Some((at.parse().ok()?, left.parse().ok()?)));
+    let numbers = place
+        .split_once(' ')
+        .and_then(|(at, left)| Some((at.parse().ok()?, left.parse().ok()?)));
     match (head, file, numbers) {
         (Ok(head), Ok(file), Some((at, left))) => {
             send(job, head, ReplyBody::File { file, at, left });

@@ -116,7 +116,9 @@ impl Body for ReplyBody {
     fn size_hint(&self) -> SizeHint {
         match self {
             ReplyBody::Whole(bytes) => SizeHint::with_exact(bytes.len() as u64),
-            ReplyBody::Stream(stream) => stream.length.map_or_else(SizeHint::default, SizeHint::with_exact),
+            ReplyBody::Stream(stream) => stream
+                .length
+                .map_or_else(SizeHint::default, SizeHint::with_exact),
             ReplyBody::File { left, .. } => SizeHint::with_exact(*left),
         }
     }
@@ -147,7 +149,8 @@ pub fn head(record: &Record<'_>) -> Result<Response<()>, String> {
     headers.reserve(record.headers.len() + 1);
     for (name, value) in &record.headers {
         let bad = |what: &str| format!("the header {:?}: {:?} {what}", text(name), text(value));
-        let name = HeaderName::from_bytes(name).map_err(|_| bad("has a name HTTP does not allow"))?;
+        let name =
+            HeaderName::from_bytes(name).map_err(|_| bad("has a name HTTP does not allow"))?;
         let value = to_latin1(value).ok_or_else(|| bad("is not latin-1"))?;
         let value = HeaderValue::from_bytes(&value).map_err(|_| bad("has control characters"))?;
         if is_hop_by_hop(&name) {
@@ -174,7 +177,13 @@ fn is_hop_by_hop(name: &HeaderName) -> bool {
 
 /// The length that the application has given.
 pub fn declared_length(headers: &HeaderMap) -> Option<u64> {
-    headers.get(header::CONTENT_LENGTH)?.to_str().ok()?.trim().parse().ok()
+    headers
+        .get(header::CONTENT_LENGTH)?
+        .to_str()
+        .ok()?
+        .trim()
+        .parse()
+        .ok()
 }
 
 /// An answer of the server itself.

@@ -5,7 +5,7 @@ use nix::sys::socket::{AddressFamily, SockFlag, SockType, setsockopt, socketpair
 use rustix::fs::{MemfdFlags, memfd_create};
 use rustix::net::{
     RecvAncillaryBuffer, RecvAncillaryMessage, RecvFlags, SendAncillaryBuffer,
-    SendAncillaryMessage, SendFlags, recv, recvmsg, sendmsg,
+    SendAncillaryMessage, SendFlags, recvmsg, sendmsg,
 };
 use std::fs::File;
 use std::io::{self, IoSlice, IoSliceMut};
@@ -16,8 +16,7 @@ use std::path::PathBuf;
 use std::process::{Child, Command, Stdio};
 use std::sync::Arc;
 use std::time::Duration;
-use tokio::io::Interest;
-use tokio::io::unix::AsyncFd;
+use tokio::net::UnixDatagram;
 
 /// What the worker runs: the text of a Python program.
 const PROGRAM: &str = include_str!("worker.py");
@@ -105,7 +104,7 @@ pub struct Record<'a> {
 #[derive(Debug)]
 pub struct Worker {
     process: Child,
-    channel: Arc<AsyncFd<OwnedFd>>,
+    channel: Arc<UnixDatagram>,
     files: OwnedFd,
     ring: File,
     /// How far the ring was read.
@@ -153,7 +152,7 @@ impl Worker {
         }
         Ok(Worker {
             process,
-            channel: Arc::new(AsyncFd::with_interest(ours, Interest::READABLE)?),
+            channel: Arc::new(UnixDatagram::from_std(ours.into())?),
             files: our_files,
             ring,
             consumed: 0,
@@ -196,7 +195,12 @@ impl Worker {
         let mut control = RecvAncillaryBuffer::new(&mut space);
         let mut byte = [0u8; 1];
         let mut parts = [IoSliceMut::new(&mut byte)];
-        recvmsg(&self.files, &mut parts, &mut control, RecvFlags::CMSG_CLOEXEC)?;
+        recvmsg(
+            &self.files,
+            &mut parts,
+            &mut control,
+            RecvFlags::CMSG_CLOEXEC,
+        )?;
         for message in control.drain() {
             if let RecvAncillaryMessage::ScmRights(mut rights) = message
                 && let Some(descriptor) = rights.next()
@@ -210,9 +214,10 @@ impl Worker {
     /// The next news, if there are any.
     pub fn news(&self) -> Option<News> {
         let mut packet = [0u8; NEWS];
-        let count = match recv(self.channel.get_ref(), &mut packet, RecvFlags::DONTWAIT) {
-            Ok((count, _)) => count,
-            Err(rustix::io::Errno::AGAIN | rustix::io::Errno::INTR) => return None,
+        // the end of a channel is an empty packet
+        let count = match self.channel.try_recv(&mut packet) {
+            Ok(count) => count,
+            Err(error) if error.kind() == io::ErrorKind::WouldBlock => return None,
             Err(_) => 0,
         };
         let text = |bytes: &[u8]| String::from_utf8_lossy(bytes).into_owned();
@@ -230,7 +235,7 @@ impl Worker {
     }
 
     /// What to wait on for [`Worker::news`].
-    pub fn channel(&self) -> Arc<AsyncFd<OwnedFd>> {
+    pub fn channel(&self) -> Arc<UnixDatagram> {
         self.channel.clone()
     }
 
@@ -256,7 +261,8 @@ impl Worker {
             let at = self.consumed % size;
             let length = (head - self.consumed).min(size - at) as usize;
             self.scratch.resize(length, 0);
-            self.ring.read_exact_at(&mut self.scratch, RING_START + at)?;
+            self.ring
+                .read_exact_at(&mut self.scratch, RING_START + at)?;
             let mut rest: &[u8] = &self.scratch;
             // a record that would go over the end of the ring begins at its beginning
             while rest.first().is_some_and(|first| *first != 0) {
@@ -285,7 +291,7 @@ impl Worker {
             ..
         } = self;
         // the end of the channel is what tells it; whoever waits on it has a copy of the descriptor's owner
-        let _ = rustix::net::shutdown(channel.get_ref(), rustix::net::Shutdown::Both);
+        let _ = rustix::net::shutdown(&*channel, rustix::net::Shutdown::Both);
         drop((channel, files));
         let end = tokio::time::Instant::now() + patience;
         while matches!(process.try_wait(), Ok(None)) {
@@ -351,13 +357,19 @@ fn first_packet(settings: &Settings) -> Writer {
         out.text(name);
         out.text(value);
     }
-    for (name, values) in [("arguments", &settings.arguments), ("paths", &settings.paths)] {
+    for (name, values) in [
+        ("arguments", &settings.arguments),
+        ("paths", &settings.paths),
+    ] {
         out.text(name);
         let at = out.list();
         values.iter().for_each(|value| out.text(value));
         out.list_length(at, values.len() as u32);
     }
-    for (name, value) in [("ring", RING + RING_START as usize), ("threads", settings.threads)] {
+    for (name, value) in [
+        ("ring", RING + RING_START as usize),
+        ("threads", settings.threads),
+    ] {
         out.text(name);
         out.int(value as i64);
     }
@@ -375,7 +387,12 @@ fn send(
     if !rights.is_empty() {
         control.push(SendAncillaryMessage::ScmRights(rights));
     }
-    sendmsg(socket, &[IoSlice::new(packet)], &mut control, SendFlags::NOSIGNAL)
+    sendmsg(
+        socket,
+        &[IoSlice::new(packet)],
+        &mut control,
+        SendFlags::NOSIGNAL,
+    )
 }
 
 fn would_block(sent: rustix::io::Result<usize>) -> io::Result<bool> {

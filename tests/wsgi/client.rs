@@ -1,0 +1,248 @@
+//! A client that sends what it is told byte for byte, and a server to talk to.
+
+use std::fs::{self, File};
+use std::io::{BufRead, BufReader, Read, Write};
+use std::net::TcpStream;
+use std::path::{Path, PathBuf};
+use std::process::{Child, Command, ExitStatus, Stdio};
+use std::time::Duration;
+
+use nix::sys::signal::{Signal, kill};
+use nix::unistd::Pid;
+
+use crate::support::{TempSite, deadline, wait_for_within};
+
+/// One answer.
+#[derive(Debug, Clone, Default)]
+pub struct Answer {
+    pub status: u16,
+    pub reason: String,
+    /// Names in lower case.
+    pub headers: Vec<(String, String)>,
+    pub body: Vec<u8>,
+    /// The body came to its proper end.
+    pub whole: bool,
+}
+
+impl Answer {
+    pub fn text(&self) -> String {
+        String::from_utf8_lossy(&self.body).into_owned()
+    }
+
+    pub fn header(&self, name: &str) -> Option<&str> {
+        let found = self.headers.iter().find(|(key, _)| key == name);
+        found.map(|(_, value)| value.as_str())
+    }
+
+    pub fn all(&self, name: &str) -> Vec<&str> {
+        let of_it = self.headers.iter().filter(|(key, _)| key == name);
+        of_it.map(|(_, value)| value.as_str()).collect()
+    }
+}
+
+/// A connection to a server.
+pub struct Connection {
+    stream: BufReader<TcpStream>,
+}
+
+impl Connection {
+    #[track_caller]
+    pub fn open(port: u16) -> Connection {
+        let stream = TcpStream::connect(("127.0.0.1", port)).expect("the server listens");
+        stream
+            .set_read_timeout(Some(deadline()))
+            .expect("a time limit");
+        stream.set_nodelay(true).expect("no delay");
+        Connection {
+            stream: BufReader::new(stream),
+        }
+    }
+
+    pub fn send(&mut self, bytes: impl AsRef<[u8]>) {
+        // a server that refuses may have closed already
+        let _ = self.stream.get_mut().write_all(bytes.as_ref());
+    }
+
+    /// Reads the head of an answer; none if the server has closed the connection.
+    pub fn head(&mut self) -> Option<Answer> {
+        let mut line = String::new();
+        if self.stream.read_line(&mut line).unwrap_or(0) == 0 {
+            return None;
+        }
+        let mut words = line.trim_end().splitn(3, ' ');
+        let version = words.next().unwrap_or_default();
+        assert!(version.starts_with("HTTP/1."), "{line:?}");
+        let mut answer = Answer {
+            status: words.next()?.parse().expect("a status"),
+            reason: words.next().unwrap_or_default().to_string(),
+            ..Answer::default()
+        };
+        loop {
+            let mut line = Vec::new();
+            self.stream.read_until(b'\n', &mut line).expect("a header");
+            // one character a byte
+            let line: String = line.iter().map(|byte| char::from(*byte)).collect();
+            let line = line.trim_end();
+            if line.is_empty() {
+                return Some(answer);
+            }
+            let (name, value) = line.split_once(':').expect("a header");
+            let pair = (name.to_lowercase(), value.trim().to_string());
+            answer.headers.push(pair);
+        }
+    }
+
+    /// Reads an answer to a request of this method.
+    pub fn answer(&mut self, method: &str) -> Option<Answer> {
+        let mut answer = self.head()?;
+        while answer.status == 100 {
+            answer = self.head()?;
+        }
+        if method == "HEAD" || matches!(answer.status, 204 | 304) {
+            answer.whole = true;
+            return Some(answer);
+        }
+        if let Some(length) = answer.header("content-length") {
+            let length: usize = length.parse().expect("a length");
+            let limited = &mut (&mut self.stream).take(length as u64);
+            let _ = limited.read_to_end(&mut answer.body);
+            answer.whole = answer.body.len() == length;
+        } else if answer.header("transfer-encoding") == Some("chunked") {
+            while let Some(chunk) = self.chunk() {
+                if chunk.is_empty() {
+                    answer.whole = true;
+                    break;
+                }
+                answer.body.extend(chunk);
+            }
+        } else {
+            answer.whole = self.stream.read_to_end(&mut answer.body).is_ok();
+        }
+        Some(answer)
+    }
+
+    /// The next chunk of a chunked body; empty: the last; none: the connection has broken.
+    pub fn chunk(&mut self) -> Option<Vec<u8>> {
+        let mut line = String::new();
+        if self.stream.read_line(&mut line).ok()? == 0 {
+            return None;
+        }
+        let size = usize::from_str_radix(line.trim(), 16).ok()?;
+        let mut bytes = vec![0; size + 2];
+        self.stream.read_exact(&mut bytes).ok()?;
+        bytes.truncate(size);
+        Some(bytes)
+    }
+
+    /// A request and its answer.
+    #[track_caller]
+    pub fn ask(&mut self, method: &str, path: &str, more: &str, body: &[u8]) -> Answer {
+        let mut request = format!("{method} {path} HTTP/1.1\r\nHost: example.org\r\n{more}");
+        if !body.is_empty() {
+            request.push_str(&format!("Content-Length: {}\r\n", body.len()));
+        }
+        request.push_str("\r\n");
+        self.send(request);
+        self.send(body);
+        self.answer(method).expect("an answer")
+    }
+
+    pub fn stream(&self) -> &TcpStream {
+        self.stream.get_ref()
+    }
+}
+
+/// `circ chaussette` on one of the applications of `applications.py`.
+pub struct Server {
+    child: Child,
+    pub port: u16,
+    log: PathBuf,
+}
+
+impl Server {
+    /// Starts it in the directory of the site.
+    pub fn start(site: &TempSite, application: &str, args: &[&str]) -> Server {
+        Server::with(site, application, args, |_| {})
+    }
+
+    pub fn with(
+        site: &TempSite,
+        application: &str,
+        args: &[&str],
+        change: impl FnOnce(&mut Command),
+    ) -> Server {
+        let port = site.port();
+        let log = site.path(&format!("server-{port}.log"));
+        let text = include_str!("applications.py");
+        fs::write(site.path("applications.py"), text).expect("the applications");
+        let mut command = Command::new(env!("CARGO_BIN_EXE_circ"));
+        command
+            .arg("chaussette")
+            .args(["--port", &port.to_string(), "--host", "127.0.0.1"])
+            .args(args)
+            .arg(application)
+            .current_dir(site.dir())
+            .env("PYTHONDONTWRITEBYTECODE", "1")
+            .env("MARK", site.path("mark"))
+            .stdin(Stdio::null())
+            .stdout(Stdio::null())
+            .stderr(File::create(&log).expect("a log"));
+        change(&mut command);
+        let child = command.spawn().expect("circ runs");
+        let server = Server { child, port, log };
+        server.wait_for("a server that listens", || {
+            let listening = TcpStream::connect(("127.0.0.1", port)).is_ok();
+            let ended = !Path::new(&format!("/proc/{}/stat", server.child.id())).exists();
+            (listening || ended).then_some(())
+        });
+        server
+    }
+
+    pub fn pid(&self) -> i32 {
+        self.child.id() as i32
+    }
+
+    pub fn log(&self) -> String {
+        fs::read_to_string(&self.log).unwrap_or_default()
+    }
+
+    pub fn open(&self) -> Connection {
+        Connection::open(self.port)
+    }
+
+    #[track_caller]
+    pub fn get(&self, path: &str) -> Answer {
+        self.open().ask("GET", path, "", b"")
+    }
+
+    #[track_caller]
+    pub fn wait_for<T>(&self, what: &str, probe: impl FnMut() -> Option<T>) -> T {
+        wait_for_within(deadline(), probe)
+            .unwrap_or_else(|| panic!("waited in vain for {what}\n{}", self.log()))
+    }
+
+    pub fn signal(&self, signal: Signal) {
+        let _ = kill(Pid::from_raw(self.pid()), signal);
+    }
+
+    #[track_caller]
+    pub fn wait_exit(&mut self) -> ExitStatus {
+        let child = &mut self.child;
+        let ended = wait_for_within(deadline(), || child.try_wait().ok().flatten());
+        ended.unwrap_or_else(|| panic!("the server does not end\n{}", self.log()))
+    }
+}
+
+impl Drop for Server {
+    fn drop(&mut self) {
+        if matches!(self.child.try_wait(), Ok(None)) {
+            self.signal(Signal::SIGTERM);
+            let child = &mut self.child;
+            let limit = Duration::from_secs(10);
+            if wait_for_within(limit, || child.try_wait().ok().flatten()).is_none() {
+                let _ = child.kill();
+                let _ = child.wait();
+            }
+        }
+    }
+}
