@@ -1,6 +1,7 @@
 //! Where clients come in: an inherited descriptor, an address, or a Unix socket.
 
 use super::environ::Ends;
+use super::guard::Guard;
 use socket2::{Domain, SockAddr, Socket, Type};
 use std::future::poll_fn;
 use std::io;
@@ -152,11 +153,11 @@ impl Listener {
                 stream.set_nodelay(true)?;
                 ends.remote = Some(peer.ip().to_canonical());
                 ends.port = Some(peer.port());
-                Ok((Stream::Tcp(stream), ends))
+                Ok((Stream::new(Socketlike::Tcp(stream)), ends))
             }),
             Accepting::Unix(socket) => socket.poll_accept(context).map(|accepted| {
                 let (stream, _) = accepted?;
-                Ok((Stream::Unix(stream), ends))
+                Ok((Stream::new(Socketlike::Unix(stream)), ends))
             }),
         }
     }
@@ -188,20 +189,33 @@ fn duplicate(number: i32) -> io::Result<OwnedFd> {
 
 /// A connection.
 #[derive(Debug)]
-pub enum Stream {
-    /// Over TCP.
+pub struct Stream {
+    socket: Socketlike,
+    guard: Guard,
+}
+
+#[derive(Debug)]
+enum Socketlike {
     Tcp(TcpStream),
-    /// Over a Unix socket.
     Unix(UnixStream),
 }
 
 macro_rules! either {
     ($self:ident, $stream:ident => $call:expr) => {
-        match $self.get_mut() {
-            Stream::Tcp($stream) => $call,
-            Stream::Unix($stream) => $call,
+        match &mut $self.get_mut().socket {
+            Socketlike::Tcp($stream) => $call,
+            Socketlike::Unix($stream) => $call,
         }
     };
+}
+
+impl Stream {
+    fn new(socket: Socketlike) -> Stream {
+        Stream {
+            socket,
+            guard: Guard::default(),
+        }
+    }
 }
 
 impl AsyncRead for Stream {
@@ -210,7 +224,19 @@ impl AsyncRead for Stream {
         context: &mut Context<'_>,
         into: &mut ReadBuf<'_>,
     ) -> Poll<io::Result<()>> {
-        either!(self, stream => Pin::new(stream).poll_read(context, into))
+        let this = self.get_mut();
+        let before = into.filled().len();
+        let read = match &mut this.socket {
+            Socketlike::Tcp(stream) => Pin::new(stream).poll_read(context, into),
+            Socketlike::Unix(stream) => Pin::new(stream).poll_read(context, into),
+        };
+        let new = into.filled_mut().get_mut(before..).unwrap_or_default();
+        if this.guard.look(new).is_err() {
+            // hyper answers that with 400 and closes the connection
+            new.fill(0);
+            this.guard.look_away();
+        }
+        read
     }
 }
 

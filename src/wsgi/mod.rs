@@ -17,6 +17,7 @@
 
 pub mod environ;
 pub mod front;
+pub mod guard;
 pub mod listen;
 pub mod marshal;
 pub mod pool;

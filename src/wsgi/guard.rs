@@ -1,0 +1,219 @@
+//! Request smuggling: what two servers in a row may read differently is refused before hyper sees it.
+//!
+//! hyper takes a line feed alone for the end of a line, and a head with both a length and an encoding. The guard follows
+//! the bytes of a connection from request to request, as strictly as RFC 9112 allows a server to be, and says stop at the
+//! first that is ambiguous. It changes nothing and keeps nothing but the line it is in.
+
+/// The longest line that is looked at; hyper's own limit on heads is what stops longer ones.
+const LINE: usize = 128 * 1024;
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum State {
+    /// Before the request line; empty lines may stand there.
+    Before,
+    /// In the headers.
+    Headers,
+    /// Bytes of a body that are left.
+    Body(u64),
+    /// In the line that says how long the next chunk is.
+    ChunkSize,
+    /// Bytes of a chunk that are left, with the line's end behind it.
+    Chunk(u64),
+    /// In the lines behind the last chunk.
+    Trailers,
+    /// Another protocol: not looked at.
+    Blind,
+}
+
+/// Follows the bytes that a client sends.
+#[derive(Debug)]
+pub struct Guard {
+    state: State,
+    line: Vec<u8>,
+    length: Option<u64>,
+    chunked: bool,
+}
+
+/// The client's bytes are ambiguous.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Ambiguous;
+
+impl Default for Guard {
+    fn default() -> Guard {
+        Guard {
+            state: State::Before,
+            line: Vec::new(),
+            length: None,
+            chunked: false,
+        }
+    }
+}
+
+impl Guard {
+    /// From here on the connection speaks something else.
+    pub fn look_away(&mut self) {
+        self.state = State::Blind;
+        self.line = Vec::new();
+    }
+
+    /// Looks at what has come.
+    ///
+    /// # Errors
+    /// It is ambiguous.
+    pub fn look(&mut self, mut bytes: &[u8]) -> Result<(), Ambiguous> {
+        while !bytes.is_empty() {
+            match self.state {
+                State::Blind => return Ok(()),
+                State::Body(left) | State::Chunk(left) => {
+                    let taken = left.min(bytes.len() as u64);
+                    bytes = &bytes[taken as usize..];
+                    let left = left - taken;
+                    self.state = match self.state {
+                        State::Chunk(_) if left == 0 => State::ChunkSize,
+                        State::Chunk(_) => State::Chunk(left),
+                        _ if left == 0 => State::Before,
+                        _ => State::Body(left),
+                    };
+                }
+                _ => {
+                    let Some(end) = bytes.iter().position(|byte| *byte == b'\n') else {
+                        self.keep(bytes)?;
+                        return Ok(());
+                    };
+                    let (line, rest) = bytes.split_at(end + 1);
+                    bytes = rest;
+                    if self.line.is_empty() {
+                        self.line_ends(line)?;
+                    } else {
+                        self.keep(line)?;
+                        let whole = std::mem::take(&mut self.line);
+                        self.line_ends(&whole)?;
+                    }
+                }
+            }
+        }
+        Ok(())
+    }
+
+    fn keep(&mut self, part: &[u8]) -> Result<(), Ambiguous> {
+        if self.line.len() + part.len() > LINE {
+            return Err(Ambiguous);
+        }
+        self.line.extend_from_slice(part);
+        Ok(())
+    }
+
+    fn line_ends(&mut self, line: &[u8]) -> Result<(), Ambiguous> {
+        let line = line.strip_suffix(b"\r\n").ok_or(Ambiguous)?;
+        if line.contains(&b'\r') || line.contains(&0) {
+            return Err(Ambiguous);
+        }
+        match self.state {
+            State::Before if line.is_empty() => {}
+            State::Before => {
+                (self.length, self.chunked) = (None, false);
+                self.state = State::Headers;
+            }
+            State::Headers if line.is_empty() => {
+                self.state = match (self.chunked, self.length) {
+                    (true, Some(_)) => return Err(Ambiguous),
+                    (true, None) => State::ChunkSize,
+                    (false, Some(length)) if length > 0 => State::Body(length),
+                    (false, _) => State::Before,
+                };
+            }
+            State::Headers => self.header(line)?,
+            State::ChunkSize => {
+                let digits = line.split(|byte| *byte == b';').next().unwrap_or_default();
+                let size = std::str::from_utf8(digits)
+                    .ok()
+                    .map(str::trim_end)
+                    .filter(|digits| digits.bytes().all(|byte| byte.is_ascii_hexdigit()))
+                    .and_then(|digits| u64::from_str_radix(digits, 16).ok())
+                    .ok_or(Ambiguous)?;
+                self.state = match size {
+                    0 => State::Trailers,
+                    size => State::Chunk(size.checked_add(2).ok_or(Ambiguous)?),
+                };
+            }
+            State::Trailers if line.is_empty() => self.state = State::Before,
+            State::Trailers => {}
+            State::Body(_) | State::Chunk(_) | State::Blind => {}
+        }
+        Ok(())
+    }
+
+    fn header(&mut self, line: &[u8]) -> Result<(), Ambiguous> {
+        let colon = line.iter().position(|byte| *byte == b':').ok_or(Ambiguous)?;
+        let (name, value) = (&line[..colon], line[colon + 1..].trim_ascii());
+        if name.eq_ignore_ascii_case(b"content-length") {
+            let length = std::str::from_utf8(value)
+                .ok()
+                .filter(|digits| digits.bytes().all(|byte| byte.is_ascii_digit()))
+                .and_then(|digits| digits.parse().ok())
+                .ok_or(Ambiguous)?;
+            if self.length.is_some_and(|other| other != length) {
+                return Err(Ambiguous);
+            }
+            self.length = Some(length);
+        } else if name.eq_ignore_ascii_case(b"transfer-encoding") {
+            // only the last word says that there are chunks; anything else we do not know
+            if !value.eq_ignore_ascii_case(b"chunked") || self.chunked {
+                return Err(Ambiguous);
+            }
+            self.chunked = true;
+        }
+        Ok(())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// Whatever way the bytes come in pieces.
+    fn look(bytes: &str) -> Result<(), Ambiguous> {
+        let whole = Guard::default().look(bytes.as_bytes());
+        for size in [1, 2, 7] {
+            let mut guard = Guard::default();
+            let mut pieces = bytes.as_bytes().chunks(size);
+            assert_eq!(pieces.try_for_each(|piece| guard.look(piece)), whole, "{bytes:?}");
+        }
+        whole
+    }
+
+    #[test]
+    fn proper_requests_pass() {
+        for bytes in [
+            "GET / HTTP/1.1\r\nHost: x\r\n\r\nGET /2 HTTP/1.1\r\nHost: x\r\n\r\n",
+            "POST / HTTP/1.1\r\nContent-Length: 4\r\n\r\na\nb\nGET / HTTP/1.1\r\n\r\n",
+            "POST / HTTP/1.1\r\nTransfer-Encoding: chunked\r\n\r\n2;x=y\r\n\n\n\r\n0\r\nA: b\r\n\r\nGET / HTTP/1.1\r\n\r\n",
+            "POST / HTTP/1.1\r\nContent-Length: 1\r\nContent-Length: 1\r\n\r\n\n",
+            "\r\nGET / HTTP/1.1\r\n\r\n",
+        ] {
+            assert_eq!(look(bytes), Ok(()), "{bytes:?}");
+        }
+    }
+
+    #[test]
+    fn ambiguous_ones_do_not() {
+        for bytes in [
+            "GET / HTTP/1.1\nHost: x\n\n",
+            "GET / HTTP/1.1\r\nHost: x\nX: y\r\n\r\n",
+            "GET / HTTP/1.1\r\nX: a\rb\r\n\r\n",
+            "POST / HTTP/1.1\r\nContent-Length: 4\r\nTransfer-Encoding: chunked\r\n\r\n",
+            "POST / HTTP/1.1\r\nContent-Length: 4\r\nContent-Length: 5\r\n\r\n",
+            "POST / HTTP/1.1\r\nContent-Length: +4\r\n\r\n",
+            "POST / HTTP/1.1\r\nContent-Length: 4, 4\r\n\r\n",
+            "POST / HTTP/1.1\r\nTransfer-Encoding: chunked, identity\r\n\r\n",
+            "POST / HTTP/1.1\r\nTransfer-Encoding: xchunked\r\n\r\n",
+            "POST / HTTP/1.1\r\nTransfer-Encoding: chunked\r\nTransfer-Encoding: chunked\r\n\r\n",
+            "POST / HTTP/1.1\r\nTransfer-Encoding: chunked\r\n\r\n0x2\r\nab\r\n",
+            "POST / HTTP/1.1\r\nTransfer-Encoding: chunked\r\n\r\n2\nab\r\n",
+            "POST / HTTP/1.1\r\nTransfer-Encoding: chunked\r\n\r\n-1\r\n",
+            "GET / HTTP/1.1\r\nno colon\r\n\r\n",
+        ] {
+            assert_eq!(look(bytes), Err(Ambiguous), "{bytes:?}");
+        }
+    }
+}
