@@ -141,10 +141,16 @@ impl Front {
         let front = self.clone();
         let ends = Arc::new(ends);
         let service = {
-            let front = self.clone();
+            let (front, outgoing) = (self.clone(), stream.outgoing());
             service_fn(move |request| {
-                let (front, ends) = (front.clone(), ends.clone());
-                async move { Ok::<_, Infallible>(front.answer(request, &ends).await) }
+                let (front, ends, outgoing) = (front.clone(), ends.clone(), outgoing.clone());
+                async move {
+                    let mut response = front.answer(request, &ends).await;
+                    if let ReplyBody::File { outgoing: place, .. } = response.body_mut() {
+                        *place = Some(outgoing);
+                    }
+                    Ok::<_, Infallible>(response)
+                }
             })
         };
         let connection = http.serve_connection(TokioIo::new(stream), service);

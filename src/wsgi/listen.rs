@@ -2,6 +2,7 @@
 
 use super::environ::Ends;
 use super::guard::Guard;
+use super::sendfile::{Outgoing, stands_in};
 use socket2::{Domain, SockAddr, Socket, Type};
 use std::future::poll_fn;
 use std::io;
@@ -9,8 +10,8 @@ use std::net::{SocketAddr, ToSocketAddrs};
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::path::PathBuf;
 use std::pin::Pin;
-use std::task::{Context, Poll};
-use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
+use std::task::{Context, Poll, ready};
+use tokio::io::{AsyncRead, AsyncWrite, Interest, ReadBuf};
 use tokio::net::{TcpListener, TcpStream, UnixListener, UnixStream};
 
 /// Where to listen.
@@ -192,6 +193,7 @@ fn duplicate(number: i32) -> io::Result<OwnedFd> {
 pub struct Stream {
     socket: Socketlike,
     guard: Guard,
+    outgoing: Outgoing,
 }
 
 #[derive(Debug)]
@@ -214,6 +216,32 @@ impl Stream {
         Stream {
             socket,
             guard: Guard::default(),
+            outgoing: Outgoing::default(),
+        }
+    }
+
+    /// Where files are put that are to be sent.
+    pub fn outgoing(&self) -> Outgoing {
+        self.outgoing.clone()
+    }
+
+    /// Sends bytes of a file in place of those that stand for them.
+    fn poll_send_file(&self, context: &mut Context<'_>, length: usize) -> Poll<io::Result<usize>> {
+        loop {
+            let sent = match &self.socket {
+                Socketlike::Tcp(stream) => {
+                    ready!(stream.poll_write_ready(context))?;
+                    stream.try_io(Interest::WRITABLE, || self.outgoing.send(stream.as_fd(), length))
+                }
+                Socketlike::Unix(stream) => {
+                    ready!(stream.poll_write_ready(context))?;
+                    stream.try_io(Interest::WRITABLE, || self.outgoing.send(stream.as_fd(), length))
+                }
+            };
+            match sent {
+                Err(error) if error.kind() == io::ErrorKind::WouldBlock => {}
+                sent => return Poll::Ready(sent),
+            }
         }
     }
 }
@@ -246,6 +274,9 @@ impl AsyncWrite for Stream {
         context: &mut Context<'_>,
         bytes: &[u8],
     ) -> Poll<io::Result<usize>> {
+        if stands_in(bytes) {
+            return self.poll_send_file(context, bytes.len());
+        }
         either!(self, stream => Pin::new(stream).poll_write(context, bytes))
     }
 
@@ -254,7 +285,15 @@ impl AsyncWrite for Stream {
         context: &mut Context<'_>,
         parts: &[io::IoSlice<'_>],
     ) -> Poll<io::Result<usize>> {
-        either!(self, stream => Pin::new(stream).poll_write_vectored(context, parts))
+        let first = parts.iter().position(|part| !part.is_empty()).unwrap_or(0);
+        let parts = parts.get(first..).unwrap_or_default();
+        // what comes before the first stand-in, or that one
+        let plain = match parts.iter().position(|part| stands_in(part)) {
+            Some(0) => return self.poll_send_file(context, parts[0].len()),
+            Some(count) => &parts[..count],
+            None => parts,
+        };
+        either!(self, stream => Pin::new(stream).poll_write_vectored(context, plain))
     }
 
     fn is_write_vectored(&self) -> bool {

@@ -22,5 +22,6 @@ pub mod listen;
 pub mod marshal;
 pub mod pool;
 pub mod reply;
+pub mod sendfile;
 pub mod templates;
 pub mod worker;

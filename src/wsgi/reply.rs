@@ -2,6 +2,7 @@
 
 use super::marshal::to_latin1;
 use super::pool::Pool;
+use super::sendfile::{self, Outgoing};
 use super::worker::Record;
 use bytes::Bytes;
 use http::header::{self, HeaderMap, HeaderName, HeaderValue};
@@ -10,14 +11,11 @@ use hyper::body::{Body, Frame, SizeHint};
 use hyper::ext::ReasonPhrase;
 use std::fs::File;
 use std::io;
-use std::os::unix::fs::FileExt;
 use std::pin::Pin;
 use std::sync::Arc;
 use std::task::{Context, Poll};
 use tokio::sync::mpsc;
 
-/// Read from a file at once.
-const FILE_CHUNK: u64 = 128 * 1024;
 /// Told to the worker when so much has been taken.
 const CREDIT: u64 = 64 * 1024;
 
@@ -35,6 +33,8 @@ pub enum ReplyBody {
         at: u64,
         /// Bytes that are left.
         left: u64,
+        /// Where the connection finds it, once that is known.
+        outgoing: Option<Outgoing>,
     },
 }
 
@@ -89,18 +89,21 @@ impl Body for ReplyBody {
                 }
             },
             ReplyBody::File { left: 0, .. } => Poll::Ready(None),
-            ReplyBody::File { file, at, left } => {
-                let mut bytes = vec![0; FILE_CHUNK.min(*left) as usize];
-                Poll::Ready(Some(match file.read_at(&mut bytes, *at) {
-                    Ok(0) => Err(io::ErrorKind::UnexpectedEof.into()),
-                    Ok(count) => {
-                        bytes.truncate(count);
-                        *at += count as u64;
-                        *left -= count as u64;
-                        Ok(Frame::data(bytes.into()))
+            ReplyBody::File {
+                file,
+                at,
+                left,
+                outgoing,
+            } => {
+                if let Some(outgoing) = outgoing.take() {
+                    match file.try_clone() {
+                        Ok(file) => outgoing.push(file, *at, *left),
+                        Err(error) => return Poll::Ready(Some(Err(error))),
                     }
-                    Err(error) => Err(error),
-                }))
+                }
+                let part = sendfile::stand_in(*left);
+                *left -= part.len() as u64;
+                Poll::Ready(Some(Ok(Frame::data(part))))
             }
         }
     }
