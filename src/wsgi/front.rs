@@ -146,7 +146,10 @@ impl Front {
                 let (front, ends, outgoing) = (front.clone(), ends.clone(), outgoing.clone());
                 async move {
                     let mut response = front.answer(request, &ends).await;
-                    if let ReplyBody::File { outgoing: place, .. } = response.body_mut() {
+                    if let ReplyBody::File {
+                        outgoing: place, ..
+                    } = response.body_mut()
+                    {
                         *place = Some(outgoing);
                     }
                     Ok::<_, Infallible>(response)

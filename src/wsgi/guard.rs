@@ -144,7 +144,10 @@ impl Guard {
     }
 
     fn header(&mut self, line: &[u8]) -> Result<(), Ambiguous> {
-        let colon = line.iter().position(|byte| *byte == b':').ok_or(Ambiguous)?;
+        let colon = line
+            .iter()
+            .position(|byte| *byte == b':')
+            .ok_or(Ambiguous)?;
         let (name, value) = (&line[..colon], line[colon + 1..].trim_ascii());
         if name.eq_ignore_ascii_case(b"content-length") {
             let length = std::str::from_utf8(value)
@@ -177,7 +180,11 @@ mod tests {
         for size in [1, 2, 7] {
             let mut guard = Guard::default();
             let mut pieces = bytes.as_bytes().chunks(size);
-            assert_eq!(pieces.try_for_each(|piece| guard.look(piece)), whole, "{bytes:?}");
+            assert_eq!(
+                pieces.try_for_each(|piece| guard.look(piece)),
+                whole,
+                "{bytes:?}"
+            );
         }
         whole
     }

@@ -231,11 +231,15 @@ impl Stream {
             let sent = match &self.socket {
                 Socketlike::Tcp(stream) => {
                     ready!(stream.poll_write_ready(context))?;
-                    stream.try_io(Interest::WRITABLE, || self.outgoing.send(stream.as_fd(), length))
+                    stream.try_io(Interest::WRITABLE, || {
+                        self.outgoing.send(stream.as_fd(), length)
+                    })
                 }
                 Socketlike::Unix(stream) => {
                     ready!(stream.poll_write_ready(context))?;
-                    stream.try_io(Interest::WRITABLE, || self.outgoing.send(stream.as_fd(), length))
+                    stream.try_io(Interest::WRITABLE, || {
+                        self.outgoing.send(stream.as_fd(), length)
+                    })
                 }
             };
             match sent {

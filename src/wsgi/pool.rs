@@ -703,7 +703,16 @@ fn give_file(job: Job, head: Result<Response<()>, String>, file: io::Result<File
         .and_then(|(at, left)| Some((at.parse().ok()?, left.parse().ok()?)));
     match (head, file, numbers) {
         (Ok(head), Ok(file), Some((at, left))) => {
-            send(job, head, ReplyBody::File { file, at, left, outgoing: None });
+            send(
+                job,
+                head,
+                ReplyBody::File {
+                    file,
+                    at,
+                    left,
+                    outgoing: None,
+                },
+            );
         }
         (Err(why), _, _) => bad_head(job, &why),
         (_, Err(error), _) => bad_head(job, &format!("its file did not come: {error}")),
