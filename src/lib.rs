@@ -7,6 +7,7 @@
 //! * [`cli`]: one file a command family: parse, call, print.
 //! * [`state`]: desired, observed, plan, apply, report. Reaches a daemon through [`wire`], a file through [`config`].
 //! * [`plugins`]: Circus's plugins, each a client of a daemon; reaches it through [`wire`].
+//! * [`wsgi`]: the WSGI server: an HTTP front and the Python workers behind it.
 //! * [`daemon`]: the imperative shell: spawns, signals, sockets, control endpoint, events.
 //! * [`python`]: the bridge to Python code that users bring: which interpreter, its program, the messages.
 //! * [`stats`]: `/proc` sampling.

@@ -13,10 +13,11 @@ use std::path::{Path, PathBuf};
 use source::{PathUse, Source};
 
 /// The rooms from the top of the house to the bottom.
-const ROOMS: [&str; 11] = [
+const ROOMS: [&str; 12] = [
     "cli",
     "state",
     "plugins",
+    "wsgi",
     "daemon",
     "python",
     "stats",
@@ -28,7 +29,7 @@ const ROOMS: [&str; 11] = [
 ];
 
 /// Rooms that may name less than everything below them, and why.
-const NARROWED: [(&str, &[&str], &str); 4] = [
+const NARROWED: [(&str, &[&str], &str); 5] = [
     (
         "supervisor",
         &["options"],
@@ -43,6 +44,11 @@ const NARROWED: [(&str, &[&str], &str); 4] = [
         "plugins",
         &["wire", "config", "options"],
         "a plugin is a client of a daemon as any other",
+    ),
+    (
+        "wsgi",
+        &["daemon"],
+        "it serves alone: of the daemon's room it takes the one call that adopts an inherited descriptor",
     ),
     (
         "stats",

@@ -1,13 +1,10 @@
 //! The program `chaussette`, and `circ chaussette`: a WSGI server on an inherited socket, an address or a Unix socket.
 
-use std::ffi::OsString;
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 use std::time::Duration;
 
-use clap::{CommandFactory, FromArgMatches, Parser};
-
-use crate::cli::{EXIT_USAGE, output};
+use crate::cli::output;
 use crate::daemon::log;
 use crate::wsgi::environ::{Site, Trusted};
 use crate::wsgi::front::{Front, Limits};
@@ -35,9 +32,8 @@ const BACKENDS: [&str; 11] = [
     "tornado",
 ];
 
-/// Serve a WSGI application.
-#[derive(Debug, Parser)]
-#[command(name = "chaussette")]
+/// The command line.
+#[derive(Debug, clap::Args)]
 pub struct Args {
     /// The application: module:object, module.object, or paste:FILE
     #[arg(default_value = "chaussette.util.hello_app")]
@@ -87,7 +83,7 @@ pub struct Args {
     /// Requests that one process handles at once; default 1, with gevent and eventlet 256
     #[arg(long, value_parser = clap::value_parser!(u16).range(1..=1024))]
     threads: Option<u16>,
-    /// Whose X-Forwarded-* headers are believed: addresses, `unix` and `*`, with commas between
+    /// Whose X-Forwarded-* headers are believed: addresses, "unix" and "*", with commas between
     #[arg(long, default_value = "127.0.0.1,::1,unix", value_parser = Trusted::parse)]
     forwarded_allow_ips: Trusted,
     /// Seconds that the head of a request may take
@@ -107,20 +103,8 @@ pub struct Args {
     log_output: String,
 }
 
-/// Runs under the name `chaussette` (`args[0]` is the program's name).
-pub fn run(args: Vec<OsString>) -> ExitCode {
-    let matches = Args::command().try_get_matches_from(args);
-    match matches.and_then(|matches| Args::from_arg_matches(&matches)) {
-        Ok(args) => serve(&args),
-        Err(error) => {
-            // a closed standard error leaves nobody to tell
-            let _ = error.print();
-            ExitCode::from(if error.use_stderr() { EXIT_USAGE } else { 0 })
-        }
-    }
-}
-
-fn serve(args: &Args) -> ExitCode {
+/// Serves until a signal ends it.
+pub fn run(args: &Args) -> ExitCode {
     let runtime = tokio::runtime::Builder::new_current_thread()
         .enable_io()
         .enable_time()

@@ -55,10 +55,6 @@ pub fn run(args: impl IntoIterator<Item = OsString>) -> ExitCode {
     if let Some(program) = args.first().and_then(|word| programs::called(word)) {
         return (program.run)(args);
     }
-    if args.get(1).is_some_and(|word| word == "chaussette") {
-        args.remove(0);
-        return chaussette::run(args);
-    }
     let matches = match command().try_get_matches_from(args) {
         Ok(matches) => matches,
         Err(error) => return usage(&error),
@@ -78,6 +74,10 @@ fn command() -> Command {
         .subcommand(about(
             daemon::Args::augment_args(Command::new("daemon")),
             "Run the daemon on a circus.ini",
+        ))
+        .subcommand(about(
+            chaussette::Args::augment_args(Command::new("chaussette")),
+            "Serve a WSGI application, on a socket of the daemon or alone",
         ))
         .subcommand(about(
             state::Args::augment_args(Command::new("state")),
@@ -124,7 +124,7 @@ fn command() -> Command {
 
 /// The commands in groups, with their one line each: clap itself knows no groups of subcommands.
 const GROUPS: &[(&str, &[&str])] = &[
-    ("Run", &["daemon"]),
+    ("Run", &["daemon", "chaussette"]),
     ("Desired state", &["state", "agent", "dsc", "ansible"]),
     ("Configuration files", &["config"]),
     (
@@ -213,7 +213,7 @@ fn dispatch(matches: &ArgMatches) -> Result<ExitCode, clap::Error> {
     };
     if let (
         "daemon" | "state" | "agent" | "dsc" | "ansible" | "config" | "completions"
-        | "install-links" | "discover",
+        | "install-links" | "discover" | "chaussette",
         Some(option),
     ) = (name, before.first_given())
     {
@@ -224,6 +224,7 @@ fn dispatch(matches: &ArgMatches) -> Result<ExitCode, clap::Error> {
     }
     Ok(match name {
         "daemon" => daemon::run(daemon::Args::from_arg_matches(matches)?),
+        "chaussette" => chaussette::run(&chaussette::Args::from_arg_matches(matches)?),
         "agent" => agent::run(agent::Args::from_arg_matches(matches)?),
         "ansible" => ansible::run(ansible::Args::from_arg_matches(matches)?),
         "state" => state::run(state::Args::from_arg_matches(matches)?),

@@ -387,6 +387,20 @@ pub fn inherited(fd: RawFd) -> io::Result<OwnedFd> {
     }
 }
 
+/// A duplicate of a descriptor that this process was started with: whoever speaks of its number may do so again.
+///
+/// # Errors
+/// It is not open.
+pub fn duplicate(fd: RawFd) -> io::Result<OwnedFd> {
+    // SAFETY: the call takes two numbers, and what it returns is a new descriptor that nobody else knows.
+    unsafe {
+        match libc::fcntl(fd, libc::F_DUPFD_CLOEXEC, 3) {
+            -1 => Err(io::Error::last_os_error()),
+            copy => Ok(OwnedFd::from_raw_fd(copy)),
+        }
+    }
+}
+
 /// Whether the kernel (5.11 and later) and a seccomp filter let us mark all descriptors in one call.
 fn close_range_works() -> bool {
     static WORKS: OnceLock<bool> = OnceLock::new();

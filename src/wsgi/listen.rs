@@ -1,5 +1,7 @@
 //! Where clients come in: an inherited descriptor, an address, or a Unix socket.
 
+use crate::daemon::spawn::duplicate;
+
 use super::environ::Ends;
 use super::guard::Guard;
 use super::sendfile::{Outgoing, stands_in};
@@ -175,17 +177,6 @@ fn inherited(number: i32) -> Result<OwnedFd, String> {
         Ok(false) => Err(format!("{text} is a socket that does not listen")),
         Err(_) => Err(format!("{text} is no socket")),
     }
-}
-
-/// A duplicate of a descriptor of which only the number is known.
-fn duplicate(number: i32) -> io::Result<OwnedFd> {
-    let own = rustix::process::getpid();
-    let pidfd = rustix::process::pidfd_open(own, rustix::process::PidfdFlags::empty())?;
-    Ok(rustix::process::pidfd_getfd(
-        pidfd,
-        number,
-        rustix::process::PidfdGetfdFlags::empty(),
-    )?)
 }
 
 /// A connection.

@@ -413,6 +413,7 @@ impl Pool {
                             taken: 0,
                             // nothing is told back when nobody takes it: see below
                             ended: true,
+                            broken: None,
                             length: None,
                         });
                         if !answer(job, &record, body) {
@@ -434,12 +435,12 @@ impl Pool {
                 }
                 Kind::End | Kind::Broken => {
                     finished(number);
-                    if let Some(exchange) = exchanges.remove(&number) {
-                        if let (Kind::Broken, Some(stream)) = (record.kind, &exchange.stream) {
-                            let error = io::Error::other("the application has failed");
-                            // a client that has gone hears nothing
-                            let _ = stream.send(Err(error));
-                        }
+                    if let Some(exchange) = exchanges.remove(&number)
+                        && let (Kind::Broken, Some(stream)) = (record.kind, &exchange.stream)
+                    {
+                        let error = io::Error::other("the application has failed");
+                        // a client that has gone hears nothing
+                        let _ = stream.send(Err(error));
                     }
                 }
             }

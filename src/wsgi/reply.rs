@@ -50,8 +50,28 @@ pub struct Stream {
     pub taken: u64,
     /// Nothing more is to come.
     pub ended: bool,
+    /// The error that is the end of it.
+    pub broken: Option<io::Error>,
     /// What the application says how long it is.
     pub length: Option<u64>,
+}
+
+impl Stream {
+    /// The next part. An error comes one turn later than it could: hyper throws away what it has not yet written when it
+    /// hears of one, and writes in between.
+    fn poll_part(&mut self, context: &mut Context<'_>) -> Poll<Option<io::Result<Bytes>>> {
+        if let Some(error) = self.broken.take() {
+            return Poll::Ready(Some(Err(error)));
+        }
+        match self.parts.poll_recv(context) {
+            Poll::Ready(Some(Err(error))) => {
+                self.broken = Some(error);
+                context.waker().wake_by_ref();
+                Poll::Pending
+            }
+            other => other,
+        }
+    }
 }
 
 impl Drop for Stream {
@@ -73,7 +93,7 @@ impl Body for ReplyBody {
         match &mut *self {
             ReplyBody::Whole(bytes) if bytes.is_empty() => Poll::Ready(None),
             ReplyBody::Whole(bytes) => Poll::Ready(Some(Ok(Frame::data(std::mem::take(bytes))))),
-            ReplyBody::Stream(stream) => match stream.parts.poll_recv(context) {
+            ReplyBody::Stream(stream) => match stream.poll_part(context) {
                 Poll::Pending => Poll::Pending,
                 Poll::Ready(Some(Ok(part))) => {
                     stream.taken += part.len() as u64;
