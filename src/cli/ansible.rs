@@ -20,6 +20,7 @@ pub use arguments::Module;
 use arguments::Task;
 
 use super::output;
+use super::state::interruption;
 use crate::state::report;
 
 /// No task has more to say; a larger file is none of Ansible's.
@@ -64,7 +65,10 @@ pub fn run(args: Args) -> ExitCode {
         )),
     });
     match object {
-        Ok(object) => finish(tasks::run(Task::new(args.module, object))),
+        Ok(object) => {
+            interruption::listen();
+            finish(tasks::run(Task::new(args.module, object)))
+        }
         Err(error) => finish(
             json!({"schema": report::SCHEMA, "changed": false, "failed": true, "msg": error}),
         ),
@@ -116,6 +120,7 @@ pub fn called(args: &[OsString]) -> Option<Called> {
 
 /// Does what Ansible called for; the result is the exit code.
 pub fn run_called(called: Called) -> ExitCode {
+    interruption::listen();
     finish(tasks::run(Task::new(called.module, called.arguments)))
 }
 

@@ -7,6 +7,7 @@ use std::process::ExitCode;
 use clap::{Subcommand, ValueEnum};
 
 pub mod dsc;
+pub(super) mod interruption;
 mod looking;
 mod running;
 mod schema;
@@ -257,6 +258,7 @@ fn ensure(args: Ensure) -> ExitCode {
             RestartOnChange::Always => OnChange::Always,
         },
     };
+    interruption::listen();
     let report = state::ensure(&request, &args.run.settings());
     args.run.finish(&report)
 }
@@ -279,6 +281,7 @@ pub(super) fn apply(desired: &Path, prune: bool, mut settings: Settings) -> Repo
     }
     match document::read(&source, &settings.cwd) {
         Ok(mut state) => {
+            interruption::listen();
             state.prune |= prune;
             if is_same_file(desired, settings.config.as_deref(), &settings.cwd) {
                 state
@@ -305,6 +308,7 @@ fn is_same_file(desired: &Path, config: Option<&Path>, cwd: &Path) -> bool {
 }
 
 fn absent(args: &Absent) -> ExitCode {
+    interruption::listen();
     let settings = args.run.settings();
     let report = match Desired::absent(&args.name) {
         Ok(desired) => {
@@ -321,6 +325,7 @@ fn absent(args: &Absent) -> ExitCode {
 }
 
 fn handle(name: &str, order: &Order, run: &Run) -> ExitCode {
+    interruption::listen();
     run.finish(&state::handlers::handle(name, order, &run.settings()))
 }
 

@@ -162,6 +162,7 @@ impl Journal {
         for resource in resources {
             self.plan_reload(*resource);
         }
+        live.go_on()?;
         let to = self.lines.len();
         let result = reload(live, sections);
         self.tried.push(Tried {
@@ -184,6 +185,10 @@ impl Journal {
     ) -> Result<BTreeSet<String>, LiveError> {
         let mut ignored = BTreeSet::new();
         for (at, action) in actions.iter().enumerate() {
+            if let Err(error) = live.go_on() {
+                self.plan_commands(resource, actions.get(at..).unwrap_or_default());
+                return Err(error);
+            }
             let from = self.lines.len();
             let lines = lines_of(action);
             let to = from + lines.len();
@@ -211,8 +216,15 @@ impl Journal {
         Ok(ignored)
     }
 
-    /// Takes everything back, last action first.
-    pub fn undo(&mut self, mut live: Option<&mut Live>) -> Undone {
+    /// Takes everything back, last action first, also if the run was asked to end.
+    pub fn undo(&mut self, live: Option<&mut Live>) -> Undone {
+        match live {
+            Some(live) => live.finishing(|live| self.take_all_back(Some(live))),
+            None => self.take_all_back(None),
+        }
+    }
+
+    fn take_all_back(&mut self, mut live: Option<&mut Live>) -> Undone {
         let mut undone = Undone::default();
         let mut again: Vec<String> = Vec::new();
         // circ's daemon takes over all that it was told to read, or nothing; a circusd may have stopped half way.
@@ -295,6 +307,7 @@ fn status_of<T>(result: &Result<T, LiveError>) -> ActionStatus {
     match result {
         Ok(_) => ActionStatus::Done,
         Err(error) if error.may_still_happen() => ActionStatus::Unfinished,
+        Err(LiveError::Interrupted(_)) => ActionStatus::Planned,
         Err(_) => ActionStatus::Failed,
     }
 }
@@ -355,7 +368,7 @@ fn send(live: &mut Live, name: &str, action: &DaemonAction) -> Result<(), LiveEr
         DaemonAction::Restart => live.order("restart", exactly(name)).map(|_| ()),
         DaemonAction::Remove(_) => remove(live, name),
         DaemonAction::Reread { sections, .. } => reload(live, sections).map(|_| ()),
-        DaemonAction::Add(addition) => {
+        DaemonAction::Add(addition) => live.finishing(|live| {
             let added = add(live, addition);
             // Refused after it was added, by its start; one that was there before is somebody else's.
             if matches!(&added, Err(LiveError::Refused { reason, .. }) if !reason.contains("already exist"))
@@ -364,13 +377,13 @@ fn send(live: &mut Live, name: &str, action: &DaemonAction) -> Result<(), LiveEr
                 remove(live, name)?;
             }
             added
-        }
-        DaemonAction::Replace { new, .. } => {
+        }),
+        DaemonAction::Replace { new, .. } => live.finishing(|live| {
             // What the daemon would refuse must be refused before the old watcher is gone.
             rehearse(live, new)?;
             remove(live, name)?;
             add(live, new)
-        }
+        }),
     }
 }
 

@@ -77,11 +77,12 @@ fn try_handle(
         .transpose()
         .map_err(|e| text(&e))?;
     let endpoint = prepare::endpoint(settings, files.as_ref())?;
-    let _lock = match settings.check {
-        true => None,
-        false => Some(store::lock_endpoint(&endpoint.to_string(), deadline).map_err(|e| text(&e))?),
-    };
-    let mut live = Live::connect(&endpoint, deadline).map_err(|e| text(&e))?;
+    let mut locks = store::Locks::of(&settings.interrupt);
+    if !settings.check {
+        let endpoint = endpoint.to_string();
+        locks.endpoint(&endpoint, deadline).map_err(|e| text(&e))?;
+    }
+    let mut live = Live::connect(&endpoint, deadline, &settings.interrupt).map_err(|e| text(&e))?;
     let before = live.observe(name).map_err(|e| text(&e))?;
     let Some(watcher) = before.watcher else {
         let names = live.names().map_err(|e| text(&e))?;
@@ -126,6 +127,7 @@ fn try_handle(
         report.actions.push(line(ActionStatus::Planned));
         return Ok(());
     }
+    live.go_on().map_err(|e| text(&e))?;
     let sent = live.order(order.command(), message(name, order));
     if let Err(error) = sent {
         let unfinished = error.may_still_happen();

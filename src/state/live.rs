@@ -6,6 +6,7 @@ use std::time::{Duration, Instant};
 
 use serde_json::{Map, Value, json};
 
+use super::interrupt::Interrupt;
 use super::observed::{DaemonSide, LiveWatcher, WAITING};
 use crate::options;
 use crate::wire::{Client, ClientError, Endpoint, command};
@@ -32,6 +33,9 @@ pub enum LiveError {
         /// The daemon's words.
         reason: String,
     },
+    /// The run was asked to end before this was sent, or while Circus's lock kept it out.
+    #[error("interrupted by {0}")]
+    Interrupted(String),
     /// Circus does one thing at a time, and did another one until the deadline.
     #[error(
         "the daemon at {endpoint} was busy until the deadline: `{command}` got \"{reason}\"; \
@@ -64,7 +68,7 @@ impl LiveError {
 
     /// The command was accepted and may still be carried out: nothing must be undone behind its back.
     pub fn may_still_happen(&self) -> bool {
-        matches!(self, LiveError::Client(error) if error.is_timeout())
+        matches!(self, LiveError::Client(error) if error.may_still_happen())
     }
 }
 
@@ -91,6 +95,9 @@ pub struct Live {
     rereads: bool,
     /// Whether it is circ's own, once that was asked.
     is_circ: Option<bool>,
+    interrupt: Interrupt,
+    /// What is sent now is sent although the run was asked to end.
+    finishing: bool,
 }
 
 /// What circ's daemon says of itself; circusd knows no such question.
@@ -103,16 +110,42 @@ pub struct Identity {
 }
 
 impl Live {
-    /// Connects. A refused connection is told at once.
-    pub fn connect(endpoint: &Endpoint, deadline: Instant) -> Result<Live, LiveError> {
-        let client = Client::connect(endpoint, left(deadline).min(QUESTION_TIME))?;
+    /// Connects. A refused connection is told at once. Orders that have not begun when the run is asked to end are not
+    /// sent; when it is asked again, nothing is waited for.
+    pub fn connect(
+        endpoint: &Endpoint,
+        deadline: Instant,
+        interrupt: &Interrupt,
+    ) -> Result<Live, LiveError> {
+        let mut client = Client::connect(endpoint, left(deadline).min(QUESTION_TIME))?;
+        if let Some(again) = interrupt.again() {
+            client.abandon_on(again);
+        }
         Ok(Live {
             client,
             deadline,
             unlisted: Vec::new(),
             rereads: false,
             is_circ: None,
+            interrupt: interrupt.clone(),
+            finishing: false,
         })
+    }
+
+    /// An error if the run was asked to end; but not within [`Live::finishing`].
+    pub fn go_on(&self) -> Result<(), LiveError> {
+        match self.interrupt.asked() {
+            Some(by) if !self.finishing => Err(LiveError::Interrupted(by.to_string())),
+            _ => Ok(()),
+        }
+    }
+
+    /// What must not stop half way, or takes back: it goes on although the run was asked to end.
+    pub fn finishing<T>(&mut self, what: impl FnOnce(&mut Live) -> T) -> T {
+        let before = std::mem::replace(&mut self.finishing, true);
+        let result = what(self);
+        self.finishing = before;
+        result
     }
 
     /// It reads single sections of the managed file when it is told to, each time all of them or none.
@@ -231,6 +264,7 @@ impl Live {
                     reason,
                 });
             }
+            self.go_on()?;
             std::thread::sleep(BUSY_PAUSE);
         }
     }
@@ -332,6 +366,7 @@ impl Live {
             if !moving || Instant::now() + BUSY_PAUSE >= self.deadline {
                 return Ok(side);
             }
+            self.go_on()?;
             std::thread::sleep(BUSY_PAUSE);
         }
     }

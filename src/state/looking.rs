@@ -67,7 +67,9 @@ pub fn look(names: &[String], settings: &Settings) -> Result<Seen, String> {
     if settings.live {
         let endpoint = prepare::endpoint(settings, seen.files.as_ref())?;
         let mut connection =
-            Live::connect(&endpoint, deadline).map_err(|error| match &seen.files {
+            Live::connect(&endpoint, deadline, &settings.interrupt).map_err(|error| match &seen
+                .files
+            {
                 Some(_) => format!("{error}; to look at the file alone, give --no-live"),
                 None => error.to_string(),
             })?;

@@ -27,6 +27,7 @@ pub mod export;
 pub mod files;
 pub mod handlers;
 pub mod instance;
+pub mod interrupt;
 pub mod live;
 pub mod looking;
 pub mod observed;

@@ -106,7 +106,7 @@ pub(super) fn prepare(
             "--start-daemon needs the configuration file to start it on: give --config".into(),
         );
     }
-    let mut locks = store::Locks::default();
+    let mut locks = store::Locks::of(&settings.interrupt);
     if let Some(path) = &settings.config
         && !settings.check
         && settings.persist
@@ -139,7 +139,7 @@ pub(super) fn prepare(
         if !settings.check {
             locks.endpoint(&endpoint.to_string(), deadline)?;
         }
-        match Live::connect(&endpoint, deadline) {
+        match Live::connect(&endpoint, deadline, &settings.interrupt) {
             Ok(connection) => live = Some(connection),
             Err(error) if settings.start_daemon && error.nobody_listens() => starts_daemon = true,
             Err(error) if persisted => {

@@ -4,6 +4,8 @@ use std::collections::BTreeMap;
 use std::path::PathBuf;
 use std::time::Duration;
 
+use super::interrupt::Interrupt;
+
 /// What every verb of `circ state` takes.
 #[derive(Debug, Clone)]
 pub struct Settings {
@@ -33,6 +35,8 @@ pub struct Settings {
     pub show_secrets: bool,
     /// Watchers that this run must neither stop nor remove, as the one it runs in itself.
     pub protect: Vec<String>,
+    /// Somebody may ask the run to end before it is done.
+    pub interrupt: Interrupt,
     /// The environment that variables in the configuration are taken from.
     pub environ: BTreeMap<String, String>,
     /// The directory that relative paths start from.
@@ -56,6 +60,7 @@ impl Settings {
             start_daemon: false,
             show_secrets: false,
             protect: Vec::new(),
+            interrupt: Interrupt::default(),
             environ,
             cwd,
         }

@@ -49,7 +49,7 @@ pub(super) fn start(
     }
     let endpoint = prepare::endpoint(settings, Some(files))?;
     loop {
-        match Live::connect(&endpoint, deadline) {
+        match Live::connect(&endpoint, deadline, &settings.interrupt) {
             Ok(live) => return Ok(live),
             Err(error) if !error.nobody_listens() || Instant::now() + POLL >= deadline => {
                 return Err(format!("the daemon was started, but: {error}"));

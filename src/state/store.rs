@@ -35,7 +35,7 @@ use error::{errno, failed};
 use temporary::Temporary;
 
 pub use error::StoreError;
-pub use lock::{Lock, Locks, lock_endpoint, lock_file};
+pub use lock::{Lock, Locks};
 
 /// The mode of a file that was not there before, less the umask.
 const NEW_FILE: u32 = 0o666;

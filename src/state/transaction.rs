@@ -70,7 +70,8 @@ fn run(state: &DesiredState, settings: &Settings, whole: bool) -> (Report, Vec<S
             Ok(prepared) => {
                 let mut run = Run::of(prepared, settings);
                 run.carry_out();
-                if run.overtaken && attempt < ATTEMPTS && Instant::now() < deadline {
+                let asked = settings.interrupt.asked().is_some();
+                if run.overtaken && attempt < ATTEMPTS && !asked && Instant::now() < deadline {
                     attempt += 1;
                     continue;
                 }
@@ -203,6 +204,11 @@ impl<'a> Run<'a> {
 
     /// Writes, commands, and undoes both if the daemon refuses.
     fn execute(&mut self) {
+        if let Some(by) = self.settings.interrupt.asked() {
+            let reason = format!("interrupted by {by}");
+            self.plan_commands_from(0);
+            return self.telling.refused(None, reason, &Undone::default());
+        }
         if let Err(error) = self
             .journal
             .write(&self.prepared.edited, self.settings.backup)
@@ -438,7 +444,8 @@ fn trouble(resource: Option<usize>, reason: String) -> Trouble {
 
 fn live_trouble(resource: Option<usize>, error: &LiveError, hint: String) -> Trouble {
     Trouble {
-        resource,
+        // That the run was asked to end is about all of it.
+        resource: resource.filter(|_| !matches!(error, LiveError::Interrupted(_))),
         reason: format!("{error}{hint}"),
         may_still_happen: error.may_still_happen(),
         overtaken: error.is_overtaken(),

@@ -36,6 +36,11 @@ pub enum VerifyError {
     /// They are not there, or do not stay.
     #[error("{0}")]
     NotRunning(String),
+    /// The run was asked to end.
+    #[error(
+        "interrupted by {0} while its workers were waited for: whether they run is not known; what was done stays"
+    )]
+    Interrupted(String),
     /// Somebody else has given the daemon another order meanwhile; what.
     #[error("somebody else {0} while this run was under way; run again")]
     Overruled(String),
@@ -88,6 +93,12 @@ pub fn wait_running(
             waiting |= wait.result.is_none();
         }
         if !waiting {
+            break;
+        }
+        if let Err(LiveError::Interrupted(by)) = live.go_on() {
+            for wait in waits.iter_mut().filter(|wait| wait.result.is_none()) {
+                wait.result = Some(Err(VerifyError::Interrupted(by.clone())));
+            }
             break;
         }
         std::thread::sleep(LOOK);

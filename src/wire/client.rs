@@ -12,6 +12,7 @@ use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
 use serde_json::{Map, Value};
 use tokio::runtime::{Builder, Runtime};
+use tokio::sync::watch;
 use zeromq::{
     DealerSocket, Socket, SocketEvent, SocketRecv, SocketSend, SubSocket, ZmqError, ZmqMessage,
 };
@@ -98,6 +99,16 @@ pub enum ClientError {
         /// The command that got no answer.
         command: String,
     },
+    /// The caller was told to wait no longer.
+    #[error(
+        "`{command}` was sent to {endpoint} and not waited for: the daemon may still carry it out"
+    )]
+    Abandoned {
+        /// The address called.
+        endpoint: Endpoint,
+        /// The command that was not waited for.
+        command: String,
+    },
     /// The answer is not a JSON object.
     #[error("{endpoint} answered something that is no JSON object: {detail}")]
     BadReply {
@@ -126,6 +137,11 @@ impl ClientError {
                 | ClientError::StillRunning { .. }
         )
     }
+
+    /// Whether the peer may have got the command, and may carry it out now or later.
+    pub fn may_still_happen(&self) -> bool {
+        self.is_timeout() || matches!(self, ClientError::Abandoned { .. })
+    }
 }
 
 /// What to do when nobody listens yet.
@@ -141,6 +157,7 @@ pub enum Patience {
 pub struct Client {
     endpoint: Endpoint,
     timeout: Duration,
+    abandon: Option<watch::Receiver<bool>>,
     // Before the runtime, because closing it needs the runtime.
     socket: DealerSocket,
     runtime: Runtime,
@@ -173,9 +190,15 @@ impl Client {
         Ok(Self {
             endpoint: endpoint.clone(),
             timeout,
+            abandon: None,
             socket,
             runtime,
         })
+    }
+
+    /// From now on no call waits any longer once this is true: it ends with [`ClientError::Abandoned`].
+    pub fn abandon_on(&mut self, told: watch::Receiver<bool>) {
+        self.abandon = Some(told);
     }
 
     /// Where this client is connected to.
@@ -249,6 +272,7 @@ impl Client {
             command: command.to_string(),
         };
         let mut monitor = socket.monitor();
+        let abandon = self.abandon.as_mut();
         let talk = async {
             socket
                 .send(ZmqMessage::from(message.to_string()))
@@ -284,10 +308,25 @@ impl Client {
                 }
             }
         };
-        self.runtime
-            .block_on(async { tokio::time::timeout(timeout, talk).await })
-            .ok()
-            .transpose()
+        let abandoned = async {
+            // A teller that is gone tells nothing.
+            if let Some(told) = abandon
+                && told.wait_for(|told| *told).await.is_ok()
+            {
+                return;
+            }
+            std::future::pending().await
+        };
+        self.runtime.block_on(async {
+            tokio::select! {
+                biased;
+                result = tokio::time::timeout(timeout, talk) => result.ok().transpose(),
+                () = abandoned => Err(ClientError::Abandoned {
+                    endpoint: endpoint.clone(),
+                    command: command.to_string(),
+                }),
+            }
+        })
     }
 }
 

@@ -327,6 +327,7 @@ impl Task {
             backup: self.flag("backup", false),
             start_daemon: self.flag("start_daemon", false),
             show_secrets: self.flag("show_secrets", false),
+            interrupt: state::interruption::current(),
             ..default
         }
     }

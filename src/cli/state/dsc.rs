@@ -114,6 +114,7 @@ fn settings(instance: &Instance) -> Settings {
         fallback_endpoint: fallback_endpoint(),
         live: instance.live,
         start_daemon: instance.start_daemon && instance.live,
+        interrupt: super::interruption::current(),
         ..Settings::new(current_directory(), environ())
     }
 }
@@ -171,6 +172,7 @@ fn carry_out(instance: &Instance, desired: &DesiredState, check: bool) -> Result
         check,
         ..settings(instance)
     };
+    super::interruption::listen();
     let report = ensure_one(desired, &settings);
     warn_of(&report.warnings);
     match report.failed {

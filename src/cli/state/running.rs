@@ -5,7 +5,7 @@ use std::path::PathBuf;
 use std::process::ExitCode;
 use std::time::Duration;
 
-use super::{Format, current_directory, environ};
+use super::{Format, current_directory, environ, interruption};
 use crate::cli::{connection, output};
 use crate::state::Settings;
 use crate::state::report::Report;
@@ -76,6 +76,7 @@ impl Run {
             backup: self.backup,
             start_daemon: self.start_daemon,
             show_secrets: self.show_secrets,
+            interrupt: interruption::current(),
             ..Settings::new(current_directory(), environ())
         }
     }

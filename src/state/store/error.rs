@@ -39,6 +39,14 @@ pub enum StoreError {
         /// Who holds it, as far as that can be told: empty, or ` (process 12, circ)`.
         holder: String,
     },
+    /// The run was asked to end while it waited for the lock.
+    #[error("interrupted by {by} while another run held the lock on {what}")]
+    Interrupted {
+        /// Who asked.
+        by: String,
+        /// The directory or endpoint that is locked.
+        what: String,
+    },
     /// Somebody else wrote the file between our reading and our writing.
     #[error("{path} was changed by someone else while this run was looking at it; run again")]
     Changed {

@@ -12,9 +12,16 @@ use rustix::io::Errno;
 
 use super::error::{StoreError, errno, failed};
 use super::{parent, resolve, temporary};
+use crate::state::interrupt::Interrupt;
 
 /// How often a taken lock is tried again.
 const POLL: Duration = Duration::from_millis(20);
+
+/// How long a lock is waited for.
+struct Wait<'a> {
+    deadline: Instant,
+    interrupt: &'a Interrupt,
+}
 
 /// A lock that ends with the value (or the process).
 #[derive(Debug)]
@@ -34,9 +41,9 @@ enum Held {
 /// symbolic link leads to the lock of the file behind it. The directory needs to be readable, not writable. Where it
 /// is not even that, or its file system cannot lock directories (NFS), the lock excludes the runs of this machine
 /// that find the same.
-pub fn lock_file(path: &Path, deadline: Instant) -> Result<Lock, StoreError> {
+fn lock_file(path: &Path, wait: &Wait<'_>) -> Result<Lock, StoreError> {
     let directory = parent(&resolve(path)?);
-    let held = lock_directory(&directory, deadline)?;
+    let held = lock_directory(&directory, wait)?;
     temporary::sweep(&directory);
     Ok(Lock(held))
 }
@@ -46,39 +53,59 @@ pub fn lock_file(path: &Path, deadline: Instant) -> Result<Lock, StoreError> {
 pub struct Locks {
     directories: Vec<(PathBuf, Lock)>,
     endpoints: Vec<Lock>,
+    interrupt: Interrupt,
 }
 
 impl Locks {
-    /// As [`lock_file`]; nothing if its directory is locked here already.
+    /// None yet; no lock is waited for once the run is asked to end.
+    pub fn of(interrupt: &Interrupt) -> Locks {
+        Locks {
+            interrupt: interrupt.clone(),
+            ..Locks::default()
+        }
+    }
+
+    /// Locks the directory that holds a configuration file (which need not be there yet) against other state runs, and
+    /// removes what killed runs left in it. Nothing if it is locked here already.
+    ///
+    /// # Errors
+    /// It cannot be locked, or another run holds it until the deadline.
     pub fn file(&mut self, path: &Path, deadline: Instant) -> Result<(), StoreError> {
         let directory = parent(&resolve(path)?);
         if self.directories.iter().all(|(held, _)| *held != directory) {
-            let lock = lock_file(path, deadline)?;
+            let wait = Wait {
+                deadline,
+                interrupt: &self.interrupt,
+            };
+            let lock = lock_file(path, &wait)?;
             self.directories.push((directory, lock));
         }
         Ok(())
     }
 
-    /// As [`lock_endpoint`].
+    /// Locks a daemon's endpoint against other state runs on this machine, by a name in the abstract socket space
+    /// (which vanishes with its holder).
+    ///
+    /// # Errors
+    /// As [`Locks::file`].
     pub fn endpoint(&mut self, endpoint: &str, deadline: Instant) -> Result<(), StoreError> {
-        self.endpoints.push(lock_endpoint(endpoint, deadline)?);
+        let wait = Wait {
+            deadline,
+            interrupt: &self.interrupt,
+        };
+        let lock = lock_name(endpoint, endpoint, &wait).map(Lock)?;
+        self.endpoints.push(lock);
         Ok(())
     }
 }
 
-/// Locks a daemon's endpoint against other state runs on this machine, by a name in the abstract socket space (which
-/// vanishes with its holder).
-pub fn lock_endpoint(endpoint: &str, deadline: Instant) -> Result<Lock, StoreError> {
-    lock_name(endpoint, endpoint, deadline).map(Lock)
-}
-
-fn lock_directory(directory: &Path, deadline: Instant) -> Result<Held, StoreError> {
+fn lock_directory(directory: &Path, wait: &Wait<'_>) -> Result<Held, StoreError> {
     let started = Instant::now();
     let shown = directory.display().to_string();
     let handle = match File::open(directory) {
         Ok(handle) => handle,
         Err(error) if errno(&error) == Some(Errno::ACCESS) => {
-            return lock_place(directory, deadline);
+            return lock_place(directory, wait);
         }
         Err(error) => return Err(failed("open", directory)(error)),
     };
@@ -90,23 +117,23 @@ fn lock_directory(directory: &Path, deadline: Instant) -> Result<Held, StoreErro
                 return match errno(&error) {
                     Some(
                         Errno::BADF | Errno::NOLCK | Errno::NOTSUP | Errno::INVAL | Errno::NOSYS,
-                    ) => lock_place(directory, deadline),
+                    ) => lock_place(directory, wait),
                     _ => Err(failed("lock", directory)(error)),
                 };
             }
         }
-        wait(&shown, started, deadline, || holder_of_file(&handle))?;
+        wait.a_moment(&shown, started, || holder_of_file(&handle))?;
     }
 }
 
 /// By the directory's place on this machine.
-fn lock_place(directory: &Path, deadline: Instant) -> Result<Held, StoreError> {
+fn lock_place(directory: &Path, wait: &Wait<'_>) -> Result<Held, StoreError> {
     let metadata = fs::metadata(directory).map_err(failed("look at", directory))?;
     let name = format!("directory/{}:{}", metadata.st_dev(), metadata.st_ino());
-    lock_name(&name, &directory.display().to_string(), deadline)
+    lock_name(&name, &directory.display().to_string(), wait)
 }
 
-fn lock_name(name: &str, shown: &str, deadline: Instant) -> Result<Held, StoreError> {
+fn lock_name(name: &str, shown: &str, wait: &Wait<'_>) -> Result<Held, StoreError> {
     let started = Instant::now();
     let address = SocketAddr::from_abstract_name(abstract_name(name))
         .map_err(failed("name a lock for", Path::new(shown)))?;
@@ -116,7 +143,7 @@ fn lock_name(name: &str, shown: &str, deadline: Instant) -> Result<Held, StoreEr
             Err(error) if errno(&error) == Some(Errno::ADDRINUSE) => {}
             Err(error) => return Err(failed("lock", Path::new(shown))(error)),
         }
-        wait(shown, started, deadline, || holder_of_name(&address))?;
+        wait.a_moment(shown, started, || holder_of_name(&address))?;
     }
 }
 
@@ -127,22 +154,30 @@ fn abstract_name(name: &str) -> Vec<u8> {
     [b"circ-state/".as_slice(), tail].concat()
 }
 
-fn wait(
-    what: &str,
-    started: Instant,
-    deadline: Instant,
-    holder: impl FnOnce() -> Option<i32>,
-) -> Result<(), StoreError> {
-    let now = Instant::now();
-    if now >= deadline {
-        return Err(StoreError::Locked {
-            what: what.to_string(),
-            seconds: (now - started).as_secs_f64().round(),
-            holder: holder().map(described).unwrap_or_default(),
-        });
+impl Wait<'_> {
+    fn a_moment(
+        &self,
+        what: &str,
+        started: Instant,
+        holder: impl FnOnce() -> Option<i32>,
+    ) -> Result<(), StoreError> {
+        let now = Instant::now();
+        if let Some(by) = self.interrupt.asked() {
+            return Err(StoreError::Interrupted {
+                by: by.to_string(),
+                what: what.to_string(),
+            });
+        }
+        if now >= self.deadline {
+            return Err(StoreError::Locked {
+                what: what.to_string(),
+                seconds: (now - started).as_secs_f64().round(),
+                holder: holder().map(described).unwrap_or_default(),
+            });
+        }
+        std::thread::sleep(POLL.min(self.deadline - now));
+        Ok(())
     }
-    std::thread::sleep(POLL.min(deadline - now));
-    Ok(())
 }
 
 /// ` (process 12, circ)`.
@@ -173,14 +208,26 @@ fn holder_of_name(address: &SocketAddr) -> Option<i32> {
 
 #[cfg(test)]
 mod tests {
+    use std::sync::LazyLock;
+
     use super::*;
 
-    fn soon() -> Instant {
-        Instant::now() + Duration::from_millis(50)
+    static NOBODY: LazyLock<Interrupt> = LazyLock::new(Interrupt::default);
+
+    fn soon() -> Wait<'static> {
+        Wait {
+            deadline: Instant::now() + Duration::from_millis(50),
+            interrupt: &NOBODY,
+        }
+    }
+
+    fn lock_endpoint(endpoint: &str) -> Result<Locks, StoreError> {
+        let mut locks = Locks::default();
+        locks.endpoint(endpoint, soon().deadline).map(|()| locks)
     }
 
     /// It is locked, by this process.
-    fn assert_ours(result: Result<Lock, StoreError>) {
+    fn assert_ours<T: std::fmt::Debug>(result: Result<T, StoreError>) {
         match result {
             Err(StoreError::Locked { holder, .. }) => assert!(
                 holder.contains(&format!("process {}", std::process::id())),
@@ -194,21 +241,21 @@ mod tests {
     fn the_second_of_two_locks_waits_until_its_deadline() {
         let directory = tempfile::tempdir().unwrap();
         let path = directory.path().join("circus.ini");
-        let first = lock_file(&path, soon()).unwrap();
-        assert_ours(lock_file(&path, soon()));
+        let first = lock_file(&path, &soon()).unwrap();
+        assert_ours(lock_file(&path, &soon()));
         drop(first);
-        lock_file(&path, soon()).unwrap();
+        lock_file(&path, &soon()).unwrap();
 
         let endpoint = format!("tcp://test:{}", std::process::id());
-        let first = lock_endpoint(&endpoint, soon()).unwrap();
-        assert_ours(lock_endpoint(&endpoint, soon()));
+        let first = lock_endpoint(&endpoint).unwrap();
+        assert_ours(lock_endpoint(&endpoint));
         drop(first);
-        lock_endpoint(&endpoint, soon()).unwrap();
+        lock_endpoint(&endpoint).unwrap();
 
-        let first = lock_place(directory.path(), soon()).unwrap();
-        assert_ours(lock_place(directory.path(), soon()).map(Lock));
+        let first = lock_place(directory.path(), &soon()).unwrap();
+        assert_ours(lock_place(directory.path(), &soon()));
         drop(first);
-        lock_place(directory.path(), soon()).unwrap();
+        lock_place(directory.path(), &soon()).unwrap();
     }
 
     #[test]
@@ -222,16 +269,34 @@ mod tests {
         std::os::unix::fs::symlink("../a/later.ini", b.join("dangling.ini")).unwrap();
         std::os::unix::fs::symlink("a", site.path().join("c")).unwrap();
 
-        let first = lock_file(&a.join("circus.ini"), soon()).unwrap();
+        let first = lock_file(&a.join("circus.ini"), &soon()).unwrap();
         for path in ["b/link.ini", "b/dangling.ini", "c/circus.ini"] {
-            assert_ours(lock_file(&site.path().join(path), soon()));
+            assert_ours(lock_file(&site.path().join(path), &soon()));
         }
-        let other = lock_file(&b.join("other.ini"), soon()).unwrap();
+        let other = lock_file(&b.join("other.ini"), &soon()).unwrap();
         drop((first, other));
         let mut locks = Locks::default();
         for path in ["a/x", "b/y", "c/z"] {
-            locks.file(&site.path().join(path), soon()).unwrap();
+            locks
+                .file(&site.path().join(path), soon().deadline)
+                .unwrap();
         }
         assert_eq!(locks.directories.len(), 2);
+    }
+
+    #[test]
+    fn a_run_that_is_asked_to_end_waits_for_no_lock() {
+        let endpoint = format!("tcp://asked:{}", std::process::id());
+        let first = lock_endpoint(&endpoint).unwrap();
+        let (asker, interrupt) = crate::state::interrupt::pair();
+        asker.ask("SIGTERM");
+        let late = Instant::now() + Duration::from_secs(3600);
+        match Locks::of(&interrupt).endpoint(&endpoint, late) {
+            Err(StoreError::Interrupted { by, what }) => {
+                assert_eq!((by.as_str(), &what), ("SIGTERM", &endpoint));
+            }
+            other => panic!("{other:?}"),
+        }
+        drop(first);
     }
 }

@@ -23,7 +23,8 @@ impl Run<'_> {
                 }
                 return self.tell_what_was_seen(!sent);
             }
-            watchers = self.put_right(overruled, attempt < ATTEMPTS);
+            let may_do_more = attempt < ATTEMPTS && self.settings.interrupt.asked().is_none();
+            watchers = self.put_right(overruled, may_do_more);
             if watchers.is_empty() {
                 return;
             }
