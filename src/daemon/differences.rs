@@ -1,7 +1,8 @@
 //! What differs between the configuration the daemon has taken over and another one, and what is to be done about it.
 //! Decides only: [`super::reload`] does it, or tells it (`check`).
 
-use super::sockets::ListenSocket;
+use super::sockets::{ListenSocket, Place};
+use super::succession::{Way, succession};
 use crate::config::{CircusOptions, Config, uses_socket};
 use crate::options::{Value, WatcherOptions, renews};
 use crate::supervisor::{Command, Status, Supervisor, View};
@@ -121,6 +122,8 @@ pub(super) struct Situation<'a> {
     pub new: &'a Config,
     pub core: &'a Supervisor,
     pub sockets: &'a BTreeMap<String, Arc<ListenSocket>>,
+    /// What the hosts of changed sockets stand for, by name.
+    pub places: &'a BTreeMap<String, Place>,
     /// The options of `[circus]` that the command line has settled.
     pub settled: &'a [&'static str],
     /// The watchers, in lower case, that have not become what the old configuration says.
@@ -195,20 +198,18 @@ impl Situation<'_> {
             });
             found.map_or_else(|| format!("socket:{name}"), String::from)
         };
-        let names: BTreeSet<&String> = self
-            .sockets
-            .keys()
-            .chain(self.new.sockets.iter().map(|socket| &socket.name))
-            .collect();
+        let next = succession(self.sockets, &self.new.sockets, self.places);
+        let names: BTreeSet<&String> = self.sockets.keys().chain(next.ways.keys()).collect();
         for name in names {
             let section = section(name);
-            let new = self.new.sockets.iter().find(|socket| socket.name == *name);
-            let action = match (self.sockets.get(name), new) {
-                (Some(old), Some(new)) if old.is_same(new) => Action::None,
-                (Some(old), Some(new)) if old.can_become(new) => Action::Set,
-                (Some(_), Some(_)) => Action::Replace,
-                (None, _) => Action::Add,
-                (_, None) => Action::Remove,
+            let action = match next.ways.get(name) {
+                Some(Way::Keep) => Action::None,
+                Some(Way::Adapt) => Action::Set,
+                Some(Way::Inherit(_) | Way::Open) if self.sockets.contains_key(name) => {
+                    Action::Replace
+                }
+                Some(Way::Inherit(_) | Way::Open) => Action::Add,
+                None => Action::Remove,
             };
             if !matches!(action, Action::None | Action::Set) {
                 moved.insert(name.clone(), section.clone());

@@ -1,6 +1,7 @@
 //! Binding the daemon's own ZeroMQ endpoints, and accepting connections on them.
 
 use super::holder;
+use super::sockets::overlap;
 use crate::wire::endpoint::Endpoint;
 use socket2::{Domain, SockAddr, SockRef, Socket, Type};
 use std::io;
@@ -303,14 +304,6 @@ fn resolve(host: &str, port: u16) -> Result<SocketAddr, String> {
         .or(addresses.first())
         .copied()
         .ok_or_else(|| format!("{host} has no address"))
-}
-
-/// Whether one of two addresses keeps the other from being bound.
-fn overlap(a: SocketAddr, b: SocketAddr) -> bool {
-    let (one, other) = (a.ip().to_canonical(), b.ip().to_canonical());
-    a.port() != 0
-        && a.port() == b.port()
-        && (one == other || one.is_unspecified() || other.is_unspecified())
 }
 
 /// Binds an address that only our own sockets may be in the way of.

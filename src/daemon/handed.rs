@@ -71,10 +71,11 @@ impl HandedSockets {
     /// # Errors
     /// As there; or its host cannot be found.
     pub fn open(&self, config: &SocketConfig) -> Result<ListenSocket, SocketError> {
-        self.open_at(config, place_of(config)?)
+        self.open_at(config, place_of(config)?, false)
     }
 
-    /// The socket of a section: the one that was handed over under its name or with its address, or a new one.
+    /// The socket of a section: the one that was handed over under its name or with its address, or a new one. `beside` is for that, see
+    /// [`ListenSocket::open_at`].
     ///
     /// # Errors
     /// What was handed over under its name is of another kind; or as [`ListenSocket::open`].
@@ -82,6 +83,7 @@ impl HandedSockets {
         &self,
         config: &SocketConfig,
         place: Place,
+        beside: bool,
     ) -> Result<ListenSocket, SocketError> {
         let of_name = || self.0.iter().filter(|(name, _)| *name == config.name);
         let there = |(_, socket): &&(String, OwnedFd)| is_bound_at(socket, config.kind, &place);
@@ -92,7 +94,7 @@ impl HandedSockets {
         };
         match named.or_else(|| self.0.iter().find(there)) {
             Some((_, socket)) => ListenSocket::adopt(config, &place, socket),
-            None => ListenSocket::open_at(config, place),
+            None => ListenSocket::open_at(config, place, beside),
         }
     }
 

@@ -37,4 +37,5 @@ mod spawner;
 pub mod start;
 pub mod stats_feed;
 mod streams;
+mod succession;
 pub mod zmtp;

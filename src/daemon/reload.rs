@@ -89,10 +89,9 @@ impl Shell {
         }
         match order.purpose {
             Purpose::Reload(reload) => {
-                let plan = self.plan(&prepared.target);
+                let plan = self.plan(&prepared);
                 let taken = if reload.check {
-                    self.check_rebinding(&prepared.target.config)
-                        .map(|()| (Gathered::default(), plan.as_checked()))
+                    Ok((Gathered::default(), plan.as_checked()))
                 } else {
                     let report = plan.as_done();
                     self.take_over(prepared, plan).map(|work| (work, report))
@@ -110,7 +109,7 @@ impl Shell {
                 }
             }
             Purpose::Afresh => {
-                let plan = self.situation(&prepared.target, Extent::Afresh).plan();
+                let plan = self.situation(&prepared, Extent::Afresh).plan();
                 match self.take_over(prepared, plan) {
                     Ok(work) => {
                         self.gather(None, work, None);
@@ -228,12 +227,13 @@ impl Shell {
         Ok(())
     }
 
-    fn situation<'a>(&'a self, target: &'a Target, extent: Extent<'a>) -> Situation<'a> {
+    fn situation<'a>(&'a self, prepared: &'a Prepared, extent: Extent<'a>) -> Situation<'a> {
         Situation {
             old: &self.config,
-            new: &target.config,
+            new: &prepared.target.config,
             core: &self.core,
             sockets: &self.sockets,
+            places: &prepared.places,
             settled: &self.settled,
             untaken: &self.untaken,
             replacing: &self.replacing,
@@ -241,9 +241,10 @@ impl Shell {
         }
     }
 
-    fn plan(&self, target: &Target) -> Plan {
-        let extent = target.sections.as_ref().map_or(Extent::Whole, Extent::Only);
-        self.situation(target, extent).plan()
+    fn plan(&self, prepared: &Prepared) -> Plan {
+        let sections = prepared.target.sections.as_ref();
+        let extent = sections.map_or(Extent::Whole, Extent::Only);
+        self.situation(prepared, extent).plan()
     }
 
     /// Swaps sockets and endpoints and makes the configuration that of the daemon; what is left to do is for the core.

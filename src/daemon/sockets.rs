@@ -1,44 +1,37 @@
 //! The listening sockets of `[socket:NAME]` sections: opened once by the daemon, inherited by the
 //! workers under the same descriptor number. What the options mean is `circus.sockets`'s.
 
-use super::holder;
-use crate::config::{SocketConfig, SocketFamily, SocketType};
+mod making;
+mod place;
+mod yielding;
+
+pub use making::SocketError;
+pub use place::{Place, is_bound_at, overlap, place_of};
+pub use yielding::Yielding;
+
+use crate::config::{SocketConfig, SocketFamily};
+use making::{above_standard_streams, bind_and_listen, clear_path, fail, new_socket, settle};
+use place::{abstract_name, bound_place, type_of};
 use serde_json::{Map, Value};
-use socket2::{Domain, Protocol, SockAddr, SockRef, Socket, Type};
-use std::fmt;
+use socket2::{SockRef, Socket};
 use std::io;
-use std::net::{SocketAddr, ToSocketAddrs};
+use std::net::SocketAddr;
 use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd, RawFd};
-use std::os::unix::fs::{FileTypeExt, MetadataExt};
-use std::path::Path;
-use std::sync::{Mutex, PoisonError};
+use std::os::unix::fs::MetadataExt;
+use std::sync::{Arc, Mutex, PoisonError};
 
-/// A socket that could not be made, bound or listened on. Its text says which, where, why, and who
-/// holds the address if that can be seen.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct SocketError {
-    /// The name of the socket.
-    pub name: String,
-    /// The errno, 0 where the system was not the one to refuse.
-    pub errno: i32,
-    text: String,
-}
-
-impl fmt::Display for SocketError {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str(&self.text)
-    }
-}
-
-impl std::error::Error for SocketError {}
-
-/// An open socket of the daemon.
-///
-/// Dropping it closes it and removes its file, if the file is still the one it made.
+/// An open socket of the daemon, under the name and with the options of a section.
 #[derive(Debug)]
 pub struct ListenSocket {
     config: SocketConfig,
-    socket: OwnedFd,
+    /// Sections may change while the socket stays: see [`ListenSocket::succeeded_by`].
+    open: Arc<OpenSocket>,
+}
+
+/// The socket itself. Dropping it closes it and removes its file, if the file is still the one it made.
+#[derive(Debug)]
+struct OpenSocket {
+    fd: OwnedFd,
     place: Place,
     /// Device and inode of the file a Unix socket made.
     file: Option<(u64, u64)>,
@@ -46,24 +39,6 @@ pub struct ListenSocket {
     handed: bool,
     /// A socket of so_reuseport that waits for the first connection, and then for the worker that gets it.
     standby: Mutex<Option<OwnedFd>>,
-}
-
-/// Where a socket goes, with its host resolved.
-#[derive(Debug, Clone)]
-pub enum Place {
-    /// An address.
-    Net(SocketAddr),
-    /// The path of a Unix socket.
-    File(String),
-}
-
-impl fmt::Display for Place {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        match self {
-            Place::Net(address) => address.fmt(f),
-            Place::File(path) => path.fmt(f),
-        }
-    }
 }
 
 impl ListenSocket {
@@ -76,27 +51,34 @@ impl ListenSocket {
     /// # Errors
     /// A host that does not resolve, an unknown protocol, an address or file in use, no permission.
     pub fn open(config: &SocketConfig) -> Result<ListenSocket, SocketError> {
-        ListenSocket::open_at(config, place_of(config)?)
+        ListenSocket::open_at(config, place_of(config)?, false)
     }
 
-    /// As [`ListenSocket::open`], at a place that [`place_of`] has found before: nothing has to be resolved.
+    /// As [`ListenSocket::open`], at a place that [`place_of`] has found before: nothing has to be resolved. `beside`
+    /// says that sockets of the daemon which are about to go are in the way, see [`Yielding`].
     ///
     /// # Errors
     /// As [`ListenSocket::open`].
-    pub fn open_at(config: &SocketConfig, place: Place) -> Result<ListenSocket, SocketError> {
-        let socket = new_socket(config, &place)?;
-        let mut opened = ListenSocket {
-            config: config.clone(),
-            socket: above_standard_streams(config, socket)?,
+    pub fn open_at(
+        config: &SocketConfig,
+        place: Place,
+        beside: bool,
+    ) -> Result<ListenSocket, SocketError> {
+        let socket = above_standard_streams(config, new_socket(config, &place)?)?;
+        let mut open = OpenSocket {
+            fd: socket,
             place,
             file: None,
             handed: false,
             standby: Mutex::default(),
         };
-        if !opened.reuses_port() {
-            opened.bind()?;
+        if !shares_port(config, &open) {
+            open.bind(config, beside)?;
         }
-        Ok(opened)
+        Ok(ListenSocket {
+            config: config.clone(),
+            open: Arc::new(open),
+        })
     }
 
     /// Takes a socket that a service manager has bound as the socket of a section. Its address is what it is; the queue
@@ -109,13 +91,10 @@ impl ListenSocket {
         wanted: &Place,
         socket: &OwnedFd,
     ) -> Result<ListenSocket, SocketError> {
-        let refuse = |what: &str| SocketError {
-            name: config.name.clone(),
-            errno: 0,
-            text: format!(
-                "the socket {} that the service manager has handed over {what}",
-                config.name
-            ),
+        let refuse = |what: &str| {
+            let name = &config.name;
+            let text = format!("the socket {name} that the service manager has handed over {what}");
+            SocketError::refused(config, text)
         };
         let borrowed = SockRef::from(socket);
         let kind = borrowed.r#type().ok();
@@ -145,17 +124,19 @@ impl ListenSocket {
             .map_err(|error| fail(config, "cannot listen on", "", &error))?;
         Ok(ListenSocket {
             config: config.clone(),
-            socket: duplicate,
-            place,
-            file: None,
-            handed: true,
-            standby: Mutex::default(),
+            open: Arc::new(OpenSocket {
+                fd: duplicate,
+                place,
+                file: None,
+                handed: true,
+                standby: Mutex::default(),
+            }),
         })
     }
 
     /// Whether this is that very socket of the service manager.
     pub fn is_of(&self, handed: &OwnedFd) -> bool {
-        self.handed && is_bound_at(handed, self.config.kind, &self.place)
+        self.open.handed && is_bound_at(handed, self.config.kind, &self.open.place)
     }
 
     /// The name, as in the section.
@@ -170,12 +151,12 @@ impl ListenSocket {
 
     /// The descriptor, the same number here and in the workers; at least 3.
     pub fn fd(&self) -> RawFd {
-        self.socket.as_raw_fd()
+        self.open.fd.as_raw_fd()
     }
 
     /// Whether each worker needs a socket of its own from [`ListenSocket::bind_reuseport`].
     pub fn reuses_port(&self) -> bool {
-        self.config.so_reuseport && !self.handed && matches!(self.place, Place::Net(_))
+        shares_port(&self.config, &self.open)
     }
 
     /// A new socket bound to the same address, for one worker. Keep it until the worker has been
@@ -191,7 +172,10 @@ impl ListenSocket {
     }
 
     fn standby(&self) -> std::sync::MutexGuard<'_, Option<OwnedFd>> {
-        self.standby.lock().unwrap_or_else(PoisonError::into_inner)
+        self.open
+            .standby
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner)
     }
 
     /// A duplicate that becomes readable when somebody connects. With so_reuseport a socket is bound for it, which the
@@ -201,7 +185,7 @@ impl ListenSocket {
     /// As [`ListenSocket::open`].
     pub fn watchable(&self) -> io::Result<OwnedFd> {
         if !self.reuses_port() {
-            return self.socket.try_clone();
+            return self.open.fd.try_clone();
         }
         let mut standby = self.standby();
         if standby.is_none() {
@@ -209,7 +193,7 @@ impl ListenSocket {
         }
         standby
             .as_ref()
-            .map_or_else(|| self.socket.try_clone(), OwnedFd::try_clone)
+            .map_or_else(|| self.open.fd.try_clone(), OwnedFd::try_clone)
     }
 
     /// Nobody waits for a connection any more: what [`ListenSocket::watchable`] has bound is closed.
@@ -218,10 +202,10 @@ impl ListenSocket {
     }
 
     fn bind_another(&self) -> Result<OwnedFd, SocketError> {
-        let socket = new_socket(&self.config, &self.place)?;
-        let socket = above_standard_streams(&self.config, socket)?;
+        let place = &self.open.place;
+        let socket = above_standard_streams(&self.config, new_socket(&self.config, place)?)?;
         let socket = Socket::from(socket);
-        bind_and_listen(&self.config, &socket, &self.place)?;
+        bind_and_listen(&self.config, &socket, place)?;
         Ok(socket.into())
     }
 
@@ -230,47 +214,57 @@ impl ListenSocket {
         self.config.raw == config.raw && self.config == *config
     }
 
-    /// Whether a section asks for this very address, so that its socket cannot be bound beside this one.
-    pub fn is_in_the_way_of(&self, config: &SocketConfig) -> bool {
+    /// Whether this socket is where a section wants one; `place` is what its host stands for, where that was found out.
+    fn is_where(&self, config: &SocketConfig, place: Option<&Place>) -> bool {
         let old = &self.config;
-        !self.reuses_port()
-            && !self.handed
-            && (&old.host, old.port, &old.path) == (&config.host, config.port, &config.path)
+        let same_words =
+            (&old.host, old.port, &old.path) == (&config.host, config.port, &config.path);
+        (same_words || place == Some(&self.open.place))
             && (old.family, old.kind, &old.proto) == (config.family, config.kind, &config.proto)
     }
 
-    /// Whether this socket can be changed into what a section asks for while workers use it.
-    pub fn can_become(&self, config: &SocketConfig) -> bool {
-        let with_its_own = SocketConfig {
-            backlog: self.config.backlog,
-            blocking: self.config.blocking,
-            replace: self.config.replace,
-            raw: self.config.raw.clone(),
-            ..config.clone()
-        };
-        self.is_in_the_way_of(config) && with_its_own == self.config
+    /// Whether this socket can be what a section asks for, while workers use it, and with its name and options changed.
+    /// `place` is what the host of the section stands for, where that was found out.
+    pub fn can_become(&self, config: &SocketConfig, place: Option<&Place>) -> bool {
+        if self.open.handed || !self.is_where(config, place) {
+            return false;
+        }
+        let old = &self.config;
+        match &self.open.place {
+            // each of its workers has a socket of its own
+            Place::Net(_) if old.so_reuseport || config.so_reuseport => false,
+            Place::Net(_) => old.interface == config.interface,
+            Place::File(path) => abstract_name(path).is_some() || old.umask == config.umask,
+        }
     }
 
-    /// Changes this socket into what a section asks for; see [`ListenSocket::can_become`]. The workers that have it
-    /// share the change.
+    /// Whether its address says which one it is: a port that the system chose is nobody's in particular.
+    pub fn has_fixed_address(&self) -> bool {
+        self.config.port != 0 || matches!(self.open.place, Place::File(_))
+    }
+
+    /// This socket as what another section asks for; see [`ListenSocket::can_become`]. The workers that have it share the
+    /// change.
     ///
     /// # Errors
     /// The system does not do it; the socket stays as it is as far as possible.
-    pub fn change_into(&mut self, config: SocketConfig) -> Result<(), SocketError> {
-        settle(&config, &SockRef::from(&self.socket))
-            .map_err(|error| fail(&config, "cannot change", "", &error))?;
-        self.config = config;
-        Ok(())
+    pub fn succeeded_by(&self, config: &SocketConfig) -> Result<ListenSocket, SocketError> {
+        settle(config, &SockRef::from(&self.open.fd))
+            .map_err(|error| fail(config, "cannot change", "", &error))?;
+        Ok(ListenSocket {
+            config: config.clone(),
+            open: self.open.clone(),
+        })
     }
 
     /// Ends this socket for everybody who has it: connections are refused from now on, and do not wait in the queue of
     /// a worker that inherited the socket and never looks at it.
     pub fn retire(&self) {
-        if self.handed {
+        if self.open.handed {
             return; // the service manager goes on listening
         }
         // a datagram socket is not connected and says so; it has no queue to wait in
-        let _ = SockRef::from(&self.socket).shutdown(std::net::Shutdown::Both);
+        let _ = SockRef::from(&self.open.fd).shutdown(std::net::Shutdown::Both);
     }
 
     /// The reply of Circus's `listsockets` for this socket. Host and port are the real ones.
@@ -279,7 +273,7 @@ impl ListenSocket {
         info.insert("fd".into(), self.fd().into());
         info.insert("name".into(), self.name().into());
         info.insert("backlog".into(), self.config.backlog.into());
-        match &self.place {
+        match &self.open.place {
             Place::Net(address) => {
                 info.insert("host".into(), address.ip().to_string().into());
                 info.insert("port".into(), address.port().into());
@@ -293,7 +287,7 @@ impl ListenSocket {
 
     /// Where it is bound, as circusd-stats tells it: `HOST:PORT`, without brackets around an IPv6 address, or a path.
     pub fn plain_location(&self) -> String {
-        match &self.place {
+        match &self.open.place {
             Place::Net(address) => format!("{}:{}", address.ip(), address.port()),
             Place::File(path) => path.clone(),
         }
@@ -301,31 +295,48 @@ impl ListenSocket {
 
     /// Where it is bound.
     pub fn place(&self) -> &Place {
-        &self.place
+        &self.open.place
     }
 
     /// Where it is bound: `127.0.0.1:8000` or a path.
     pub fn location(&self) -> String {
-        self.place.to_string()
+        self.open.place.to_string()
     }
+}
 
-    fn bind(&mut self) -> Result<(), SocketError> {
-        let socket = self.socket.try_clone();
-        let socket = socket.map_err(|error| fail(&self.config, "cannot open", "", &error))?;
+/// Whether each worker has a socket of its own on the port, and the daemon none.
+fn shares_port(config: &SocketConfig, open: &OpenSocket) -> bool {
+    config.so_reuseport && !open.handed && matches!(open.place, Place::Net(_))
+}
+
+impl OpenSocket {
+    fn bind(&mut self, config: &SocketConfig, beside: bool) -> Result<(), SocketError> {
+        let socket = self.fd.try_clone();
+        let socket = socket.map_err(|error| fail(config, "cannot open", "", &error))?;
         let socket = Socket::from(socket);
-        if let Place::File(path) = &self.place
-            && abstract_name(path).is_none()
-        {
-            clear_path(&self.config, path)?;
-        }
-        bind_and_listen(&self.config, &socket, &self.place)?;
+        let in_file = matches!(&self.place, Place::File(path) if abstract_name(path).is_none());
+        let share = |shared: bool| {
+            socket
+                .set_reuse_port(shared)
+                .map_err(|error| fail(config, "cannot set the options of", "", &error))
+        };
         match &self.place {
-            Place::File(path) if abstract_name(path).is_some() => {}
-            Place::File(path) => {
+            Place::File(path) if in_file => clear_path(config, path)?,
+            // with those that have agreed to it; whoever comes later finds the address taken as ever
+            Place::Net(_) if beside => share(true)?,
+            _ => {}
+        }
+        bind_and_listen(config, &socket, &self.place)?;
+        match &self.place {
+            Place::File(path) if in_file => {
                 let made = std::fs::symlink_metadata(path);
                 self.file = made.ok().map(|made| (made.dev(), made.ino()));
             }
+            Place::File(_) => {}
             Place::Net(_) => {
+                if beside {
+                    share(false)?;
+                }
                 let bound = socket.local_addr().ok().and_then(|bound| bound.as_socket());
                 if let Some(bound) = bound {
                     self.place = Place::Net(bound);
@@ -334,281 +345,27 @@ impl ListenSocket {
         }
         Ok(())
     }
+
+    /// Whether the file at its path is the one it made, and not what another program has put there meanwhile.
+    fn has_its_file(&self, path: &str) -> bool {
+        let now = std::fs::symlink_metadata(path).ok();
+        self.file.is_some() && now.map(|now| (now.dev(), now.ino())) == self.file
+    }
 }
 
 impl AsFd for ListenSocket {
     fn as_fd(&self) -> BorrowedFd<'_> {
-        self.socket.as_fd()
+        self.open.fd.as_fd()
     }
 }
 
-impl Drop for ListenSocket {
+impl Drop for OpenSocket {
     fn drop(&mut self) {
-        let (Place::File(path), Some(made)) = (&self.place, self.file) else {
-            return;
-        };
-        // Another program may have put its own socket there meanwhile.
-        if let Ok(now) = std::fs::symlink_metadata(path)
-            && (now.dev(), now.ino()) == made
+        if let Place::File(path) = &self.place
+            && self.has_its_file(path)
         {
             let _ = std::fs::remove_file(path); // nobody to tell
         }
-    }
-}
-
-/// Resolves where the socket of a section goes. May wait for a name server.
-///
-/// # Errors
-/// A host that does not resolve, or has no address of the family.
-pub fn place_of(config: &SocketConfig) -> Result<Place, SocketError> {
-    if let Some(path) = &config.path {
-        return Ok(Place::File(path.clone()));
-    }
-    let wants_v6 = match config.family {
-        SocketFamily::Inet => false,
-        SocketFamily::Inet6 => true,
-        SocketFamily::Unix => {
-            let text = format!("socket {} has family AF_UNIX but no path", config.name);
-            return Err(SocketError {
-                name: config.name.clone(),
-                errno: 0,
-                text,
-            });
-        }
-    };
-    let (host, port) = (config.host.as_str(), config.port);
-    let found = match (host, port).to_socket_addrs() {
-        Ok(mut found) => found.find(|address| address.is_ipv6() == wants_v6),
-        // A system without /etc/hosts (a bare chroot) still has a loopback interface.
-        Err(_) if host == "localhost" => Some(match wants_v6 {
-            false => SocketAddr::from(([127, 0, 0, 1], port)),
-            true => SocketAddr::from(([0, 0, 0, 0, 0, 0, 0, 1], port)),
-        }),
-        Err(error) => {
-            let what = format!("cannot find the host {host:?} of");
-            return Err(fail(config, &what, "", &error));
-        }
-    };
-    match found {
-        Some(address) => Ok(Place::Net(address)),
-        None => {
-            let kind = if wants_v6 { "AF_INET6" } else { "AF_INET" };
-            let text = format!(
-                "socket {}: the host {host:?} has no address of family {kind}",
-                config.name
-            );
-            Err(SocketError {
-                name: config.name.clone(),
-                errno: 0,
-                text,
-            })
-        }
-    }
-}
-
-/// Whether a socket of this type is bound there.
-pub(super) fn is_bound_at(socket: &OwnedFd, kind: SocketType, place: &Place) -> bool {
-    let socket = SockRef::from(socket);
-    socket.r#type().ok() == Some(type_of(kind))
-        && match (bound_place(&socket), place) {
-            (Some(Place::File(bound)), Place::File(wanted)) => bound == *wanted,
-            (Some(Place::Net(bound)), Place::Net(wanted)) => bound == *wanted,
-            _ => false,
-        }
-}
-
-/// Where a socket is bound; `None` for a family that has no place here.
-fn bound_place(socket: &SockRef<'_>) -> Option<Place> {
-    let address = socket.local_addr().ok()?;
-    match address.as_socket() {
-        Some(net) => Some(Place::Net(net)),
-        None => match address.as_abstract_namespace() {
-            Some(name) => Some(Place::File(format!("@{}", std::str::from_utf8(name).ok()?))),
-            None => Some(Place::File(address.as_pathname()?.to_str()?.to_string())),
-        },
-    }
-}
-
-/// The name in Linux's abstract space that a path like `@name` stands for: there is no file, and it vanishes with its last
-/// user. (circus takes it for a file of that name.)
-fn abstract_name(path: &str) -> Option<&str> {
-    path.strip_prefix('@')
-}
-
-fn type_of(kind: SocketType) -> Type {
-    match kind {
-        SocketType::Stream => Type::STREAM,
-        SocketType::Datagram => Type::DGRAM,
-        SocketType::Raw => Type::from(nix::libc::SOCK_RAW),
-        SocketType::Rdm => Type::from(nix::libc::SOCK_RDM),
-        SocketType::SeqPacket => Type::SEQPACKET,
-    }
-}
-
-/// Makes the socket with its options, not bound yet. It is closed on exec unless passed on.
-fn new_socket(config: &SocketConfig, place: &Place) -> Result<Socket, SocketError> {
-    let domain = match place {
-        Place::File(_) => Domain::UNIX,
-        Place::Net(address) => Domain::for_address(*address),
-    };
-    let kind = type_of(config.kind);
-    let protocol = match &config.proto {
-        None => None,
-        Some(name) => Some(protocol(config, name)?),
-    };
-    let socket = Socket::new(domain, kind, protocol).map_err(|error| {
-        fail(
-            config,
-            "cannot make",
-            &format!(" ({:?})", config.kind),
-            &error,
-        )
-    })?;
-    let setup = || -> io::Result<()> {
-        if let Place::Net(_) = place {
-            if config.so_reuseport {
-                socket.set_reuse_port(true)?;
-            }
-            if config.kind == SocketType::Stream {
-                // Accepted connections inherit it: servers that write head and body apart would
-                // wait for delayed acknowledgements. Other stream protocols may not know it.
-                let _ = socket.set_tcp_nodelay(true);
-            }
-        }
-        socket.set_reuse_address(true)
-    };
-    setup().map_err(|error| fail(config, "cannot set the options of", "", &error))?;
-    if let (Place::Net(_), Some(interface)) = (place, &config.interface) {
-        let bound = socket.bind_device(Some(interface.as_bytes()));
-        bound.map_err(|error| {
-            let to = format!(" to the interface {interface}");
-            fail(config, "cannot bind", &to, &error)
-        })?;
-    }
-    Ok(socket)
-}
-
-/// Moves a descriptor away from 0, 1 and 2, where a worker has its standard streams.
-fn above_standard_streams(config: &SocketConfig, socket: Socket) -> Result<OwnedFd, SocketError> {
-    let fd = OwnedFd::from(socket);
-    if fd.as_raw_fd() > 2 {
-        return Ok(fd);
-    }
-    // A duplicate made by the standard library is always above them.
-    fd.try_clone()
-        .map_err(|error| fail(config, "cannot open", "", &error))
-}
-
-fn bind_and_listen(
-    config: &SocketConfig,
-    socket: &Socket,
-    place: &Place,
-) -> Result<(), SocketError> {
-    let to = format!(" to {place}");
-    let address = match place {
-        Place::Net(address) => SockAddr::from(*address),
-        Place::File(path) => {
-            let name = abstract_name(path).map(|name| format!("\0{name}"));
-            SockAddr::unix(name.as_deref().unwrap_or(path))
-                .map_err(|error| fail(config, "cannot bind", &to, &error))?
-        }
-    };
-    let bound = match place {
-        Place::Net(_) => socket.bind(&address),
-        Place::File(_) => {
-            // The mask belongs to the process, not to the thread; it is changed for this one call.
-            let bits = nix::sys::stat::Mode::from_bits_truncate(config.umask);
-            let before = nix::sys::stat::umask(bits);
-            let bound = socket.bind(&address);
-            nix::sys::stat::umask(before);
-            bound
-        }
-    };
-    bound.map_err(|error| {
-        let mut failure = fail(config, "cannot bind", &to, &error);
-        if let (nix::libc::EADDRINUSE, Place::Net(address)) = (failure.errno, place)
-            && let Some(holder) = holder::of_address(*address)
-        {
-            failure.text = format!("{}; held by {holder}", failure.text);
-        }
-        failure
-    })?;
-    settle(config, socket).map_err(|error| fail(config, "cannot listen on", &to, &error))
-}
-
-/// What can be changed on a bound socket as well.
-fn settle(config: &SocketConfig, socket: &Socket) -> io::Result<()> {
-    socket.set_nonblocking(!config.blocking)?;
-    match config.kind {
-        SocketType::Stream | SocketType::SeqPacket => socket.listen(config.backlog),
-        _ => Ok(()),
-    }
-}
-
-/// Deals with a file that is where a Unix socket shall be.
-fn clear_path(config: &SocketConfig, path: &str) -> Result<(), SocketError> {
-    let Ok(there) = std::fs::symlink_metadata(path) else {
-        return Ok(()); // if it is another problem than absence, bind will say so
-    };
-    let refuse = |hint: String| SocketError {
-        name: config.name.clone(),
-        errno: nix::libc::EADDRINUSE,
-        text: format!("cannot bind socket {} to {path}: {hint}", config.name),
-    };
-    if !there.file_type().is_socket() {
-        return Err(refuse("a file that is no socket is there".into()));
-    }
-    if config.replace {
-        return std::fs::remove_file(path)
-            .map_err(|error| fail(config, "cannot replace the file of", "", &error));
-    }
-    Err(refuse(match holder::of_path(Path::new(path)) {
-        Some(holder) => format!("the file is there already; held by {holder}"),
-        None => "the file is there already and no process seems to use it; remove it, or set \
-                 replace = True in its section"
-            .into(),
-    }))
-}
-
-/// `getprotobyname`.
-fn protocol(config: &SocketConfig, name: &str) -> Result<Protocol, SocketError> {
-    let known = match name {
-        "ip" => Some(0),
-        "icmp" => Some(1),
-        "tcp" => Some(6),
-        "udp" => Some(17),
-        "ipv6-icmp" => Some(58),
-        "sctp" => Some(132),
-        "udplite" => Some(136),
-        _ => None,
-    };
-    let listed = || {
-        let text = std::fs::read_to_string("/etc/protocols").ok()?;
-        text.lines().find_map(|line| {
-            let line = line.split('#').next()?;
-            let mut words = line.split_whitespace();
-            let (first, number) = (words.next()?, words.next()?);
-            (first == name || words.any(|alias| alias == name)).then(|| number.parse().ok())?
-        })
-    };
-    let number: Option<i32> = known.or_else(listed);
-    number.map(Protocol::from).ok_or_else(|| SocketError {
-        name: config.name.clone(),
-        errno: 0,
-        text: format!("socket {}: no protocol is named {name:?}", config.name),
-    })
-}
-
-fn fail(config: &SocketConfig, tried: &str, to: &str, error: &io::Error) -> SocketError {
-    let errno = error.raw_os_error().unwrap_or(0);
-    let why = match errno {
-        0 => error.to_string(),
-        errno => nix::errno::Errno::from_raw(errno).desc().to_owned(),
-    };
-    SocketError {
-        name: config.name.clone(),
-        errno,
-        text: format!("{tried} socket {}{to}: {why}", config.name),
     }
 }
 

@@ -1,8 +1,10 @@
 use super::*;
+use crate::config::SocketType;
 use std::io::{Read, Write};
 use std::net::{TcpListener, TcpStream};
 use std::os::unix::fs::PermissionsExt;
 use std::os::unix::net::UnixStream;
+use std::path::Path;
 
 fn tcp(port: u16) -> SocketConfig {
     SocketConfig {
@@ -32,7 +34,7 @@ fn unix(path: &Path) -> SocketConfig {
 }
 
 fn port(socket: &ListenSocket) -> u16 {
-    match socket.place {
+    match *socket.place() {
         Place::Net(address) => address.port(),
         Place::File(_) => panic!("not a network socket"),
     }
@@ -48,7 +50,7 @@ fn a_tcp_socket_listens_on_a_real_port() {
     assert_eq!(keys, ["fd", "name", "backlog", "host", "port"]);
     assert_eq!(info["host"], "127.0.0.1");
 
-    let accepting = TcpListener::from(socket.socket.try_clone().unwrap());
+    let accepting = TcpListener::from(socket.open.fd.try_clone().unwrap());
     // blocking = False in circus means that workers get a non-blocking socket.
     let nothing = accepting.accept().unwrap_err();
     assert_eq!(nothing.kind(), io::ErrorKind::WouldBlock);
