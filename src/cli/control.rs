@@ -7,7 +7,7 @@ use clap::{Arg, ArgAction, ArgMatches, Args, Command};
 use serde_json::{Map, Value};
 
 use crate::cli::connection::RouteError;
-use crate::cli::{EXIT_REFUSED, EXIT_UNREACHABLE, EXIT_USAGE, connection, events, output};
+use crate::cli::{EXIT_REFUSED, EXIT_UNREACHABLE, EXIT_USAGE, connection, events, output, status};
 use crate::options;
 use crate::wire::command::{self, COMMANDS, CommandSpec, Shape};
 use crate::wire::{Client, parse_request};
@@ -59,6 +59,9 @@ fn subcommand(spec: &'static CommandSpec) -> Command {
             _ => arg.value_name("SIGNAL"),
         });
     }
+    if spec.name == "status" {
+        command = status::augment(command);
+    }
     // The doc comment of the derived arguments would otherwise be the help of the command.
     connection::Args::augment_args(command)
         .about(spec.doc)
@@ -88,6 +91,14 @@ fn examples(command: &str) -> Option<&'static str> {
 
 /// Runs one command of the wire and prints its result.
 pub fn run(name: &str, matches: &ArgMatches, connection: &connection::Args) -> ExitCode {
+    match name {
+        "status" => status::run(matches, connection),
+        _ => call(name, matches, connection),
+    }
+}
+
+/// Sends one command of the wire and prints the reply.
+pub fn call(name: &str, matches: &ArgMatches, connection: &connection::Args) -> ExitCode {
     let Some(spec) = command::find(name) else {
         output::error(&format!("unknown command {name:?}"));
         return ExitCode::from(EXIT_USAGE);

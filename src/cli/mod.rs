@@ -31,9 +31,11 @@ mod links;
 pub mod logs;
 pub mod manual;
 pub mod output;
+mod paint;
 mod programs;
 mod ssh;
 pub mod state;
+mod status;
 
 /// Exit code of a usage error (`EX_USAGE`); clap's own 2 means drift in `circ state`.
 pub const EXIT_USAGE: u8 = 64;

@@ -25,6 +25,7 @@ mod prepare;
 pub mod publisher;
 mod queries;
 mod rebind;
+mod records;
 mod reload;
 pub mod router;
 mod sakes;

@@ -28,7 +28,10 @@ impl Shell {
                 let pids: Vec<Pid> = watcher.workers().iter().map(|w| w.pid).collect();
                 one("pids", pids)
             }),
-            Command::Status { name: None } => {
+            Command::Status {
+                name: None,
+                details,
+            } => {
                 let statuses: Map<String, Value> = self
                     .core
                     .watchers()
@@ -52,28 +55,30 @@ impl Shell {
                 if !waiting.is_empty() {
                     answer.insert("waiting".to_string(), json!(waiting));
                 }
+                if *details {
+                    let watchers: Map<String, Value> = self
+                        .core
+                        .watchers()
+                        .map(|w| {
+                            let mut told = self.told_of(&w);
+                            told.extend(self.detailed(&w));
+                            (w.options().name.clone(), Value::Object(told))
+                        })
+                        .collect();
+                    answer.insert("watchers".to_string(), Value::Object(watchers));
+                }
                 Ok(answer)
             }
-            Command::Status { name: Some(name) } => self.view(name).map(|watcher| {
-                let mut status = one("status", watcher.status().as_str());
-                if watcher.options().on_demand() {
-                    let waits = watcher.status() == Status::Waiting;
-                    status.insert("waiting".to_string(), waits.into());
+            Command::Status {
+                name: Some(name),
+                details,
+            } => self.view(name).map(|watcher| {
+                let mut told = self.told_of(&watcher);
+                if *details {
+                    told.extend(self.detailed(&watcher));
+                    told.insert("events".to_string(), self.last_events(watcher.id()));
                 }
-                if let Some(trouble) = watcher.trouble() {
-                    status.insert("trouble".to_string(), trouble.into());
-                }
-                if let Some(last) = self.last_exits.get(&watcher.id()) {
-                    status.insert("last_exit".to_string(), Value::Object(last.told()));
-                }
-                if let Some(told) = self.sakes.told(watcher.id()) {
-                    status.insert("stopped_by".to_string(), Value::Object(told));
-                }
-                let streams = self.streams.told(watcher.id());
-                if !streams.is_empty() {
-                    status.insert("streams".to_string(), Value::Object(streams));
-                }
-                status
+                told
             }),
             Command::NumProcesses { name: None } => {
                 let all: usize = self.core.watchers().map(|w| w.workers().len()).sum();

@@ -15,6 +15,7 @@ use super::metrics::Counters;
 use super::orders::Reloads;
 use super::pidfile::Pidfile;
 use super::publisher::Publisher;
+use super::records::Records;
 use super::reload::{Gathering, Reload};
 use super::router::{Call, Router};
 use super::sakes::Sakes;
@@ -110,6 +111,7 @@ pub struct Shell {
     pub(super) words: HashMap<Pid, Arc<Words>>,
     /// How each watcher last lost a worker.
     pub(super) last_exits: HashMap<WatcherId, LastExit>,
+    pub(super) records: Records,
     pub(super) sakes: Sakes,
     pub(super) counters: Counters,
     pub(super) lookups: Lookups,
@@ -332,6 +334,9 @@ impl Shell {
                     Loss::Exited { pid, .. } => self.words.get(pid).cloned(),
                     Loss::NotStarted(_) => None,
                 };
+                if matches!(loss, Loss::Exited { .. }) {
+                    self.records.ended(watcher);
+                }
                 self.last_exits.insert(watcher, LastExit::now(loss, words));
             }
             Effect::Signal {
@@ -384,6 +389,7 @@ impl Shell {
                 self.launcher.forget(id);
                 self.streams.forget(id);
                 self.last_exits.remove(&id);
+                self.records.forget(id);
                 self.sakes.forget(id);
                 self.counters.forget(id);
             }
@@ -401,8 +407,11 @@ impl Shell {
         }
     }
 
-    fn publish(&self, name: &str, event: supervisor::Event) {
+    fn publish(&mut self, name: &str, event: supervisor::Event) {
         use supervisor::Event;
+        if let Some(id) = self.core.watcher(name).map(|view| view.id()) {
+            self.records.heard(id, &event);
+        }
         let time = wall_clock();
         let event = match event {
             Event::Spawn(pid) => event::Event::Spawn {
@@ -435,8 +444,9 @@ impl Shell {
             .publish(&event.topic(name), event.payload().to_string().as_bytes());
     }
 
-    fn publish_kill(&self, watcher: WatcherId, pid: Pid) {
+    fn publish_kill(&mut self, watcher: WatcherId, pid: Pid) {
         if let Some(view) = self.core.watcher_by_id(watcher) {
+            self.records.heard(watcher, &supervisor::Event::Kill(pid));
             let event = event::Event::Kill {
                 pid,
                 time: wall_clock(),

@@ -298,6 +298,7 @@ fn assemble(
         parked: HashMap::new(),
         words: HashMap::new(),
         last_exits: HashMap::new(),
+        records: Default::default(),
         sakes: Default::default(),
         counters: Default::default(),
         lookups: Lookups::new(),

@@ -90,6 +90,15 @@ impl View<'_> {
         let trouble = self.watcher.trouble.as_deref().filter(|_| absent);
         trouble.or(self.watcher.outdated.as_deref())
     }
+    /// It has stopped by itself (failed starts, a hook, or no respawn), and nobody has stopped or started it since.
+    pub fn gave_up(&self) -> bool {
+        self.watcher.gave_up
+    }
+    /// How often the worker that fails most has failed in a row, and when the next one is started, while that is being waited
+    /// for.
+    pub fn pause(&self) -> Option<(u32, Time)> {
+        self.watcher.pause()
+    }
     /// Workers that are wanted and not there: vacant or being started.
     pub fn missing(&self) -> usize {
         self.watcher.missing()

@@ -209,6 +209,19 @@ impl Watcher {
             .count()
     }
 
+    /// The most failures in a row of a vacant slot, and the moment the first of those that failed may be filled.
+    pub fn pause(&self) -> Option<(u32, Time)> {
+        let vacant = self.slots.values().filter_map(|slot| match slot {
+            Slot::Vacant {
+                not_before,
+                failures,
+                ..
+            } if *failures > 0 => Some((*failures, *not_before)),
+            _ => None,
+        });
+        vacant.reduce(|(most, first), (failures, at)| (most.max(failures), first.min(at)))
+    }
+
     pub fn workers(&self) -> Vec<WorkerView> {
         let mut all: Vec<WorkerView> = self
             .slots

@@ -527,10 +527,15 @@ pub static COMMANDS: &[CommandSpec] = &[
     },
     CommandSpec {
         name: "status",
-        doc: "Show whether watchers are active",
+        doc: "Show how the watchers are, or all about one",
         required: &[],
         words: &[ANY_WATCHER],
-        switches: &[],
+        switches: &[switch(
+            "details",
+            "details",
+            Shape::Present,
+            "With workers, restarts, last exits and last events of each watcher (circusd passes over it)",
+        )],
         circus: true,
     },
     CommandSpec {
@@ -719,7 +724,11 @@ pub enum Command {
         extended: bool,
     },
     /// Whether watchers are active.
-    Status { name: Option<String> },
+    Status {
+        name: Option<String>,
+        /// With all that the daemon knows of each watcher.
+        details: bool,
+    },
     /// Stop watchers.
     Stop(Selection),
 }

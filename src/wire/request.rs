@@ -264,6 +264,7 @@ fn parse_command(name: &str, properties: &Properties) -> Result<Command, Fault> 
         "stats" => stats(properties)?,
         "status" => Command::Status {
             name: properties.text_if_any("name")?,
+            details: properties.flag("details"),
         },
         "stop" => Command::Stop(selection(properties)?),
         // The caller looked the name up in the table; a row without an arm here is caught by the

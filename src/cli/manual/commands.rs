@@ -57,6 +57,8 @@ pub static REPLIES: &[ReplyForm] = &[
     reply("stats", r#"{"name": "web", "process": PID}"#, &["process", "info"], "The statistics of one process"),
     reply("status", "{}", &["statuses"], "For each watcher `active`, `stopped`, `starting` or `stopping`; `waiting` names those stopped ones that start at the next connection"),
     reply("status", r#"{"name": "web"}"#, &[], "The status of the watcher stands in `status` itself; if its last starts failed, `trouble` says why; with `on_demand`, `waiting` says whether it starts at the next connection; `last_exit` is there once a worker has ended by itself or could not be started, see below"),
+    reply("status", r#"{"details": true}"#, &["statuses", "watchers"], "`watchers` has an object for each watcher: what `status` with its name answers, and more, see below"),
+    reply("status", r#"{"name": "web", "details": true}"#, &["numprocesses", "workers", "since", "ends", "restarts", "gave_up", "events"], "The same of one watcher, with its last events"),
     reply("add", r#"{"name": "new", "cmd": "sleep 1000"}"#, &[], "Nothing more"),
     reply("add", r#"{"name": "more", "cmd": "sleep 1000", "start": true, "waiting": true}"#, &["started", "kept"], "Lists of process ids"),
     reply("rm", r#"{"name": "more", "waiting": true}"#, &[], "Nothing more"),
@@ -146,7 +148,14 @@ const NOTES: &[(&str, &str)] = &[
          watcher without `respawn`; not with `close_child_stderr`. Of a worker that could not be started `pid`, \
          `code` and `signal` are null, and `reason` says why. `streams` has an object for `stdout` and `stderr` if they \
          have a stream and a worker was started: its `class`, its `file` if it has one, the `bytes` that the workers have \
-         said and those that were `dropped`, and `trouble` while they cannot be written.",
+         said and those that were `dropped`, and `trouble` while they cannot be written.\n\n\
+         With `details`: `numprocesses` is how many workers are wanted, `workers` a list of objects for those that live \
+         (`pid`, `wid`, `started`, and `leaving` if it has been told to go), `since` when the watcher came up (null \
+         while it is down), `ends` how many workers have ended by themselves and `restarts` how many of these were \
+         replaced, since the daemon started. `gave_up` is true if it has stopped by itself. While the daemon waits before it starts a worker \
+         that keeps failing, `failures` is how often it failed in a row and `next_start` when it is tried again. \
+         `events` are the last twenty events, oldest first: `time`, `event`, and `pid`, `exit_code`, `hook` and `error` \
+         where there is one; that a hook did well is left out. Times are in seconds since the epoch. circusd passes over `details`.",
     ),
     (
         "set",
