@@ -14,6 +14,8 @@ use crate::wsgi::worker::Settings;
 use tokio::signal::unix::{SignalKind, signal};
 use tokio::sync::watch;
 
+mod front;
+
 /// The application cannot be imported: gunicorn's code for it. A supervisor waits before it tries again.
 const EXIT_NO_APPLICATION: u8 = 4;
 
@@ -95,6 +97,8 @@ pub struct Args {
     /// Bytes of a request's body; 0: any number
     #[arg(long, default_value_t = 0)]
     limit_body: u64,
+    #[command(flatten)]
+    front: front::FrontArgs,
     /// debug, info, warning, error or critical
     #[arg(long, default_value = "info", ignore_case = true)]
     log_level: String,
@@ -170,6 +174,7 @@ async fn attend(args: &Args) -> Result<(), (u8, String)> {
         body: (args.limit_body > 0).then_some(args.limit_body),
         ..Limits::default()
     };
+    let limits = args.front.limit(limits);
     let mut health = pool.health();
     let hear = |kind| signal(kind).map_err(|why| (1, format!("cannot listen to signals: {why}")));
     let mut term = hear(SignalKind::terminate())?;

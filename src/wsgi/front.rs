@@ -1,7 +1,7 @@
 //! The front: clients, their requests, and the end of both.
 
 use super::environ::{self, Ends, Site};
-use super::listen::{Listener, Stream};
+use super::listen::{Listener, Stream, descriptors_for};
 use super::marshal::Writer;
 use super::pool::{Job, Pool, RequestBody};
 use super::reply::{ReplyBody, own};
@@ -35,6 +35,10 @@ const LINGER: Duration = Duration::from_secs(1);
 pub struct Limits {
     /// How long the head of a request may take.
     pub head_time: Duration,
+    /// How long nothing of a body may come.
+    pub body_time: Duration,
+    /// How long a client may take nothing of an answer.
+    pub write_time: Duration,
     /// Bytes of the head.
     pub head_bytes: usize,
     /// Headers of it.
@@ -51,6 +55,8 @@ impl Default for Limits {
     fn default() -> Limits {
         Limits {
             head_time: Duration::from_secs(30),
+            body_time: Duration::from_secs(30),
+            write_time: Duration::from_secs(30),
             head_bytes: 64 * 1024,
             headers: 100,
             body: None,
@@ -91,6 +97,9 @@ impl Front {
         mut end: watch::Receiver<bool>,
         patience: Duration,
     ) {
+        if let Err(error) = descriptors_for(self.limits.connections) {
+            tracing::warn!("cannot have more descriptors: {error}");
+        }
         let mut http = http1::Builder::new();
         http.timer(TokioTimer::new())
             .header_read_timeout(self.limits.head_time)
@@ -102,7 +111,10 @@ impl Front {
             let full = self.connections.load(Ordering::Relaxed) >= self.limits.connections;
             tokio::select! {
                 accepted = listener.accept(), if !full => match accepted {
-                    Ok((stream, ends)) => self.connection(&http, stream, ends, hurry.subscribe()),
+                    Ok((mut stream, ends)) => {
+                        stream.give_up_after(self.limits.write_time);
+                        self.connection(&http, stream, ends, hurry.subscribe());
+                    }
                     Err(error) => {
                         // no descriptors: those who are there go first
                         tracing::warn!("cannot accept a client: {error}");
@@ -215,10 +227,14 @@ impl Front {
         });
         let answer = match self.limits.request_time {
             None => answer.await,
-            Some(limit) => tokio::time::timeout(limit, answer).await.map_err(|_| {
-                let text = "The application took too long.";
-                (StatusCode::GATEWAY_TIMEOUT, text)
-            })?,
+            Some(limit) => match tokio::time::timeout(limit, answer).await {
+                Ok(answer) => answer,
+                Err(_) => {
+                    self.pool.expired(limit);
+                    let text = "The application took too long.";
+                    return Err((StatusCode::GATEWAY_TIMEOUT, text));
+                }
+            },
         };
         let mut response =
             answer.map_err(|_| (StatusCode::SERVICE_UNAVAILABLE, "The server is stopping."))?;
@@ -261,7 +277,12 @@ impl Front {
         let mut length = 0u64;
         let mut file = None;
         loop {
-            let frame = poll_fn(|context| Pin::new(&mut body).poll_frame(context)).await;
+            let frame = poll_fn(|context| Pin::new(&mut body).poll_frame(context));
+            let frame = tokio::time::timeout(self.limits.body_time, frame).await;
+            let frame = frame.map_err(|_| {
+                let text = "The request's body has not come.";
+                (StatusCode::REQUEST_TIMEOUT, text)
+            })?;
             let Some(frame) = frame else { break };
             let frame =
                 frame.map_err(|_| (StatusCode::BAD_REQUEST, "The request's body is broken."))?;

@@ -4,8 +4,8 @@
 //! the bytes of a connection from request to request, as strictly as RFC 9112 allows a server to be, and says stop at the
 //! first that is ambiguous. It changes nothing and keeps nothing but the line it is in.
 
-/// The longest line that is looked at; hyper's own limit on heads is what stops longer ones.
-const LINE: usize = 128 * 1024;
+/// The longest line that is looked at; hyper's own limit on heads stops those that are shorter, and says so.
+const LINE: usize = 4 << 20;
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum State {

@@ -13,8 +13,10 @@ use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::path::PathBuf;
 use std::pin::Pin;
 use std::task::{Context, Poll, ready};
+use std::time::Duration;
 use tokio::io::{AsyncRead, AsyncWrite, Interest, ReadBuf};
 use tokio::net::{TcpListener, TcpStream, UnixListener, UnixStream};
+use tokio::time::Sleep;
 
 /// Where to listen.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -179,10 +181,32 @@ fn inherited(number: i32) -> Result<OwnedFd, String> {
     }
 }
 
+/// What this process may open beyond its connections.
+const OTHERS: u64 = 64;
+
+/// Sees to it that this process may have so many connections, as far as the system allows.
+///
+/// # Errors
+/// The system refuses.
+pub fn descriptors_for(connections: usize) -> io::Result<()> {
+    use rustix::process::{Resource, getrlimit, setrlimit};
+    let mut limit = getrlimit(Resource::Nofile);
+    let wanted = connections as u64 + OTHERS;
+    // none is no limit
+    if limit.current.is_some_and(|current| current < wanted) {
+        limit.current = Some(limit.maximum.map_or(wanted, |most| most.min(wanted)));
+        setrlimit(Resource::Nofile, limit)?;
+    }
+    Ok(())
+}
+
 /// A connection.
 #[derive(Debug)]
 pub struct Stream {
     socket: Socketlike,
+    /// How long the other side may take nothing.
+    patience: Duration,
+    stalled: Option<Pin<Box<Sleep>>>,
     guard: Guard,
     outgoing: Outgoing,
 }
@@ -195,7 +219,7 @@ enum Socketlike {
 
 macro_rules! either {
     ($self:ident, $stream:ident => $call:expr) => {
-        match &mut $self.get_mut().socket {
+        match &mut $self.socket {
             Socketlike::Tcp($stream) => $call,
             Socketlike::Unix($stream) => $call,
         }
@@ -206,9 +230,36 @@ impl Stream {
     fn new(socket: Socketlike) -> Stream {
         Stream {
             socket,
+            patience: Duration::MAX,
+            stalled: None,
             guard: Guard::default(),
             outgoing: Outgoing::default(),
         }
+    }
+
+    /// Gives the client up when it takes nothing for so long.
+    pub fn give_up_after(&mut self, patience: Duration) {
+        self.patience = patience;
+    }
+
+    /// What was written; an error if nothing was for too long.
+    fn stalling<T>(
+        &mut self,
+        context: &mut Context<'_>,
+        written: Poll<io::Result<T>>,
+    ) -> Poll<io::Result<T>> {
+        if written.is_ready() {
+            if self.stalled.is_some() {
+                self.stalled = None;
+            }
+            return written;
+        }
+        let patience = self.patience;
+        let sleep = self
+            .stalled
+            .get_or_insert_with(|| Box::pin(tokio::time::sleep(patience)));
+        ready!(sleep.as_mut().poll(context));
+        Poll::Ready(Err(io::ErrorKind::TimedOut.into()))
     }
 
     /// Where files are put that are to be sent.
@@ -269,10 +320,13 @@ impl AsyncWrite for Stream {
         context: &mut Context<'_>,
         bytes: &[u8],
     ) -> Poll<io::Result<usize>> {
-        if stands_in(bytes) {
-            return self.poll_send_file(context, bytes.len());
-        }
-        either!(self, stream => Pin::new(stream).poll_write(context, bytes))
+        let this = self.get_mut();
+        let written = if stands_in(bytes) {
+            this.poll_send_file(context, bytes.len())
+        } else {
+            either!(this, stream => Pin::new(stream).poll_write(context, bytes))
+        };
+        this.stalling(context, written)
     }
 
     fn poll_write_vectored(
@@ -282,13 +336,16 @@ impl AsyncWrite for Stream {
     ) -> Poll<io::Result<usize>> {
         let first = parts.iter().position(|part| !part.is_empty()).unwrap_or(0);
         let parts = parts.get(first..).unwrap_or_default();
+        let this = self.get_mut();
         // what comes before the first stand-in, or that one
-        let plain = match parts.iter().position(|part| stands_in(part)) {
-            Some(0) => return self.poll_send_file(context, parts[0].len()),
-            Some(count) => &parts[..count],
-            None => parts,
+        let written = match parts.iter().position(|part| stands_in(part)) {
+            Some(0) => this.poll_send_file(context, parts[0].len()),
+            place => {
+                let plain = &parts[..place.unwrap_or(parts.len())];
+                either!(this, stream => Pin::new(stream).poll_write_vectored(context, plain))
+            }
         };
-        either!(self, stream => Pin::new(stream).poll_write_vectored(context, plain))
+        this.stalling(context, written)
     }
 
     fn is_write_vectored(&self) -> bool {
@@ -296,10 +353,12 @@ impl AsyncWrite for Stream {
     }
 
     fn poll_flush(self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<io::Result<()>> {
-        either!(self, stream => Pin::new(stream).poll_flush(context))
+        let this = self.get_mut();
+        either!(this, stream => Pin::new(stream).poll_flush(context))
     }
 
     fn poll_shutdown(self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<io::Result<()>> {
-        either!(self, stream => Pin::new(stream).poll_shutdown(context))
+        let this = self.get_mut();
+        either!(this, stream => Pin::new(stream).poll_shutdown(context))
     }
 }

@@ -238,6 +238,29 @@ impl Pool {
         }
     }
 
+    /// A request was given up after so long: a worker that has no thread left for others is replaced.
+    pub fn expired(&self, limit: Duration) {
+        let threads = self.settings.threads;
+        let inner = &mut *self.lock();
+        for slot in &mut inner.slots {
+            let given_up = |number: &&u32| {
+                let exchange = inner.exchanges.get(*number);
+                let job = exchange.and_then(|exchange| exchange.job.as_ref());
+                job.is_some_and(|job| job.reply.is_closed())
+            };
+            // they are begun in this order
+            let stuck = slot.outstanding.iter().take(threads).filter(given_up);
+            if stuck.count() == threads {
+                tracing::error!(
+                    "requests took longer than {} s: worker {} is killed",
+                    limit.as_secs_f64(),
+                    slot.worker.pid()
+                );
+                slot.worker.kill();
+            }
+        }
+    }
+
     /// Requests that are waiting or being handled.
     pub fn in_flight(&self) -> usize {
         let inner = self.lock();

@@ -37,6 +37,30 @@ def echo(environ, start_response):
     return text(start_response, environ["wsgi.input"].read())
 
 
+def echo_path(environ, start_response):
+    return text(start_response, environ["PATH_INFO"])
+
+
+def noted(environ, start_response):
+    """Writes down who asks."""
+    with open(os.environ["MARK"], "a") as file:
+        file.write("%(REQUEST_METHOD)s %(PATH_INFO)s\n" % environ)
+    return text(start_response, environ["wsgi.input"].read())
+
+
+def hanging(environ, start_response):
+    while environ["PATH_INFO"] == "/hang":
+        time.sleep(1)
+    return text(start_response, "%d\n" % os.getpid())
+
+
+def streaming_much(environ, start_response):
+    """So many blocks of 64 KiB."""
+    start_response("200 OK", [("Content-Type", "application/octet-stream")])
+    for _ in range(int(environ["QUERY_STRING"])):
+        yield b"x" * 65536
+
+
 def reading(environ, start_response):
     """Every way to read, on the body 'one\\ntwo\\nthree\\nfour'."""
     stream = environ["wsgi.input"]

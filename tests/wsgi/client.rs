@@ -1,5 +1,7 @@
 //! A client that sends what it is told byte for byte, and a server to talk to.
 
+#![allow(dead_code, reason = "each test program takes what it needs")]
+
 use std::fs::{self, File};
 use std::io::{BufRead, BufReader, Read, Write};
 use std::net::TcpStream;
@@ -171,11 +173,33 @@ impl Server {
         args: &[&str],
         change: impl FnOnce(&mut Command),
     ) -> Server {
+        Server::command(
+            site,
+            Command::new(env!("CARGO_BIN_EXE_circ")),
+            application,
+            args,
+            change,
+        )
+    }
+
+    /// Starts it through a program that runs what follows its own arguments.
+    pub fn through(site: &TempSite, before: &[&str], application: &str, args: &[&str]) -> Server {
+        let mut command = Command::new(before[0]);
+        command.args(&before[1..]).arg(env!("CARGO_BIN_EXE_circ"));
+        Server::command(site, command, application, args, |_| {})
+    }
+
+    fn command(
+        site: &TempSite,
+        mut command: Command,
+        application: &str,
+        args: &[&str],
+        change: impl FnOnce(&mut Command),
+    ) -> Server {
         let port = site.port();
         let log = site.path(&format!("server-{port}.log"));
         let text = include_str!("applications.py");
         fs::write(site.path("applications.py"), text).expect("the applications");
-        let mut command = Command::new(env!("CARGO_BIN_EXE_circ"));
         command
             .arg("chaussette")
             .args(["--port", &port.to_string(), "--host", "127.0.0.1"])
