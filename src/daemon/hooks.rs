@@ -4,6 +4,7 @@
 mod extended;
 mod pool;
 mod processes;
+pub mod trial;
 mod view;
 
 use super::answers::{Then, send};
@@ -21,6 +22,7 @@ use crate::wire::request::{Request, parse_request};
 use pool::{Call, Event, Hooks, Owner, Target};
 use serde_json::json;
 use std::collections::{BTreeMap, HashMap};
+use std::ffi::OsString;
 use std::time::{Duration, Instant};
 use tokio::sync::mpsc;
 
@@ -131,6 +133,23 @@ impl Desk {
             }
         }
         self.pool.tick();
+    }
+
+    /// What the processes get as their environment, and where Python looks for modules at last.
+    pub fn surroundings(&self) -> (Vec<(OsString, OsString)>, Vec<String>) {
+        self.pool.surroundings()
+    }
+
+    /// These callables are new in the configuration: their modules are read again when they are called.
+    pub fn read_again(&mut self, targets: &[String]) {
+        for target in targets {
+            *self.generations.entry(target.clone()).or_default() += 1;
+        }
+    }
+
+    /// This interpreter is not the usual one any more.
+    pub fn let_go(&mut self, interpreter: &str) {
+        self.pool.let_go(interpreter);
     }
 
     fn errand(&mut self, number: u64, errand: Errand, limit: Option<f64>) {

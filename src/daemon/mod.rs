@@ -12,7 +12,7 @@ pub mod endpoint;
 mod handed;
 mod hanging;
 pub mod holder;
-mod hooks;
+pub mod hooks;
 mod last_words;
 mod launch;
 pub mod log;

@@ -6,12 +6,14 @@ use super::accounts;
 use super::differences::adopted;
 use super::discovery::{Joined, fqdn};
 use super::endpoint::{self, BindError, Bound, Held};
+use super::hooks::trial::{Sought, look_for};
 use super::log::{self, Opened, Setup, Wish};
 use super::pidfile::Pidfile;
 use super::sockets::{self, Place};
 use crate::config::{CircusOptions, Config, SocketConfig};
 use crate::options::Value;
 use std::collections::{BTreeMap, BTreeSet};
+use std::ffi::OsString;
 use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
 use tokio::sync::mpsc;
@@ -40,6 +42,10 @@ pub(super) struct Wanted {
     pub target: Target,
     /// Only find out; bind and write nothing.
     pub check: bool,
+    /// What new and changed watchers count on.
+    pub watchers: Vec<Needs>,
+    /// What the processes that run hooks get as their environment, and where Python looks for modules at last.
+    pub surroundings: (Vec<(OsString, OsString)>, Vec<String>),
     /// The sockets that are opened or changed.
     pub sockets: Vec<SocketConfig>,
     /// The options that the daemon goes by.
@@ -52,6 +58,16 @@ pub(super) struct Wanted {
     pub control_file: Option<PathBuf>,
 }
 
+/// What a watcher counts on and those from before did not name.
+pub(super) struct Needs {
+    /// Its section.
+    pub section: String,
+    /// Its user and group.
+    pub account: Option<(Value, Value)>,
+    /// Its hooks.
+    pub hooks: Vec<Sought>,
+}
+
 /// What came of it.
 pub(super) enum Finding {
     Read(Result<Box<Config>, String>),
@@ -61,6 +77,8 @@ pub(super) enum Finding {
 /// Everything that the target needs. What is not taken out of it is given back when it is dropped.
 pub(super) struct Prepared {
     pub target: Target,
+    /// The Python hooks that are named for the first time.
+    pub new_callables: Vec<String>,
     /// Where the sockets go, by name.
     pub places: BTreeMap<String, Place>,
     /// Another control endpoint.
@@ -85,6 +103,7 @@ impl Prepared {
     fn nothing(target: Target, places: BTreeMap<String, Place>) -> Prepared {
         Prepared {
             target,
+            new_callables: Vec::new(),
             places,
             control: None,
             events: None,
@@ -164,6 +183,8 @@ fn prepare(wanted: Wanted) -> Result<Prepared, String> {
     let Wanted {
         target,
         check,
+        watchers,
+        surroundings,
         sockets,
         effective,
         settled,
@@ -179,6 +200,10 @@ fn prepare(wanted: Wanted) -> Result<Prepared, String> {
             sockets::place_of(socket).map_err(|error| of_socket(config, &socket.name, error))?;
         places.insert(socket.name.clone(), place);
     }
+    for watcher in &watchers {
+        watcher.have_an_account(config)?;
+    }
+    let new_callables = find_hooks(config, &watchers, &surroundings)?;
     let owner = owner(new).map_err(|why| circus("endpoint_owner", &why))?;
     if check {
         for (key, _, text) in moving(&effective, new) {
@@ -218,8 +243,47 @@ fn prepare(wanted: Wanted) -> Result<Prepared, String> {
         log,
         pidfile,
         chowned,
+        new_callables,
         ..Prepared::nothing(target, places)
     })
+}
+
+impl Needs {
+    fn have_an_account(&self, config: &Config) -> Result<(), String> {
+        let Some((uid, gid)) = &self.account else {
+            return Ok(());
+        };
+        let checked = [("uid", Some(uid), None), ("gid", None, Some(gid))];
+        checked.into_iter().try_for_each(|(key, uid, gid)| {
+            let found = accounts::credentials(uid, gid).map(|_| ());
+            found.map_err(|error| placed(config, &self.section, key, error))
+        })
+    }
+}
+
+/// Looks for the hooks that watchers name for the first time; gives the Python callables among them.
+fn find_hooks(
+    config: &Config,
+    watchers: &[Needs],
+    (env, paths): &(Vec<(OsString, OsString)>, Vec<String>),
+) -> Result<Vec<String>, String> {
+    let mut all: Vec<(&str, &Sought)> = Vec::new();
+    for needs in watchers {
+        all.extend(
+            needs
+                .hooks
+                .iter()
+                .map(|hook| (needs.section.as_str(), hook)),
+        );
+    }
+    let found = look_for(all.iter().map(|(_, hook)| *hook), env, paths);
+    for ((section, hook), found) in all.iter().zip(found) {
+        let key = format!("hooks.{}", hook.name);
+        let told = |why| placed(config, section, &key, format!("it cannot be called: {why}"));
+        found.map_err(told)?;
+    }
+    let callables = all.iter().filter(|(_, hook)| hook.is_python());
+    Ok(callables.map(|(_, hook)| hook.target.clone()).collect())
 }
 
 /// Endpoints that have been bound.

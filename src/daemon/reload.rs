@@ -11,15 +11,17 @@ use super::answers::{Then, send};
 use super::differences::{Extent, Plan, Situation, adopted};
 use super::discovery::Discovery;
 use super::endpoint::{Bound, Listener};
+use super::hooks::trial::Sought;
 use super::log;
 use super::orders::{Order, Purpose, Unfulfilled};
-use super::prepare::{Prepared, Target, Wanted};
+use super::prepare::{Needs, Prepared, Target, Wanted};
 use super::router::Client;
 use super::shell::{Shell, wall_clock};
 use super::sockets::ListenSocket;
 use super::stats_feed::Feed;
 use crate::config::{CircusOptions, Config, uses_socket};
 use crate::options::{Map, Value};
+use crate::python::interpreter::default_interpreter;
 use crate::supervisor::{Command, Outcome, Status};
 use crate::wire::brief;
 use crate::wire::reply::{self, Errno};
@@ -70,12 +72,44 @@ impl Shell {
         Ok(Wanted {
             check,
             sockets: self.sockets_to_change(&target.config),
+            watchers: self.watchers_to_look_at(&target.config),
+            surroundings: self.hooks.surroundings(),
             target,
             effective: self.effective.clone(),
             settled: self.settled.clone(),
             held,
             control_file: self.router.listener().path().map(PathBuf::from),
         })
+    }
+
+    /// What the new and changed watchers of a configuration count on: users, groups and hooks that those from before did
+    /// not name.
+    fn watchers_to_look_at(&self, config: &Config) -> Vec<Needs> {
+        let sought = |options, circus: &CircusOptions| {
+            Sought::of(options, circus.python.as_deref(), &self.cwd)
+        };
+        let mut all = Vec::new();
+        for (section, options) in config.watchers_by_section() {
+            let before = self
+                .config
+                .watcher(&options.name)
+                .map(|(options, _)| options);
+            let known = before.map(|before| sought(before, &self.config.circus));
+            let known = known.unwrap_or_default();
+            let mut hooks = sought(options, &config.circus);
+            hooks.retain(|hook| !known.iter().any(|known| hook.is_found_with(known)));
+            let same_account =
+                before.is_some_and(|b| (b.uid(), b.gid()) == (options.uid(), options.gid()));
+            let account = (!same_account).then(|| (options.uid().clone(), options.gid().clone()));
+            if account.is_some() || !hooks.is_empty() {
+                all.push(Needs {
+                    section: section.to_string(),
+                    account,
+                    hooks,
+                });
+            }
+        }
+        all
     }
 
     /// Everything that the target needs is there.
@@ -251,6 +285,7 @@ impl Shell {
     fn take_over(&mut self, prepared: Prepared, plan: Plan) -> Result<Gathered, String> {
         let Prepared {
             target: Target { config, .. },
+            new_callables,
             places,
             control,
             events,
@@ -295,6 +330,7 @@ impl Shell {
         if let Some(chowned) = chowned {
             chowned.keep();
         }
+        self.hooks.read_again(&new_callables);
         self.adopt(&config.circus);
         for key in &plan.restart_needed {
             tracing::warn!("{key} has changed; it takes effect when the daemon is started anew");
@@ -316,10 +352,20 @@ impl Shell {
 
     /// Goes by other options of `[circus]`.
     fn adopt(&mut self, new: &CircusOptions) {
+        let before = self.effective.python.clone();
         self.effective = adopted(&self.effective, new, &self.settled);
         match log::level_of(self.effective.loglevel.as_deref()) {
             Ok(level) => self.log.set(level),
             Err(reason) => tracing::error!("[circus] loglevel: {reason}"),
+        }
+        let python = self.effective.python.clone();
+        if python != before {
+            // hooks find the new one when they are called
+            self.hooks.let_go(&default_interpreter(before.as_deref()));
+            self.streams.set_python(python.as_deref());
+            for view in self.core.watchers() {
+                self.streams.update(view.id(), view.options());
+            }
         }
         let umask = new.umask.unwrap_or(self.caller_umask);
         nix::sys::stat::umask(nix::sys::stat::Mode::from_bits_truncate(umask));

@@ -23,6 +23,7 @@ use super::streams::Streams;
 use super::{detach, not_yet};
 use crate::config::{CircusOptions, Config};
 use crate::notify::Notifier;
+use crate::python::interpreter::last_directories;
 use crate::supervisor::Supervisor;
 use nix::sys::signal::{SigSet, Signal};
 use std::collections::{BTreeMap, BTreeSet, HashMap, VecDeque};
@@ -270,9 +271,9 @@ fn assemble(
         std::process::id(),
         circus.endpoint
     );
-    let paths = python_paths(&path, &cwd);
-    let mut streams = Streams::new(cwd.clone());
-    streams.set_python(circus.python.as_deref(), paths.clone());
+    let paths = last_directories(&path, &cwd);
+    let mut streams = Streams::new(cwd.clone(), paths.clone());
+    streams.set_python(circus.python.as_deref());
     let hooks = Desk::new(&environ, paths);
     let shell = Shell {
         core,
@@ -325,14 +326,4 @@ fn assemble(
         config,
     };
     Ok((shell, calls))
-}
-
-/// Where Python code that a user brings is looked for at last: beside the configuration, and in the daemon's directory.
-fn python_paths(config: &Path, cwd: &Path) -> Vec<String> {
-    let mut paths = vec![config.parent().unwrap_or(cwd), cwd];
-    paths.dedup();
-    let paths = paths.into_iter();
-    paths
-        .map(|path| path.to_string_lossy().into_owned())
-        .collect()
 }

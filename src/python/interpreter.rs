@@ -30,6 +30,16 @@ pub fn python_path(options: &WatcherOptions) -> Vec<String> {
         .collect()
 }
 
+/// Where Python code that a user brings is looked for at last: beside the configuration, and in the daemon's directory.
+pub fn last_directories(config: &Path, cwd: &Path) -> Vec<String> {
+    let mut paths = vec![config.parent().unwrap_or(cwd), cwd];
+    paths.dedup();
+    let paths = paths.into_iter();
+    paths
+        .map(|path| path.to_string_lossy().into_owned())
+        .collect()
+}
+
 /// The arguments that make an interpreter read the text of its program, and then messages, from a descriptor: the text
 /// comes as the first line, as JSON. It finds what follows in `circ_incoming` and answers on `circ_fd`.
 pub fn bootstrap(interpreter: &str, fd: i32) -> Vec<String> {

@@ -153,6 +153,24 @@ impl Hooks {
         }
     }
 
+    /// What the processes get as their environment, and where Python looks for modules at last.
+    pub fn surroundings(&self) -> (Vec<(OsString, OsString)>, Vec<String>) {
+        (self.env.clone(), self.paths.clone())
+    }
+
+    /// The idle processes of an interpreter go; another one starts at the next need.
+    pub fn let_go(&mut self, interpreter: &str) {
+        let idle = self
+            .pythons(interpreter)
+            .filter(|(_, child)| child.work.is_none());
+        let idle: Vec<ChildId> = idle.map(|(id, _)| id).collect();
+        for id in idle {
+            if let Some(child) = self.children.get_mut(&id) {
+                child.line = None;
+            }
+        }
+    }
+
     /// Runs a hook; what comes of it is an [`Event`].
     pub fn submit(&mut self, call: Call) {
         self.waiting.push_back(call);

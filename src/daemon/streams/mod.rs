@@ -91,8 +91,9 @@ pub struct Streams {
 }
 
 impl Streams {
-    /// Nothing is there yet. File names start from `cwd`.
-    pub fn new(cwd: PathBuf) -> Streams {
+    /// Nothing is there yet. File names start from `cwd`; classes of the user's own are looked for in these directories at
+    /// last.
+    pub fn new(cwd: PathBuf, directories: Vec<String>) -> Streams {
         Streams {
             pump: None,
             cwd,
@@ -100,7 +101,7 @@ impl Streams {
             outlets: BTreeMap::new(),
             unconfigured: None,
             warned: HashSet::new(),
-            python: (None, Vec::new()),
+            python: (None, directories),
             look_at: None,
         }
     }
@@ -134,7 +135,7 @@ impl Streams {
         };
         let python = self.python_of(options);
         if let Some(outlet) = self.outlets.get(&(id, which)) {
-            if outlet.conf() != *conf {
+            if !outlet.is_of(conf, &python) {
                 let plan = self
                     .destinations
                     .plan(conf, &options.name, which, &self.cwd, python)?;
@@ -150,10 +151,10 @@ impl Streams {
         Ok(Some(outlet))
     }
 
-    /// Classes of the user's own run in this Python, for watchers without a virtualenv, and are looked for in these
-    /// directories at last.
-    pub fn set_python(&mut self, python: Option<&str>, directories: Vec<String>) {
-        self.python = (python.map(str::to_string), directories);
+    /// Classes of the user's own run in this Python from now on, for watchers without a virtualenv; see
+    /// [`Streams::update`].
+    pub fn set_python(&mut self, python: Option<&str>) {
+        self.python.0 = python.map(str::to_string);
     }
 
     fn python_of(&self, options: &WatcherOptions) -> Python {

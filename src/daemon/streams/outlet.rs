@@ -30,6 +30,8 @@ pub struct Plan {
     pub drops: bool,
     /// The configuration it was made from.
     conf: Map<String, Value>,
+    /// What runs it, if it is a class of the user's own.
+    python: Option<Python>,
     class_name: String,
     /// The end of it is kept: it cannot be read from a file.
     pub remembered: bool,
@@ -59,9 +61,10 @@ impl Outlet {
         lock(&self.plan).clone()
     }
 
-    /// The configuration in use.
-    pub fn conf(&self) -> Map<String, Value> {
-        lock(&self.plan).conf.clone()
+    /// Whether it goes where this configuration says, by way of this Python if it needs one.
+    pub fn is_of(&self, conf: &Map<String, Value>, python: &Python) -> bool {
+        let plan = lock(&self.plan);
+        plan.conf == *conf && plan.python.as_ref().is_none_or(|own| own == python)
     }
 
     /// From now on it goes there.
@@ -167,6 +170,7 @@ impl Destinations {
         let shape = Shape::of(&spec, watcher, which);
         let mut file = None;
         let mut key = None;
+        let mut runs_in = None;
         let sink = match spec.class {
             StreamClass::File | StreamClass::WatchedFile | StreamClass::TimedFile => {
                 match &spec.filename {
@@ -200,7 +204,8 @@ impl Destinations {
             }
             StreamClass::Foreign => {
                 let label = spec.class_name.clone();
-                let target = Foreign::new(&spec.class_name, conf, python);
+                let target = Foreign::new(&spec.class_name, conf, python.clone());
+                runs_in = Some(python);
                 Some(Arc::new(Sink::new(label, Box::new(target), true)))
             }
             StreamClass::Queue => {
@@ -219,6 +224,7 @@ impl Destinations {
             drops: spec.drops,
             remembered: file.is_none(),
             conf: conf.clone(),
+            python: runs_in,
             class_name: spec.class_name,
             file,
         })
@@ -232,6 +238,7 @@ impl Destinations {
             drops: false,
             remembered: false,
             conf: Map::new(),
+            python: None,
             class_name: String::new(),
             file: None,
         };

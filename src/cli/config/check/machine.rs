@@ -9,8 +9,10 @@ use std::path::{Path, PathBuf};
 use super::finding::{Finding, Severity};
 use crate::cli::config::opened::Opened;
 use crate::config::{Config, worker_argv};
+use crate::daemon::hooks::trial::{Sought, look_for};
 use crate::daemon::{accounts, not_yet};
 use crate::options::{Value, WatcherOptions};
+use crate::python::interpreter::last_directories;
 use crate::wire::endpoint::Endpoint;
 
 /// Words that a shell knows by itself.
@@ -55,6 +57,7 @@ pub fn of_config(opened: &Opened, config: &Config) -> Vec<Finding> {
         looking.places(section, watcher);
         looking.accounts(section, watcher);
     }
+    looking.hooks(config);
     looking.found
 }
 
@@ -266,6 +269,38 @@ impl Looking<'_> {
         {
             let what = format!("there is no directory {}", parent.display());
             self.warn(section, key, what);
+        }
+    }
+
+    /// The hooks, looked for as the daemon does: Python's by a Python that imports their modules.
+    fn hooks(&mut self, config: &Config) {
+        let python = config.circus.python.as_deref();
+        let mut all: Vec<(&str, Sought)> = Vec::new();
+        for (section, watcher) in config.watchers_by_section() {
+            let hooks = Sought::of(watcher, python, &self.opened.cwd);
+            all.extend(hooks.into_iter().map(|hook| (section, hook)));
+        }
+        let env = self.opened.environ.iter();
+        let env: Vec<_> = env
+            .map(|(name, value)| (name.into(), value.into()))
+            .collect();
+        let main = self.opened.cwd.join(&self.opened.shown);
+        let paths = last_directories(&main, &self.opened.cwd);
+        let found = look_for(all.iter().map(|(_, hook)| hook), &env, &paths);
+        for ((section, hook), found) in all.iter().zip(found) {
+            if let Err(why) = found {
+                let severity = match hook.ignored {
+                    true => Severity::Warning,
+                    false => Severity::Error,
+                };
+                let key = format!("hooks.{}", hook.name);
+                self.say(
+                    severity,
+                    section,
+                    &key,
+                    format!("it cannot be called: {why}"),
+                );
+            }
         }
     }
 
