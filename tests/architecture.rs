@@ -47,8 +47,9 @@ const NARROWED: [(&str, &[&str], &str); 5] = [
     ),
     (
         "wsgi",
-        &["daemon"],
-        "it serves alone: of the daemon's room it takes the one call that adopts an inherited descriptor",
+        &["daemon", "wire"],
+        "it serves alone: of the daemon's room it takes the one call that adopts an inherited descriptor, and with it the \
+         frames of ZeroMQ for Mongrel2, whose addresses are those of the wire",
     ),
     (
         "stats",

@@ -20,6 +20,9 @@ const PROGRAMS: &[&str] = &[
     "circusd-stats",
 ];
 
+/// Names that are no program of Circus.
+const OTHERS: &[&str] = &["chaussette", "m2wsgi"];
+
 /// Lines that end by themselves: the program, its words.
 const LINES: &[(&str, &[&str])] = &[
     ("circusd", &[]),
@@ -67,6 +70,16 @@ const LINES: &[(&str, &[&str])] = &[
     ("circusctl", &["incr", "--nope"]),
     ("circusctl", &["kill", "--signum"]),
     ("circusctl", &["kill", "--grace"]),
+    ("chaussette", &["--nope"]),
+    ("chaussette", &["--port", "x"]),
+    ("chaussette", &["--port"]),
+    ("chaussette", &["--fd", "3", "--host", "x"]),
+    ("chaussette", &["--ho", "x", "--fd=3", "app"]),
+    ("chaussette", &["--host", "x", "--backend", "gunicorn"]),
+    ("chaussette", &["--address-family", "AF_X25"]),
+    ("chaussette", &["--log-level", "loud", "app"]),
+    ("chaussette", &["--use-reloader=1"]),
+    ("chaussette", &["--p", "1"]),
 ];
 
 /// A directory with a link to circ under each name.
@@ -77,7 +90,7 @@ struct Names {
 impl Names {
     fn new() -> Self {
         let dir = tempfile::tempdir().unwrap();
-        for program in PROGRAMS {
+        for program in PROGRAMS.iter().chain(OTHERS) {
             symlink(env!("CARGO_BIN_EXE_circ"), dir.path().join(program)).unwrap();
         }
         Self { dir }
@@ -174,7 +187,7 @@ fn command_lines_are_read_as_the_real_programs_read_them() {
 fn help_has_the_options_and_the_layout_of_the_real_programs() {
     let names = Names::new();
     let mut jobs = Vec::new();
-    for program in PROGRAMS {
+    for program in PROGRAMS.iter().chain(&OTHERS[..1]) {
         for columns in [60, 80, 120] {
             jobs.push((*program, vec!["--help"], columns));
         }
@@ -211,6 +224,20 @@ fn the_name_may_be_a_link_or_the_first_word() {
         assert_eq!(outcome(command), linked, "{program}");
         assert!(linked.stdout.contains("0.19.0"), "{linked:?}");
     }
+    // Where circ has a command of that name, the first word is that one, and its line another.
+    let refused = |mut command: Command| {
+        command.arg("--nope");
+        outcome(command)
+    };
+    assert_eq!(refused(Command::new(names.path("chaussette"))).code, 2);
+    for name in OTHERS {
+        let mut command = Command::new(circ);
+        command.arg(name);
+        assert_eq!(refused(command).code, 64, "{name}");
+    }
+    let told = refused(Command::new(names.path("m2wsgi")));
+    assert_eq!(told.code, 64);
+    assert!(told.stderr.contains("circ m2wsgi"), "{told:?}");
     // Any other name is circ.
     symlink(circ, names.path("circus")).unwrap();
     let mut command = Command::new(names.path("circus"));
@@ -376,7 +403,7 @@ fn links_replace_nothing_that_circ_did_not_make() {
     );
     assert_eq!(
         fs::read_dir(there.at("bin")).unwrap().count(),
-        PROGRAMS.len()
+        PROGRAMS.len() + OTHERS.len()
     );
 
     fs::remove_file(there.at("bin/circusd")).unwrap();

@@ -28,6 +28,8 @@ pub struct Program {
     pub opts: &'static [Opt],
     /// The one word it may be given: its name and what it is.
     pub word: Option<(&'static str, &'static str)>,
+    /// The words that may follow that one.
+    pub more: Option<(&'static str, &'static str)>,
 }
 
 impl Program {
@@ -36,31 +38,56 @@ impl Program {
     /// # Errors
     /// The exit code of a program that has nothing left to do.
     pub fn read(&self, args: &[OsString]) -> Result<Parsed, ExitCode> {
-        let words = self.word.map_or(Words::None, |_| Words::One);
-        let parsed = texts(args)
-            .and_then(|args| parse(self.opts, words, &args))
-            .and_then(Parsed::known);
-        match parsed {
+        match self.parse(args) {
             Ok(parsed) if parsed.has("version") => {
                 output::line(programs::CIRCUS_VERSION);
                 Err(ExitCode::SUCCESS)
             }
             Ok(parsed) => Ok(parsed),
-            Err(Stop::Help | Stop::Version) => {
+            Err(stop) => Err(self.stop(stop)),
+        }
+    }
+
+    /// Reads a command line and prints nothing.
+    ///
+    /// # Errors
+    /// What there is to print instead.
+    pub fn parse(&self, args: &[OsString]) -> Result<Parsed, Stop> {
+        let words = match (self.word, self.more) {
+            (None, _) => Words::None,
+            (Some(_), None) => Words::One,
+            (Some(_), Some(_)) => Words::Any,
+        };
+        texts(args)
+            .and_then(|args| parse(self.opts, words, &args))
+            .and_then(Parsed::known)
+    }
+
+    /// Prints why the parsing ended; the exit code for it.
+    pub fn stop(&self, stop: Stop) -> ExitCode {
+        match stop {
+            Stop::Help | Stop::Version => {
                 output::line(&self.help());
-                Err(ExitCode::SUCCESS)
+                ExitCode::SUCCESS
             }
-            Err(Stop::Error(text)) => {
+            Stop::Error(text) => {
                 let usage = self.usage();
                 output::plain_error(&format!("{usage}\n{}: error: {text}", self.name));
-                Err(ExitCode::from(EXIT_WRONG))
+                ExitCode::from(EXIT_WRONG)
             }
         }
     }
 
     /// The usage text, broken into lines as argparse does.
     pub fn usage(&self) -> String {
-        page::usage(self.name, self.opts, self.word.map(|(name, _)| name))
+        let more = self.more.map(|(name, _)| format!("{name} ..."));
+        let words: Vec<&str> = self
+            .word
+            .map(|(name, _)| name)
+            .into_iter()
+            .chain(more.as_deref())
+            .collect();
+        page::usage(self.name, self.opts, &words)
     }
 
     /// The page that `--help` prints, without the last line's end.
@@ -68,6 +95,7 @@ impl Program {
         let words: Vec<(String, String)> = self
             .word
             .into_iter()
+            .chain(self.more)
             .map(|(name, help)| (name.to_string(), help.to_string()))
             .collect();
         let mut sections = Vec::new();
@@ -93,7 +121,7 @@ fn texts(args: &[OsString]) -> Result<Vec<String>, Stop> {
 }
 
 /// One option.
-#[derive(Debug, Clone, Copy)]
+#[derive(Debug, Clone, Copy, PartialEq)]
 pub struct Opt {
     /// How it is written, such as `-h` and `--help`.
     pub strings: &'static [&'static str],
@@ -103,6 +131,8 @@ pub struct Opt {
     pub metavar: Option<&'static str>,
     /// One line of help.
     pub help: &'static str,
+    /// At most one of the options with the same number may be given; 0 is no such number.
+    pub group: u8,
 }
 
 /// A row of a list of options.
@@ -112,6 +142,7 @@ pub const fn opt(strings: &'static [&'static str], kind: Kind, help: &'static st
         kind,
         metavar: None,
         help,
+        group: 0,
     }
 }
 
@@ -122,6 +153,11 @@ impl Opt {
             metavar: Some(metavar),
             ..self
         }
+    }
+
+    /// The same option, as one of those of which only one may be given.
+    pub const fn among(self, group: u8) -> Self {
+        Self { group, ..self }
     }
 }
 
@@ -168,6 +204,8 @@ pub struct Parsed {
     pub words: Vec<String>,
     /// What nobody knows.
     pub extras: Vec<String>,
+    /// Options with a value, in the order in which they were given.
+    pub given: Vec<&'static Opt>,
 }
 
 /// Why the parsing ended early.
@@ -300,6 +338,12 @@ fn consume(
         }
         _ => {}
     }
+    let rival = |given: &&&Opt| given.group == opt.group && given.name() != name;
+    if let Some(rival) = parsed.given.iter().find(rival).filter(|_| opt.group != 0) {
+        let text = format!("not allowed with argument {}", rival.strings.join("/"));
+        return Err(opt.error(&text));
+    }
+    parsed.given.push(opt);
     parsed.values.insert(name, value.to_string());
     Ok(explicit.is_none())
 }

@@ -1,236 +1,221 @@
-//! The program `chaussette`, and `circ chaussette`: a WSGI server on an inherited socket, an address or a Unix socket.
+//! `circ chaussette`: a WSGI server on an inherited socket, an address or a Unix socket.
 
-use std::path::{Path, PathBuf};
 use std::process::ExitCode;
-use std::time::Duration;
 
-use crate::cli::output;
-use crate::daemon::log;
-use crate::wsgi::environ::{Site, Trusted};
-use crate::wsgi::front::{Front, Limits};
-use crate::wsgi::listen::{Listener, Place};
-use crate::wsgi::pool::{Health, Pool};
-use crate::wsgi::worker::Settings;
-use tokio::signal::unix::{SignalKind, signal};
 use tokio::sync::watch;
 
+use crate::cli::output;
+use crate::wsgi::environ::Site;
+use crate::wsgi::front::{Front, Limits};
+use crate::wsgi::listen::{Family, Listener, Place};
+use crate::wsgi::pool::Pool;
+use crate::wsgi::worker::Setting;
+use application::{ApplicationArgs, EXIT_FAILED, Failure, Signals, seconds};
+
+pub mod application;
+mod backends;
 mod front;
+pub mod program;
 
-/// The application cannot be imported: gunicorn's code for it. A supervisor waits before it tries again.
-const EXIT_NO_APPLICATION: u8 = 4;
-
-/// Names of Chaussette's back ends: all run on the one front.
-const BACKENDS: [&str; 11] = [
-    "wsgiref",
-    "waitress",
-    "gevent",
-    "fastgevent",
-    "geventwebsocket",
-    "geventws4py",
-    "socketio",
-    "eventlet",
-    "meinheld",
-    "bjoern",
-    "tornado",
-];
+/// Where a service manager's sockets begin (sd_listen_fds(3)).
+const FIRST_PASSED: i32 = 3;
 
 /// The command line.
 #[derive(Debug, clap::Args)]
+#[command(
+    after_help = "Examples:\n  circ chaussette app:application\n  circ chaussette --host 0.0.0.0 --port 80 --workers 4 app:application\n  \
+    circ chaussette --fd $(circus.sockets.web) --backend gevent app:application\n  circ chaussette --host unix:/run/app.sock --reload app"
+)]
 pub struct Args {
-    /// The application: module:object, module.object, or paste:FILE
-    #[arg(default_value = "chaussette.util.hello_app")]
-    application: String,
-    /// For the application, as its sys.argv
-    #[arg(trailing_var_arg = true)]
-    arguments: Vec<String>,
-    /// Port to listen on
-    #[arg(long, default_value_t = 8080)]
-    port: u16,
-    /// Host to listen on, or unix:PATH
-    #[arg(long, default_value = "localhost", conflicts_with = "fd")]
-    host: String,
-    /// Listen on this descriptor, which a supervisor has opened
+    #[command(flatten)]
+    pub(crate) application: ApplicationArgs,
+    /// Port to listen on [default: 8080]
+    #[arg(long)]
+    port: Option<u16>,
+    /// Host to listen on, or unix:PATH [default: localhost]
+    #[arg(long, conflicts_with = "fd")]
+    host: Option<String>,
+    /// Listen on this descriptor, which a supervisor has opened; without it and without an address, on the one that systemd
+    /// has passed
     #[arg(long, allow_hyphen_values = true)]
     fd: Option<i32>,
     /// Connections that may wait to be accepted
-    #[arg(long, default_value_t = 2048)]
+    #[arg(long, default_value_t = 2048, value_parser = clap::value_parser!(i32).range(1..))]
     backlog: i32,
     /// A name of Chaussette's back ends; gevent and eventlet make the application's process cooperative
-    #[arg(long, default_value = "wsgiref", value_parser = BACKENDS)]
+    #[arg(long, default_value = "wsgiref", value_parser = backends::NAMES, value_name = "NAME")]
     backend: String,
-    /// Taken for Chaussette's sake: the descriptor tells its family by itself
-    #[arg(long, value_parser = ["AF_UNIX", "AF_INET", "AF_INET6"], hide = true)]
+    /// The family of the address, if the host has several
+    #[arg(long, value_parser = ["AF_UNIX", "AF_INET", "AF_INET6"], value_name = "FAMILY")]
     address_family: Option<String>,
     /// Taken for Chaussette's sake
-    #[arg(long, value_parser = ["SOCK_STREAM"], hide = true)]
+    #[arg(long, hide = true, value_parser = ["SOCK_STREAM", "SOCK_DGRAM", "SOCK_RAW", "SOCK_RDM", "SOCK_SEQPACKET"])]
     socket_type: Option<String>,
-    /// Taken for Chaussette's sake
+    /// Requests at once with gevent and eventlet; the same as --threads
     #[arg(long, hide = true)]
-    spawn: Option<u32>,
-    /// Do not make the process cooperative for gevent and eventlet
-    #[arg(long)]
-    no_monkey: bool,
-    /// Seconds that requests under way may take after SIGTERM
-    #[arg(long, default_value_t = 30.0)]
-    graceful_timeout: f64,
-    /// Added to Python's search path
-    #[arg(long)]
-    python_path: Option<String>,
-    /// The interpreter; default: that of $VIRTUAL_ENV, or python3
-    #[arg(long)]
-    python: Option<PathBuf>,
-    /// Processes of Python
-    #[arg(long, default_value_t = 1, value_parser = clap::value_parser!(u16).range(1..=256))]
-    workers: u16,
-    /// Requests that one process handles at once; default 1, with gevent and eventlet 256
-    #[arg(long, value_parser = clap::value_parser!(u16).range(1..=1024))]
-    threads: Option<u16>,
-    /// Whose X-Forwarded-* headers are believed: addresses, "unix" and "*", with commas between
-    #[arg(long, default_value = "127.0.0.1,::1,unix", value_parser = Trusted::parse)]
-    forwarded_allow_ips: Trusted,
+    spawn: Option<u16>,
     /// Seconds that the head of a request may take
-    #[arg(long, default_value_t = 30.0)]
+    #[arg(long, default_value_t = 30.0, value_name = "SECONDS")]
     header_timeout: f64,
-    /// Seconds that an answer may take to begin; 0: any time
-    #[arg(long, default_value_t = 0.0)]
-    request_timeout: f64,
-    /// Bytes of a request's body; 0: any number
-    #[arg(long, default_value_t = 0)]
-    limit_body: u64,
     #[command(flatten)]
     front: front::FrontArgs,
-    /// debug, info, warning, error or critical
-    #[arg(long, default_value = "info", ignore_case = true)]
-    log_level: String,
-    /// A file, or - for standard error
-    #[arg(long, default_value = "-")]
-    log_output: String,
+}
+
+/// The command line alone.
+fn command() -> clap::Command {
+    <Args as clap::Args>::augment_args(clap::Command::new("chaussette"))
 }
 
 /// Serves until a signal ends it.
 pub fn run(args: &Args) -> ExitCode {
+    ended("chaussette", attend(args))
+}
+
+/// Runs it to its end, which becomes an exit code.
+pub fn ended(program: &str, attend: impl Future<Output = Result<(), Failure>>) -> ExitCode {
     let runtime = tokio::runtime::Builder::new_current_thread()
         .enable_io()
         .enable_time()
         .build();
     let outcome = match runtime {
-        Ok(runtime) => runtime.block_on(attend(args)),
-        Err(why) => Err((1, format!("cannot start the event loop: {why}"))),
+        Ok(runtime) => runtime.block_on(attend),
+        Err(why) => Err((EXIT_FAILED, format!("cannot start the event loop: {why}"))),
     };
     match outcome {
         Ok(()) => ExitCode::SUCCESS,
         Err((code, text)) => {
-            output::plain_error(&format!("chaussette: {text}"));
+            output::plain_error(&format!("{program}: {text}"));
             ExitCode::from(code)
         }
     }
 }
 
-async fn attend(args: &Args) -> Result<(), (u8, String)> {
-    let fail = |text: String| (1, text);
-    let place = match (args.fd, args.host.strip_prefix("unix:")) {
-        (Some(fd), _) if fd >= 0 => Place::Descriptor(fd),
-        (_, Some(path)) => Place::Unix(path.trim_start_matches("//").into()),
-        _ => Place::Host(args.host.clone(), args.port),
-    };
-    let setup = log::Setup::of(log::Wish {
-        level: Some(&args.log_level),
-        output: Some(&args.log_output),
-        ..log::Wish::default()
-    })
-    .map_err(fail)?;
-    let (_log, _) = log::start(setup).map_err(|why| fail(why.to_string()))?;
-    let listener = Listener::open(&place, args.backlog).map_err(fail)?;
-    let cooperative = match &*args.backend {
-        _ if args.no_monkey => None,
-        "eventlet" => Some("eventlet"),
-        name if name.contains("gevent") || name == "socketio" => Some("gevent"),
-        _ => None,
-    };
-    let threads = args
-        .threads
-        .map_or(if cooperative.is_some() { 256 } else { 1 }, usize::from);
-    let pool = Pool::new(
-        Settings {
-            python: args.python.clone().unwrap_or_else(interpreter),
-            application: args.application.clone(),
-            arguments: args.arguments.clone(),
-            paths: args.python_path.iter().cloned().collect(),
-            threads,
-            patch: cooperative,
-        },
-        usize::from(args.workers),
-    );
+impl Args {
+    fn place(&self) -> Result<Place, Failure> {
+        if let Some(kind) = self
+            .socket_type
+            .as_deref()
+            .filter(|kind| *kind != "SOCK_STREAM")
+        {
+            let text = format!("HTTP needs a stream: --socket-type {kind} cannot be served");
+            return Err((EXIT_FAILED, text));
+        }
+        let family = match self.address_family.as_deref() {
+            Some("AF_INET") => Some(Family::V4),
+            Some("AF_INET6") => Some(Family::V6),
+            _ => None,
+        };
+        let host = self.host.as_deref();
+        let unix = host.and_then(|host| host.strip_prefix("unix:"));
+        Ok(match (self.fd.filter(|fd| *fd >= 0), unix, host) {
+            (Some(fd), ..) => Place::Descriptor(fd),
+            (_, Some(path), _) => {
+                // unix:///a/path is written as well
+                let rest = path.strip_prefix("//").filter(|rest| rest.starts_with('/'));
+                Place::Unix(rest.unwrap_or(path).into())
+            }
+            (None, None, None) if self.port.is_none() && passed() > 0 => {
+                if passed() > 1 {
+                    tracing::warn!(
+                        "{} sockets were passed, and the first is served; --fd chooses another",
+                        passed()
+                    );
+                }
+                Place::Descriptor(FIRST_PASSED)
+            }
+            _ if self.address_family.as_deref() == Some("AF_UNIX") => {
+                let text = "with --address-family AF_UNIX the host is --host unix:PATH";
+                return Err((EXIT_FAILED, text.to_string()));
+            }
+            (_, _, host) => Place::Host(
+                host.unwrap_or("localhost").to_string(),
+                self.port.unwrap_or(8080),
+                family,
+            ),
+        })
+    }
+
+    /// What hooks are told: the names of Chaussette's options.
+    fn told(&self) -> Vec<(&'static str, Setting)> {
+        let text = |text: Option<&str>, usual: &str| Setting::Text(text.unwrap_or(usual).into());
+        let spawn = self.spawn.map(i64::from);
+        vec![
+            ("host", text(self.host.as_deref(), "localhost")),
+            ("port", Setting::Int(self.port.unwrap_or(8080).into())),
+            ("fd", Setting::Int(self.fd.unwrap_or(-1).into())),
+            ("backlog", Setting::Int(self.backlog.into())),
+            ("backend", Setting::Text(self.backend.clone())),
+            (
+                "address_family",
+                text(self.address_family.as_deref(), "AF_INET"),
+            ),
+            (
+                "socket_type",
+                text(self.socket_type.as_deref(), "SOCK_STREAM"),
+            ),
+            ("spawn", spawn.map_or(Setting::None, Setting::Int)),
+            (
+                "graceful_timeout",
+                Setting::Int(self.application.graceful_timeout as i64),
+            ),
+        ]
+    }
+}
+
+/// How many sockets a service manager has passed to this very process (sd_listen_fds(3)).
+fn passed() -> i32 {
+    let number = |name: &str| -> Option<i64> { std::env::var(name).ok()?.trim().parse().ok() };
+    if number("LISTEN_PID") != Some(i64::from(std::process::id())) {
+        return 0;
+    }
+    number("LISTEN_FDS")
+        .and_then(|count| i32::try_from(count).ok())
+        .unwrap_or(0)
+}
+
+async fn attend(args: &Args) -> Result<(), Failure> {
+    let app = &args.application;
+    let _log = app.log()?;
+    let place = args.place()?;
+    let listener = Listener::open(&place, args.backlog).map_err(|why| (EXIT_FAILED, why))?;
+    let backend = backends::named(&args.backend);
+    let patch = app.patch(backend.and_then(|backend| backend.patch));
+    let threads = app.threads(patch, args.spawn);
+    if args.spawn.is_some() && patch.is_none() {
+        tracing::warn!(
+            "--spawn is for gevent and eventlet; it changes nothing for {:?}",
+            args.backend
+        );
+    }
+    let workers = usize::from(app.workers);
+    let settings = app.settings("chaussette", patch, threads, args.told());
+    let pool = Pool::new(settings, workers);
     let site = Site {
         script_name: std::env::var("SCRIPT_NAME").unwrap_or_default(),
         multithread: threads > 1,
-        multiprocess: args.workers > 1 || matches!(place, Place::Descriptor(_)),
-        trusted: args.forwarded_allow_ips.clone(),
+        multiprocess: workers > 1 || matches!(place, Place::Descriptor(_)),
+        trusted: app.forwarded_allow_ips.clone(),
     };
-    let seconds = |number: f64| Duration::try_from_secs_f64(number).unwrap_or_default();
     let limits = Limits {
         head_time: seconds(args.header_timeout),
-        request_time: (args.request_timeout > 0.0).then(|| seconds(args.request_timeout)),
-        body: (args.limit_body > 0).then_some(args.limit_body),
-        ..Limits::default()
+        ..app.limits()
     };
     let limits = args.front.limit(limits);
-    let mut health = pool.health();
-    let hear = |kind| signal(kind).map_err(|why| (1, format!("cannot listen to signals: {why}")));
-    let mut term = hear(SignalKind::terminate())?;
-    let mut int = hear(SignalKind::interrupt())?;
-    let mut hup = hear(SignalKind::hangup())?;
-    pool.start().map_err(|why| fail(why.to_string()))?;
-    let state = health
-        .wait_for(|health| *health != Health::Starting)
-        .await
-        .map_err(|why| fail(why.to_string()))?
-        .clone();
-    match state {
-        Health::Ready(application) => tracing::info!("Application is {application}"),
-        Health::Failed(why) => {
-            pool.close().await;
-            return Err((EXIT_NO_APPLICATION, format!("{}: {why}", args.application)));
-        }
-        Health::Starting => {}
+    let mut signals = Signals::new()?;
+    if !application::ready(app, &pool, &mut signals).await? {
+        return Ok(());
     }
     tracing::info!("Serving on {}", place.shown());
-    tracing::info!(
-        "Using circ {} as a backend (for {:?}), {} process{} with {threads} thread{}",
-        env!("CARGO_PKG_VERSION"),
-        args.backend,
-        args.workers,
-        if args.workers == 1 { "" } else { "es" },
-        if threads == 1 { "" } else { "s" },
-    );
+    let shown = backends::shown(&args.backend, patch, workers, threads);
+    tracing::info!("{shown}");
     let front = Front::new(pool.clone(), site, limits);
     let (end, ending) = watch::channel(false);
-    let serving = front.serve(listener, ending, seconds(args.graceful_timeout));
-    let serving = std::pin::pin!(serving);
-    let mut serving = serving;
-    loop {
-        tokio::select! {
-            () = &mut serving => break,
-            _ = term.recv() => { end.send_replace(true); }
-            _ = int.recv() => { end.send_replace(true); }
-            _ = hup.recv() => {
-                tracing::info!("got SIGHUP, starting the application anew");
-                if let Err(error) = pool.renew() {
-                    tracing::error!("cannot start a worker: {error}");
-                }
-            }
-        }
-    }
-    pool.close().await;
+    let serving = front.serve(listener, ending, seconds(app.graceful_timeout));
+    application::tell_ready();
+    application::attend(&pool, &mut signals, &end, serving).await;
     if let Place::Unix(path) = &place {
         // somebody may have removed it
         let _ = std::fs::remove_file(path);
     }
     Ok(())
-}
-
-fn interpreter() -> PathBuf {
-    let own = std::env::var_os("VIRTUAL_ENV").map(|venv| Path::new(&venv).join("bin/python3"));
-    own.filter(|python| python.exists())
-        .unwrap_or_else(|| PathBuf::from("python3"))
 }

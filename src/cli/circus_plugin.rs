@@ -22,6 +22,7 @@ pub const PROGRAM: Program = Program {
     about: "Run a plugin beside a daemon",
     opts: OPTS,
     word: Some(("plugin", "the class of the plugin, with its module")),
+    more: None,
 };
 
 const OPTS: &[Opt] = &[

@@ -32,6 +32,7 @@ pub const PROGRAM: Program = Program {
     about: "Show the statistics of the processes of a daemon as they come",
     opts: OPTS,
     word: None,
+    more: None,
 };
 
 const OPTS: &[Opt] = &[

@@ -76,6 +76,7 @@ pub const PROGRAM: Program = Program {
     about: "Control a Circus daemon, by one command or in a shell",
     opts: OPTS,
     word: None,
+    more: None,
 };
 
 /// A whole command line: the options before the command, the command, its own line.
@@ -360,5 +361,5 @@ fn own_help(ctl: &Ctl) -> String {
 }
 
 fn command_usage(ctl: &Ctl) -> String {
-    argparse::usage(&format!("{USAGE} {}", ctl.name), ctl.opts, None)
+    argparse::usage(&format!("{USAGE} {}", ctl.name), ctl.opts, &[])
 }

@@ -23,6 +23,7 @@ pub const PROGRAM: Program = Program {
     about: "Run the watchers of a circus.ini",
     opts: OPTS,
     word: Some(("config", "the circus.ini, or circus.toml, to run")),
+    more: None,
 };
 
 const OPTS: &[Opt] = &[

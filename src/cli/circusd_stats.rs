@@ -36,6 +36,7 @@ pub const PROGRAM: Program = Program {
     about: "Publish the statistics of the processes of a daemon",
     opts: OPTS,
     word: None,
+    more: None,
 };
 
 const OPTS: &[Opt] = &[

@@ -62,12 +62,11 @@ fn install(args: &Args) -> Result<ExitCode, String> {
         .filter(|dir| dir.is_dir())
         .ok_or_else(|| format!("{} is no directory; make it first", args.dir.display()))?;
     let target = target(&dir)?;
-    let found: Vec<(&str, PathBuf, Found)> = programs::PROGRAMS
-        .iter()
-        .map(|program| {
-            let link = dir.join(program.line.name);
+    let found: Vec<(&str, PathBuf, Found)> = programs::names()
+        .map(|(name, _)| {
+            let link = dir.join(name);
             let found = look(&link, &target);
-            (program.line.name, link, found)
+            (name, link, found)
         })
         .collect();
     let blocked: Vec<String> = found
@@ -174,8 +173,8 @@ fn shadows(dir: &Path) -> Option<String> {
                 )
             });
         }
-        for program in programs::PROGRAMS {
-            let other = place.join(program.line.name);
+        for (name, _) in programs::names() {
+            let other = place.join(name);
             if other.exists() {
                 before.push(other.display().to_string());
             }

@@ -112,12 +112,8 @@ fn overview(circ: &Command) -> std::io::Result<String> {
              `circ`), this is that program: it takes its options and prints its texts.",
         ),
         Block::Terms(
-            super::programs::PROGRAMS
-                .iter()
-                .map(|program| {
-                    let line = &program.line;
-                    (format!("`{}`", line.name), format!("{}.", line.about))
-                })
+            super::programs::names()
+                .map(|(name, about)| (format!("`{name}`"), format!("{about}.")))
                 .collect(),
         ),
     ]);
@@ -172,6 +168,8 @@ fn command_page(command: &Command) -> std::io::Result<String> {
         blocks.extend(exit_codes::of_dsc());
     } else if name.starts_with("circ-agent") {
         blocks.extend(exit_codes::of_agent());
+    } else if name == "circ-chaussette" || name == "circ-m2wsgi" {
+        blocks.extend(exit_codes::of_wsgi());
     } else if name == "circ-daemon" {
         blocks.extend(ini::signals());
         blocks.extend(exit_codes::of_daemon());

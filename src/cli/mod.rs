@@ -29,6 +29,7 @@ mod discover;
 mod events;
 mod links;
 pub mod logs;
+mod m2wsgi;
 pub mod manual;
 pub mod output;
 mod paint;
@@ -50,12 +51,17 @@ pub fn run(args: impl IntoIterator<Item = OsString>) -> ExitCode {
     if let Some(called) = ansible::called(&args) {
         return ansible::run_called(called);
     }
-    if let Some(program) = args.get(1).and_then(|word| programs::called(word)) {
+    if let Some(program) = args.get(1).and_then(|word| programs::called(word))
+        && !program.by_link
+    {
         args.remove(0);
         return (program.run)(args);
     }
     if let Some(program) = args.first().and_then(|word| programs::called(word)) {
         return (program.run)(args);
+    }
+    if let Some(name) = args.first().and_then(|word| programs::command(word)) {
+        args.splice(..1, ["circ".into(), name.into()]);
     }
     let matches = match command().try_get_matches_from(args) {
         Ok(matches) => matches,
@@ -80,6 +86,10 @@ fn command() -> Command {
         .subcommand(about(
             chaussette::Args::augment_args(Command::new("chaussette")),
             "Serve a WSGI application, on a socket of the daemon or alone",
+        ))
+        .subcommand(about(
+            m2wsgi::Args::augment_args(Command::new("m2wsgi")),
+            "Serve a WSGI application behind a Mongrel2",
         ))
         .subcommand(about(
             state::Args::augment_args(Command::new("state")),
@@ -126,7 +136,7 @@ fn command() -> Command {
 
 /// The commands in groups, with their one line each: clap itself knows no groups of subcommands.
 const GROUPS: &[(&str, &[&str])] = &[
-    ("Run", &["daemon", "chaussette"]),
+    ("Run", &["daemon", "chaussette", "m2wsgi"]),
     ("Desired state", &["state", "agent", "dsc", "ansible"]),
     ("Configuration files", &["config"]),
     (
@@ -215,7 +225,7 @@ fn dispatch(matches: &ArgMatches) -> Result<ExitCode, clap::Error> {
     };
     if let (
         "daemon" | "state" | "agent" | "dsc" | "ansible" | "config" | "completions"
-        | "install-links" | "discover" | "chaussette",
+        | "install-links" | "discover" | "chaussette" | "m2wsgi",
         Some(option),
     ) = (name, before.first_given())
     {
@@ -227,6 +237,7 @@ fn dispatch(matches: &ArgMatches) -> Result<ExitCode, clap::Error> {
     Ok(match name {
         "daemon" => daemon::run(daemon::Args::from_arg_matches(matches)?),
         "chaussette" => chaussette::run(&chaussette::Args::from_arg_matches(matches)?),
+        "m2wsgi" => m2wsgi::run(&m2wsgi::Args::from_arg_matches(matches)?),
         "agent" => agent::run(agent::Args::from_arg_matches(matches)?),
         "ansible" => ansible::run(ansible::Args::from_arg_matches(matches)?),
         "state" => state::run(state::Args::from_arg_matches(matches)?),

@@ -6,16 +6,22 @@ use std::path::Path;
 use std::process::ExitCode;
 
 use crate::cli::argparse::Program;
-use crate::cli::{circus_plugin, circus_top, circusctl, circusd, circusd_stats};
+use crate::cli::{chaussette, circus_plugin, circus_top, circusctl, circusd, circusd_stats};
 
 /// The version of Circus whose programs these are: what their `--version` prints.
 pub const CIRCUS_VERSION: &str = "0.19.0";
+
+const CIRCUS: &str = "Circus 0.19.0";
 
 /// One program.
 #[derive(Debug)]
 pub struct Name {
     /// Its command line: name, options, texts.
     pub line: Program,
+    /// Whose program it is in the original, with the version.
+    pub of: &'static str,
+    /// `circ` has a command of the same name, with a better command line: only a link makes it this program.
+    pub by_link: bool,
     /// What may follow the options, where that is more than the word of the line.
     pub rest: &'static str,
     /// Its exit codes and when it gives them; those of Circus, so that scripts go on working.
@@ -30,6 +36,8 @@ pub struct Name {
 pub static PROGRAMS: &[Name] = &[
     Name {
         line: circusctl::PROGRAM,
+        of: CIRCUS,
+        by_link: false,
         rest: " [command [argument ...]]",
         codes: &[
             (
@@ -53,6 +61,8 @@ pub static PROGRAMS: &[Name] = &[
     },
     Name {
         line: circusd::PROGRAM,
+        of: CIRCUS,
+        by_link: false,
         rest: "",
         codes: &[
             (
@@ -67,6 +77,8 @@ pub static PROGRAMS: &[Name] = &[
     },
     Name {
         line: circusd_stats::PROGRAM,
+        of: CIRCUS,
+        by_link: false,
         rest: "",
         codes: &[
             (0, "A signal ended it"),
@@ -85,6 +97,8 @@ pub static PROGRAMS: &[Name] = &[
     },
     Name {
         line: circus_top::PROGRAM,
+        of: CIRCUS,
+        by_link: false,
         rest: "",
         codes: &[
             (
@@ -105,6 +119,8 @@ pub static PROGRAMS: &[Name] = &[
     },
     Name {
         line: circus_plugin::PROGRAM,
+        of: CIRCUS,
+        by_link: false,
         rest: "",
         codes: &[
             (
@@ -121,10 +137,65 @@ pub static PROGRAMS: &[Name] = &[
         ],
         run: circus_plugin::run,
     },
+    Name {
+        line: chaussette::program::PROGRAM,
+        of: "Chaussette 1.3",
+        by_link: true,
+        rest: "",
+        codes: &[
+            (
+                0,
+                "A signal ended it, and the requests under way were answered",
+            ),
+            (
+                1,
+                "It could not serve: a busy address, a descriptor that does not listen",
+            ),
+            (2, "The command line is not understood"),
+            (4, "The application cannot be imported"),
+        ],
+        notes: &[
+            "It takes the options of `circ-chaussette`(1) as well. `--backend` takes all names that Chaussette ever had: \
+             circ serves under each, and says at the start what the name means.",
+            "With SIGTERM and SIGINT it takes no more connections, answers what is under way and ends. With SIGHUP the \
+             application is started anew, and no request is refused.",
+        ],
+        run: chaussette::program::run,
+    },
 ];
+
+/// A command of `circ` that is called by a name of its own as well.
+#[derive(Debug)]
+pub struct Command {
+    /// The name of both.
+    pub name: &'static str,
+    /// What it does, in one line without a full stop.
+    pub about: &'static str,
+}
+
+/// Commands of `circ` that are programs as well: a link of this name is `circ NAME`.
+pub static COMMANDS: &[Command] = &[Command {
+    name: "m2wsgi",
+    about: "Serve a WSGI application behind a Mongrel2",
+}];
+
+/// All names that a link may have, with what is done by them.
+pub fn names() -> impl Iterator<Item = (&'static str, &'static str)> {
+    let programs = PROGRAMS
+        .iter()
+        .map(|name| (name.line.name, name.line.about));
+    programs.chain(COMMANDS.iter().map(|command| (command.name, command.about)))
+}
 
 /// The program that is called like the last part of `word`.
 pub fn called(word: &OsStr) -> Option<&'static Name> {
     let name = Path::new(word).file_name()?.to_str()?;
     PROGRAMS.iter().find(|program| program.line.name == name)
+}
+
+/// The command of `circ` that is called like the last part of `word`.
+pub fn command(word: &OsStr) -> Option<&'static str> {
+    let name = Path::new(word).file_name()?.to_str()?;
+    let found = COMMANDS.iter().find(|command| command.name == name);
+    found.map(|command| command.name)
 }

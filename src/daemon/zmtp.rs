@@ -38,6 +38,8 @@ fn broken(what: &str) -> io::Error {
 /// Reads messages from one connection. Dropping a pending [`Reader::next`] loses nothing.
 pub struct Reader<R> {
     stream: R,
+    /// The largest message that is taken.
+    limit: usize,
     buffer: BytesMut,
     frames: Vec<Bytes>,
     /// Bytes of the message so far.
@@ -51,8 +53,14 @@ pub struct Reader<R> {
 impl<R: AsyncRead + Unpin> Reader<R> {
     /// A reader on a connection that has just been opened.
     pub fn new(stream: R) -> Self {
+        Reader::with_limit(stream, MAX_MESSAGE)
+    }
+
+    /// One that takes messages of up to so many bytes.
+    pub fn with_limit(stream: R, limit: usize) -> Self {
         Reader {
             stream,
+            limit,
             buffer: BytesMut::new(),
             frames: Vec::new(),
             size: 0,
@@ -133,7 +141,7 @@ impl<R: AsyncRead + Unpin> Reader<R> {
             }
             let more = flags & MORE != 0;
             let command = flags & COMMAND != 0;
-            let too_large = self.size + length > MAX_MESSAGE as u64
+            let too_large = self.size + length > self.limit as u64
                 || self.frames.len() >= MAX_FRAMES
                 || self.too_large;
             if !command && too_large {

@@ -74,6 +74,8 @@ pub struct Ends {
     pub server: String,
     /// Its port; empty for a path.
     pub server_port: String,
+    /// The client came over TLS, which somebody before us has taken off.
+    pub secure: bool,
 }
 
 /// What differs from one request to the next of the same client.
@@ -159,7 +161,11 @@ pub fn write(out: &mut Writer, head: &Parts, ends: &Ends, site: &Site) {
     pair(b"REMOTE_ADDR", remote.as_bytes());
     pair(
         b"wsgi.url_scheme",
-        if forwarded.https { b"https" } else { b"http" },
+        if forwarded.https || ends.secure {
+            b"https"
+        } else {
+            b"http"
+        },
     );
     headers(out, &head.headers, trusted);
     for (name, value) in [

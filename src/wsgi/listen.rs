@@ -23,10 +23,19 @@ use tokio::time::Sleep;
 pub enum Place {
     /// A descriptor that this process was started with.
     Descriptor(i32),
-    /// A host and a port.
-    Host(String, u16),
+    /// A host and a port, and which of the host's addresses, if it has both kinds.
+    Host(String, u16, Option<Family>),
     /// A path.
     Unix(PathBuf),
+}
+
+/// A kind of addresses.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Family {
+    /// IPv4.
+    V4,
+    /// IPv6.
+    V6,
 }
 
 impl Place {
@@ -34,7 +43,7 @@ impl Place {
     pub fn shown(&self) -> String {
         match self {
             Place::Descriptor(number) => format!("fd://{number}"),
-            Place::Host(host, port) => format!("{host}:{port}"),
+            Place::Host(host, port, _) => format!("{host}:{port}"),
             Place::Unix(path) => format!("unix:{}", path.display()),
         }
     }
@@ -72,14 +81,22 @@ impl Listener {
         let fail = |what: &str, why: io::Error| format!("{what} {}: {why}", place.shown());
         let socket = match place {
             Place::Descriptor(number) => inherited(*number)?,
-            Place::Host(host, port) => {
+            Place::Host(host, port, family) => {
                 let addresses = (host.as_str(), *port)
                     .to_socket_addrs()
                     .map_err(|why| fail("cannot find", why))?;
                 let address = addresses
                     .into_iter()
+                    .filter(|address| family.is_none_or(|f| (f == Family::V6) == address.is_ipv6()))
                     .min_by_key(SocketAddr::is_ipv6)
-                    .ok_or_else(|| format!("{} has no address", place.shown()))?;
+                    .ok_or_else(|| {
+                        let kind = match family {
+                            Some(Family::V4) => "IPv4 ",
+                            Some(Family::V6) => "IPv6 ",
+                            None => "",
+                        };
+                        format!("{} has no {kind}address", place.shown())
+                    })?;
                 let bind = || {
                     let socket = Socket::new(Domain::for_address(address), Type::STREAM, None)?;
                     socket.set_reuse_address(true)?;
@@ -151,6 +168,7 @@ impl Listener {
             port: None,
             server: self.server.clone(),
             server_port: self.port.clone(),
+            secure: false,
         };
         match &self.socket {
             Accepting::Tcp(socket) => socket.poll_accept(context).map(|accepted| {

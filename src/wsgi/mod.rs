@@ -20,6 +20,7 @@ pub mod front;
 pub mod guard;
 pub mod listen;
 pub mod marshal;
+pub mod mongrel2;
 pub mod pool;
 pub mod reply;
 pub mod sendfile;

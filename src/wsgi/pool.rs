@@ -88,6 +88,8 @@ struct Inner {
     next_slot: u64,
     packet: Writer,
     closing: bool,
+    /// Workers before this one have an application that has changed since.
+    current: u64,
 }
 
 /// How it goes with the workers.
@@ -173,6 +175,15 @@ impl Pool {
     /// # Errors
     /// A worker cannot be started.
     pub fn renew(self: &Arc<Pool>) -> io::Result<()> {
+        {
+            let inner = &mut *self.lock();
+            inner.current = inner.next_slot + 1;
+            // those that never came up need not be waited for
+            let idle: Vec<Slot> = inner.slots.extract_if(.., |slot| !slot.ready).collect();
+            for slot in idle {
+                tokio::spawn(slot.worker.leave(PATIENCE));
+            }
+        }
         for _ in 0..self.wanted {
             self.add()?;
         }
@@ -329,6 +340,7 @@ impl Pool {
         let mut guard = self.lock();
         let inner = &mut *guard;
         let mut alive = true;
+        let mut changed = false;
         loop {
             let Some(slot) = inner.slots.iter_mut().find(|slot| slot.id == id) else {
                 return false;
@@ -351,6 +363,24 @@ impl Pool {
                         first
                     });
                     tracing::error!("the application cannot be imported: {why}");
+                    if self.settings.reload {
+                        let serving = inner.slots.iter().any(|slot| slot.ready);
+                        let meanwhile = if serving {
+                            "; the one before goes on serving"
+                        } else {
+                            ""
+                        };
+                        tracing::info!("waiting for a change of its files{meanwhile}");
+                    }
+                }
+                News::Said(text) => tracing::info!("{text}"),
+                News::Changed(path) => {
+                    // every worker sees it
+                    if id >= inner.current {
+                        inner.current = inner.next_slot + 1;
+                        changed = true;
+                        tracing::info!("{path} has changed, starting the application anew");
+                    }
                 }
                 News::Answers { head, busy, count } => {
                     slot.measure(busy, count);
@@ -373,6 +403,10 @@ impl Pool {
             tokio::spawn(slot.worker.leave(PATIENCE));
         }
         self.work.notify_one();
+        drop(guard);
+        if changed && let Err(error) = self.renew() {
+            tracing::error!("cannot start a worker: {error}");
+        }
         alive
     }
 
@@ -532,7 +566,8 @@ impl Pool {
                 .iter()
                 .filter(|slot| slot.ready && !slot.retiring)
                 .count();
-            if replaced >= self.wanted || matches!(*self.health.borrow(), Health::Failed(_)) {
+            let failed = matches!(*self.health.borrow(), Health::Failed(_));
+            if replaced >= self.wanted || failed && !self.settings.reload || id < inner.current {
                 // a new application that does not come up leaves the old one running
                 return;
             }

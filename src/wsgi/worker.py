@@ -10,6 +10,7 @@ import io
 import marshal
 import mmap
 import os
+import signal
 import socket
 import struct
 import sys
@@ -220,8 +221,9 @@ def declared(headers):
 
 
 class Worker:
-    def __init__(self, channel, files, ring, threads):
+    def __init__(self, channel, files, ring, threads, plain=None):
         self.channel = channel
+        self.plain = plain or channel
         self.files = files
         self.ring = ring
         self.size = len(ring) - 16
@@ -237,6 +239,7 @@ class Worker:
         self.writing = threading.RLock()
         self.news = threading.Condition(threading.Lock())
         self.ended = False
+        self.farewell = lambda: None
 
     # --- the ring
 
@@ -284,7 +287,8 @@ class Worker:
     # --- what the front says
 
     def receive(self, flags=0):
-        data = self.channel.recv(PACKET, flags)
+        # a cooperative socket waits whatever the flags say
+        data = (self.plain if flags else self.channel).recv(PACKET, flags)
         if not data:
             self.ended = True
             raise SystemExit
@@ -425,6 +429,7 @@ class Worker:
             except BaseException:
                 traceback.print_exc()
             finally:
+                self.farewell()
                 os._exit(0 if self.ended else 70)
 
         for _ in range(self.threads - 1):
@@ -467,8 +472,48 @@ def find(name):
 
 
 def hello_app(environ, start_response):
-    start_response("200 OK", [("Content-Type", "text/plain"), ("Content-Length", "13")])
-    return [b"hello world!\n"]
+    start_response("200 OK", [("Content-type", "text/plain")])
+    return [b"hello world"]
+
+
+def paste_app(place):
+    """The application of a file of PasteDeploy; its logging is set up as the file says."""
+    path, mark, name = place.partition("#")
+    path = os.path.abspath(path)
+    import configparser
+    known = configparser.ConfigParser()
+    known.read([path])
+    if known.has_section("loggers"):
+        import logging.config
+        logging.config.fileConfig(path, {"__file__": path, "here": os.path.dirname(path)})
+    try:
+        from paste.deploy import loadapp
+    except ImportError:
+        raise ImportError("paste:%s needs PasteDeploy (pip install PasteDeploy)" % place) from None
+    return loadapp("config:" + path + mark + name)
+
+
+def cooperate(library, channel):
+    """Makes the standard library cooperative; the channel as it is then."""
+    if not library:
+        return channel
+    try:
+        if library == "gevent":
+            from gevent import monkey, socket as green
+            monkey.noisy = False
+            monkey.patch_all()
+            return green.socket(fileno=os.dup(channel.fileno()))
+        import eventlet
+        from eventlet.greenio import GreenSocket
+        copy = channel.dup()
+        eventlet.monkey_patch()
+        return GreenSocket(copy)
+    except ImportError as error:
+        if getattr(error, "name", None) != library:
+            raise
+        raise ImportError(
+            "%s is not installed for %s: pip install %s, or leave it out with --no-monkey"
+            % (library, sys.executable, library)) from None
 
 
 def main(settings, files, ring_descriptor, channel):
@@ -476,34 +521,49 @@ def main(settings, files, ring_descriptor, channel):
         if path not in sys.path:
             sys.path.append(path)
     sys.argv = [settings["program"]] + list(settings["arguments"])
-    backend = settings["patch"]
-    if backend == "gevent":
-        from gevent import monkey
-        monkey.noisy = False
-        monkey.patch_all()
-    elif backend == "eventlet":
-        import eventlet
-        eventlet.monkey_patch()
+    # a terminal and some supervisors tell everybody; the front lets this process go when its requests are done
+    for number in signal.SIGINT, signal.SIGTERM, signal.SIGHUP:
+        signal.signal(number, lambda *_: None)
+    plain = channel
+    watched = Watched(channel.fileno()) if settings["reload"] else None
     ring = mmap.mmap(ring_descriptor, settings["ring"])
     os.close(ring_descriptor)
     name = settings["application"]
+    told = settings["told"]
+    post = None
     try:
+        channel = cooperate(settings["patch"], channel)
         if name == "chaussette.util.hello_app":
             application = hello_app
         elif name.startswith("paste:"):
-            from paste.deploy import loadapp
-            application = loadapp("config:" + os.path.abspath(name[len("paste:"):]))
+            application = paste_app(name[len("paste:"):])
         else:
             application = find(name)
         if not callable(application):
             raise TypeError("%s is %r, which cannot be called" % (name, application))
+        post = find(told["post_hook"]) if told.get("post_hook") else None
+        if told.get("pre_hook"):
+            hook("pre", find(told["pre_hook"]), told, plain)
     except BaseException as error:
         traceback.print_exc()
         sys.stderr.flush()
-        channel.send(b"F" + ("%s: %s" % (type(error).__name__, error)).encode("utf-8", "replace")[:4000])
+        if watched:
+            watched.failed(error)
+        plain.send(b"F" + ("%s: %s" % (type(error).__name__, error)).encode("utf-8", "replace")[:4000])
+        if watched:
+            watched.start()
+            # until the front lets it go
+            while plain.recv(PACKET):
+                pass
         os._exit(3)
-    channel.send(b"R" + repr(application).encode("utf-8", "replace")[:1000])
-    worker = Worker(channel, files, ring, settings["threads"])
+    if watched:
+        watched.look()
+        watched.start()
+    plain.send(b"R" + repr(application).encode("utf-8", "replace")[:1000])
+    worker = Worker(channel, files, ring, settings["threads"], plain)
+    if post:
+        once = [post]
+        worker.farewell = lambda: once and hook("post", once.pop(), told, plain)
     try:
         if worker.threads > 1:
             worker.run_threads(application)
@@ -514,6 +574,26 @@ def main(settings, files, ring_descriptor, channel):
             raise
     except (BrokenPipeError, ConnectionResetError):
         pass
+    finally:
+        worker.farewell()
+
+
+def hook(kind, called, told, channel):
+    """Calls a hook with what Chaussette would tell it: the options, as attributes."""
+    import argparse
+    try:
+        said = "Running the %s-hook %r" % (kind, called)
+        channel.send(b"L" + said.encode("utf-8", "replace")[:4000])
+    except OSError:
+        # the front has gone: it has said already that it ends
+        pass
+    try:
+        called(argparse.Namespace(**told))
+    except BaseException:
+        if kind == "pre":
+            raise
+        traceback.print_exc()
+        sys.stderr.flush()
 
 
 def start():

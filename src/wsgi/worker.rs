@@ -19,7 +19,7 @@ use std::time::Duration;
 use tokio::net::UnixDatagram;
 
 /// What the worker runs: the text of a Python program.
-const PROGRAM: &str = include_str!("worker.py");
+const PROGRAM: &str = concat!(include_str!("reload.py"), include_str!("worker.py"));
 /// Reads that text from the channel: it is not to stand in the process list.
 const BOOTSTRAP: &str = "import socket;channel=socket.socket(fileno=0);exec(channel.recv(1<<18))";
 /// Bytes of the ring that answers come in.
@@ -40,6 +40,8 @@ static DESCRIPTORS: LazyLock<rustix::process::Rlimit> =
 pub struct Settings {
     /// The interpreter.
     pub python: PathBuf,
+    /// The application's `sys.argv[0]`.
+    pub program: &'static str,
     /// `module:object`, `module.object` or `paste:FILE`.
     pub application: String,
     /// For the application's `sys.argv`.
@@ -48,8 +50,46 @@ pub struct Settings {
     pub paths: Vec<String>,
     /// Requests that one process handles at once.
     pub threads: usize,
-    /// `gevent` or `eventlet`: makes the standard library cooperative.
-    pub patch: Option<&'static str>,
+    /// What makes the standard library cooperative.
+    pub patch: Option<Patch>,
+    /// It watches the files of the modules it has imported.
+    pub reload: bool,
+    /// What hooks are told, and which hooks there are (`pre_hook`, `post_hook`): names and values.
+    pub told: Vec<(&'static str, Setting)>,
+}
+
+/// A library that makes the standard library cooperative.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Patch {
+    /// gevent.
+    Gevent,
+    /// eventlet.
+    Eventlet,
+}
+
+impl Patch {
+    /// Its name.
+    pub fn library(self) -> &'static str {
+        match self {
+            Patch::Gevent => "gevent",
+            Patch::Eventlet => "eventlet",
+        }
+    }
+}
+
+/// A value that hooks are told.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Setting {
+    /// `None`.
+    None,
+    /// `True` or `False`.
+    Bool(bool),
+    /// A number.
+    Int(i64),
+    /// A text.
+    Text(String),
+    /// A list of texts.
+    List(Vec<String>),
 }
 
 /// What a worker says.
@@ -68,6 +108,10 @@ pub enum News {
         /// Requests, or 0 in the middle of a batch.
         count: u32,
     },
+    /// Something for the log.
+    Said(String),
+    /// A file that the application consists of has changed.
+    Changed(String),
     /// It is gone.
     Gone,
 }
@@ -234,6 +278,8 @@ impl Worker {
         Some(match packet.get(..count).unwrap_or_default() {
             [b'R', rest @ ..] => News::Ready(text(rest)),
             [b'F', rest @ ..] => News::Failed(text(rest)),
+            [b'L', rest @ ..] => News::Said(text(rest)),
+            [b'C', rest @ ..] => News::Changed(text(rest)),
             [b'N', rest @ ..] if rest.len() == 20 => News::Answers {
                 head: number(&rest[..8]),
                 busy: number(&rest[8..16]),
@@ -296,21 +342,24 @@ impl Worker {
     }
 
     /// Lets the process end by itself, for so long at the most.
-    pub async fn leave(self, patience: Duration) {
-        let Worker {
-            mut process,
-            channel,
-            files,
-            ..
-        } = self;
-        // the end of the channel is what tells it; whoever waits on it has a copy of the descriptor's owner
-        let _ = rustix::net::shutdown(&*channel, rustix::net::Shutdown::Both);
-        drop((channel, files));
+    pub async fn leave(mut self, patience: Duration) {
+        // the end of the channel is what tells it; it may still have something to say
+        let _ = rustix::net::shutdown(&*self.channel, rustix::net::Shutdown::Write);
         let end = tokio::time::Instant::now() + patience;
-        while matches!(process.try_wait(), Ok(None)) {
+        loop {
+            let running = matches!(self.process.try_wait(), Ok(None));
+            while let Some(news) = self.news() {
+                match news {
+                    News::Said(text) => tracing::info!("{text}"),
+                    News::Gone => break,
+                    _ => {}
+                }
+            }
+            if !running {
+                return;
+            }
             if tokio::time::Instant::now() >= end {
-                let _ = process.kill();
-                let _ = process.wait();
+                self.kill();
                 return;
             }
             tokio::time::sleep(Duration::from_millis(5)).await;
@@ -364,8 +413,8 @@ fn first_packet(settings: &Settings) -> Writer {
     out.dict();
     for (name, value) in [
         ("application", &*settings.application),
-        ("program", "chaussette"),
-        ("patch", settings.patch.unwrap_or_default()),
+        ("program", settings.program),
+        ("patch", settings.patch.map_or("", Patch::library)),
     ] {
         out.text(name);
         out.text(value);
@@ -386,6 +435,25 @@ fn first_packet(settings: &Settings) -> Writer {
         out.text(name);
         out.int(value as i64);
     }
+    out.text("reload");
+    out.bool(settings.reload);
+    out.text("told");
+    out.dict();
+    for (name, value) in &settings.told {
+        out.text(name);
+        match value {
+            Setting::None => out.none(),
+            Setting::Bool(value) => out.bool(*value),
+            Setting::Int(value) => out.int(*value),
+            Setting::Text(value) => out.text(value),
+            Setting::List(values) => {
+                let at = out.list();
+                values.iter().for_each(|value| out.text(value));
+                out.list_length(at, values.len() as u32);
+            }
+        }
+    }
+    out.end_dict();
     out.end_dict();
     out
 }

@@ -15,7 +15,11 @@ MODULES = {
     "circus-top": "circus.stats.client",
     "circusd-stats": "circus.stats",
     "circus-plugin": "circus.plugins",
+    "chaussette": "chaussette.server",
 }
+# every name that Chaussette ever had, not only those whose libraries are here
+BACKENDS = ["bjoern", "eventlet", "fastgevent", "gevent", "geventwebsocket", "geventws4py", "meinheld", "socketio",
+            "tornado", "waitress", "wsgiref"]
 
 
 def run(program, words, columns):
@@ -47,5 +51,7 @@ def run(program, words, columns):
 
 jobs = json.load(sys.stdin)
 modules = {program: importlib.import_module(MODULES[program]) for program in {job[0] for job in jobs}}
+if "chaussette" in modules:
+    modules["chaussette"].backends = lambda: BACKENDS
 sys.stdout.flush()
 json.dump([run(*job) for job in jobs], sys.stdout)

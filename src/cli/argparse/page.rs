@@ -18,17 +18,20 @@ fn width() -> usize {
 }
 
 /// `usage: PROGRAM [options] [word]`, broken into lines.
-pub fn usage(program: &str, opts: &[Opt], word: Option<&str>) -> String {
-    usage_within(width(), program, opts, word)
+pub fn usage(program: &str, opts: &[Opt], words: &[&str]) -> String {
+    usage_within(width(), program, opts, words)
 }
 
-fn usage_within(width: usize, program: &str, opts: &[Opt], word: Option<&str>) -> String {
+fn usage_within(width: usize, program: &str, opts: &[Opt], words: &[&str]) -> String {
     const PREFIX: &str = "usage: ";
     let options: Vec<String> = opts
-        .iter()
-        .map(|opt| format!("[{}]", opt.spelled(0)))
+        .chunk_by(|one, next| one.group != 0 && one.group == next.group)
+        .map(|opts| {
+            let spelled: Vec<String> = opts.iter().map(|opt| opt.spelled(0)).collect();
+            format!("[{}]", spelled.join(" | "))
+        })
         .collect();
-    let words: Vec<String> = word.iter().map(|word| format!("[{word}]")).collect();
+    let words: Vec<String> = words.iter().map(|word| format!("[{word}]")).collect();
     let all = [&[program.to_string()], options.as_slice(), &words].concat();
     let plain = format!("{PREFIX}{}", all.join(" "));
     if plain.len() <= width {

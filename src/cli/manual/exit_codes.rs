@@ -1,6 +1,7 @@
 //! The exit codes, from the places in the code that decide them.
 
 use super::page::{Block, heading, terms, text};
+use crate::cli::chaussette::application::{EXIT_FAILED, EXIT_NO_APPLICATION};
 use crate::cli::programs;
 use crate::cli::{EXIT_REFUSED, EXIT_UNREACHABLE, EXIT_USAGE};
 use crate::state::report::Report;
@@ -17,6 +18,7 @@ pub fn blocks() -> Vec<Block> {
         ("`circ agent`", of_agent()),
         ("`circ config`", of_config()),
         ("`circ dsc`", of_dsc()),
+        ("`circ chaussette` and `circ m2wsgi`", of_wsgi()),
     ] {
         blocks.push(heading(title));
         // The heading of a man page says nothing more here.
@@ -157,6 +159,28 @@ pub fn of_dsc() -> Vec<Block> {
             (
                 "`1`",
                 "The input is wrong, or the watcher could not be looked at or brought to the desired state.",
+            ),
+            usage(&format!("`{EXIT_USAGE}`")),
+        ]),
+    ]
+}
+
+/// Of what serves an application.
+pub fn of_wsgi() -> Vec<Block> {
+    vec![
+        heading("Exit status"),
+        terms([
+            (
+                "`0`",
+                "A signal ended it, and the requests under way were answered.",
+            ),
+            (
+                format!("`{EXIT_FAILED}`").as_str(),
+                "It could not serve: a busy address, a descriptor that does not listen, no Python.",
+            ),
+            (
+                format!("`{EXIT_NO_APPLICATION}`").as_str(),
+                "The application cannot be imported; standard error has Python's traceback.",
             ),
             usage(&format!("`{EXIT_USAGE}`")),
         ]),

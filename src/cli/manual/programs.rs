@@ -5,7 +5,7 @@ use clap_mangen::roff::{Inline, Roff, bold, italic, roman};
 use super::page::{self, Block, heading, text};
 use super::{MANUAL, NO_DATE, SOURCE};
 use crate::cli::argparse::{Kind, Opt};
-use crate::cli::programs::{CIRCUS_VERSION, Name};
+use crate::cli::programs::Name;
 
 /// The manual page of one program.
 pub fn man_page(program: &Name) -> String {
@@ -18,9 +18,9 @@ pub fn man_page(program: &Name) -> String {
     roff.text(synopsis(program));
     roff.control("SH", ["DESCRIPTION"]);
     roff.text([roman(format!(
-        "{}. This is circ by another name: it takes the options of the {} of Circus {CIRCUS_VERSION}, \
+        "{}. This is circ by another name: it takes the options of the {} of {}, \
          and ends with its exit codes.",
-        line.about, line.name
+        line.about, line.name, program.of
     ))]);
     page::roff(
         &mut roff,
@@ -44,7 +44,7 @@ pub fn man_page(program: &Name) -> String {
         roff.text(term);
         roff.text([roman(opt.help)]);
     }
-    if let Some((name, help)) = line.word {
+    for (name, help) in line.word.into_iter().chain(line.more) {
         roff.control("TP", []);
         roff.text([italic(name)]);
         roff.text([roman(help)]);
@@ -64,6 +64,9 @@ fn synopsis(program: &Name) -> Vec<Inline> {
     }
     if let Some((name, _)) = line.word {
         parts.extend([roman(" ["), italic(name), roman("]")]);
+    }
+    if let Some((name, _)) = line.more {
+        parts.extend([roman(" ["), italic(name), roman(" ...]")]);
     }
     parts.push(roman(program.rest));
     parts

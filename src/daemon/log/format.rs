@@ -22,6 +22,14 @@ pub enum Format {
 }
 
 impl Format {
+    /// Lines as a formatter of Python's logging has them (`%(message)s`), the time in a form of strftime.
+    ///
+    /// # Errors
+    /// What in it is no format.
+    pub fn pattern(line: &str, time: &str) -> Result<Format, String> {
+        Ok(Format::Pattern(Pattern::parse(line, Some(time), "%")?))
+    }
+
     /// The value of `--log-format` and of the option `log_format`: text or json, in any case.
     ///
     /// # Errors
