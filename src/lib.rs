@@ -5,6 +5,7 @@
 //! (`tests/architecture.rs` checks it):
 //!
 //! * [`cli`]: one file a command family: parse, call, print.
+//! * [`top`]: the terminal view: what is known, what a key does, how it looks. Reaches a daemon through nothing: `cli` does.
 //! * [`state`]: desired, observed, plan, apply, report. Reaches a daemon through [`wire`], a file through [`config`].
 //! * [`plugins`]: Circus's plugins, each a client of a daemon; reaches it through [`wire`].
 //! * [`wsgi`]: the WSGI server: an HTTP front and the Python workers behind it.
@@ -27,5 +28,6 @@ pub mod python;
 pub mod state;
 pub mod stats;
 pub mod supervisor;
+pub mod top;
 pub mod wire;
 pub mod wsgi;

@@ -13,8 +13,9 @@ use std::path::{Path, PathBuf};
 use source::{PathUse, Source};
 
 /// The rooms from the top of the house to the bottom.
-const ROOMS: [&str; 12] = [
+const ROOMS: [&str; 13] = [
     "cli",
+    "top",
     "state",
     "plugins",
     "wsgi",
@@ -29,7 +30,7 @@ const ROOMS: [&str; 12] = [
 ];
 
 /// Rooms that may name less than everything below them, and why.
-const NARROWED: [(&str, &[&str], &str); 5] = [
+const NARROWED: [(&str, &[&str], &str); 6] = [
     (
         "supervisor",
         &["options"],
@@ -39,6 +40,11 @@ const NARROWED: [(&str, &[&str], &str); 5] = [
         "state",
         &["wire", "config", "notify", "options"],
         "it reaches a daemon through the wire and a file through config",
+    ),
+    (
+        "top",
+        &["wire", "options"],
+        "it is a client's view, and has no daemon of its own",
     ),
     (
         "plugins",
@@ -91,7 +97,7 @@ const IO_METHODS: [&str; 6] = [
 ];
 
 /// Rooms that name nothing of the outside.
-const PURE_ROOMS: [&str; 2] = ["supervisor", "options"];
+const PURE_ROOMS: [&str; 3] = ["supervisor", "options", "top"];
 
 /// The one file that may say `unsafe`.
 const UNSAFE_HOME: &str = "daemon/spawn.rs";

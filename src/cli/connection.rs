@@ -127,6 +127,19 @@ impl Args {
         }
     }
 
+    /// The control endpoint as it was named: with `--ssh` as the other host sees it.
+    ///
+    /// # Errors
+    /// A sentence that names where the unusable endpoint came from.
+    pub fn address(&self) -> Result<Endpoint, String> {
+        self.named_endpoint()
+    }
+
+    /// Where `--ssh` logs in, if it is given.
+    pub fn remote_host(&self) -> Option<&str> {
+        self.ssh.as_deref()
+    }
+
     /// The control endpoint: `--endpoint`, else the file's, else the environment's, else the default.
     ///
     /// # Errors

@@ -1,7 +1,7 @@
 //! `circ logs`: what the workers say, read where it is kept: in the files of their streams, or in the daemon's memory.
 
-mod file;
-mod outlets;
+pub(super) mod file;
+pub(super) mod outlets;
 mod printer;
 
 use std::os::fd::AsFd;

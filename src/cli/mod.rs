@@ -37,6 +37,7 @@ mod programs;
 mod ssh;
 pub mod state;
 mod status;
+mod top;
 
 /// Exit code of a usage error (`EX_USAGE`); clap's own 2 means drift in `circ state`.
 pub const EXIT_USAGE: u8 = 64;
@@ -120,6 +121,10 @@ fn command() -> Command {
             "Show what the workers say, and follow it",
         ))
         .subcommand(about(
+            top::Args::augment_args(Command::new("top")),
+            "Watch watchers and processes on the terminal, and act on them",
+        ))
+        .subcommand(about(
             discover::Args::augment_args(Command::new("discover")),
             "Find the daemons on this machine and in its network",
         ))
@@ -143,6 +148,7 @@ const GROUPS: &[(&str, &[&str])] = &[
         "Look",
         &[
             "discover",
+            "top",
             "status",
             "list",
             "stats",
@@ -244,6 +250,7 @@ fn dispatch(matches: &ArgMatches) -> Result<ExitCode, clap::Error> {
         "dsc" => state::dsc::run(&state::dsc::Args::from_arg_matches(matches)?),
         "config" => config::run(config::Args::from_arg_matches(matches)?),
         "logs" => logs::run(logs::Args::from_arg_matches(matches)?, before),
+        "top" => top::run(top::Args::from_arg_matches(matches)?, before),
         "install-links" => links::run(&links::Args::from_arg_matches(matches)?),
         "discover" => discover::run(&discover::Args::from_arg_matches(matches)?),
         "completions" => completions::run(matches, command()),

@@ -101,11 +101,7 @@ impl Asked {
     pub fn new(connection: &connection::Args) -> Result<Asked, Failure> {
         let endpoint = connection.control_endpoint().map_err(|r| (EXIT_USAGE, r))?;
         let error = match Client::connect(&endpoint, connection.timeout()) {
-            Ok(client) => {
-                let mut client = Box::new(client);
-                let directory = directory_of(&mut client);
-                return Ok(Asked::Daemon { client, directory });
-            }
+            Ok(client) => return Ok(Asked::of(client)),
             Err(error) => error,
         };
         let Some(path) = connection.config_file() else {
@@ -122,6 +118,13 @@ impl Asked {
         let config = Config::load(path, &environ, &directory)
             .map_err(|why| (EXIT_UNREACHABLE, why.to_string()))?;
         Ok(Asked::File(Box::new(config), directory))
+    }
+
+    /// The daemon at the other end.
+    pub fn of(client: Client) -> Asked {
+        let mut client = Box::new(client);
+        let directory = directory_of(&mut client);
+        Asked::Daemon { client, directory }
     }
 
     /// The outputs of the watchers that these names or patterns mean, in the order of their names.
