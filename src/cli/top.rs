@@ -210,7 +210,7 @@ fn ways(connection: &connection::Args) -> Result<(Ways, String), (u8, String)> {
     };
     // a way that cannot be had now is none: the screen says what is missing
     let way = |endpoint: Option<Endpoint>| Some(Arc::new(connection.route_to(endpoint?).ok()?));
-    let local = !connection.remote_host().is_some() && is_here(&named);
+    let local = connection.remote_host().is_none() && is_here(&named);
     let shown = match connection.remote_host() {
         Some(host) => format!("{host} {named}"),
         None => named.to_string(),

@@ -94,10 +94,13 @@ struct Key<'a> {
     number: i64,
 }
 
+/// A watcher with those of its processes that are shown.
+type Group<'a> = (Key<'a>, &'a Watcher, Vec<(Key<'a>, i32)>);
+
 /// The lines, in order.
 pub fn arrange(board: &Board, choice: &Choice) -> Vec<Row> {
     let filter = choice.filter.to_lowercase();
-    let mut groups: Vec<(Key<'_>, &Watcher, Vec<(Key<'_>, i32)>)> = Vec::new();
+    let mut groups: Vec<Group<'_>> = Vec::new();
     for (key, watcher) in &board.watchers {
         let whole = filter.is_empty() || key.contains(&filter);
         let found = |pid: i32, process: &Process| whole || has(pid, process, &filter);
