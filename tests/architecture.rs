@@ -53,9 +53,10 @@ const NARROWED: [(&str, &[&str], &str); 6] = [
     ),
     (
         "wsgi",
-        &["daemon", "wire"],
+        &["daemon", "stats", "wire"],
         "it serves alone: of the daemon's room it takes the one call that adopts an inherited descriptor, and with it the \
-         frames of ZeroMQ for Mongrel2, whose addresses are those of the wire",
+         frames of ZeroMQ for Mongrel2, whose addresses are those of the wire; how its numbers are shown is said where they \
+         are read",
     ),
     (
         "stats",

@@ -208,7 +208,8 @@ async fn attend(args: &Args) -> Result<(), Failure> {
     tracing::info!("Serving on {}", place.shown());
     let shown = backends::shown(&args.backend, patch, workers, threads);
     tracing::info!("{shown}");
-    let front = Front::new(pool.clone(), site, limits);
+    let records = args.front.records().map_err(|why| (EXIT_FAILED, why))?;
+    let front = Front::new(pool.clone(), site, limits, records);
     let (end, ending) = watch::channel(false);
     let serving = front.serve(listener, ending, seconds(app.graceful_timeout));
     application::tell_ready();

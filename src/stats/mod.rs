@@ -5,6 +5,7 @@
 //! are psutil's numbers in `circus.util.get_info`'s format), remembering what CPU percentages need.
 //! Both do blocking reads: they belong on a thread of their own.
 
+pub mod front;
 pub mod names;
 
 mod interest;

@@ -1,5 +1,7 @@
 //! The front: clients, their requests, and the end of both.
 
+use super::access::{Entry, Log};
+use super::counts::Shown;
 use super::environ::{self, Ends, Site};
 use super::listen::{Listener, Stream, descriptors_for};
 use super::marshal::Writer;
@@ -8,7 +10,7 @@ use super::reply::{ReplyBody, own};
 use bytes::{Bytes, BytesMut};
 use http::header::{self, HeaderValue};
 use http::{Method, Request, Response, StatusCode, Version};
-use hyper::body::{Body, Incoming};
+use hyper::body::{Body, Frame, Incoming, SizeHint};
 use hyper::server::conn::http1;
 use hyper::service::service_fn;
 use hyper_util::rt::{TokioIo, TokioTimer};
@@ -19,7 +21,8 @@ use std::io::{self, Write};
 use std::pin::Pin;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
-use std::time::Duration;
+use std::task::{Context, Poll};
+use std::time::{Duration, Instant};
 use tokio::sync::{oneshot, watch};
 
 /// A body that is longer goes to a file.
@@ -74,17 +77,32 @@ pub struct Front {
     pub site: Site,
     /// What clients may do.
     pub limits: Limits,
+    /// What is written down.
+    pub records: Records,
+    /// What is counted.
+    pub shown: Arc<Shown>,
     closing: AtomicBool,
     connections: AtomicUsize,
 }
 
+/// What is written down of requests.
+#[derive(Debug, Default)]
+pub struct Records {
+    /// The access log.
+    pub log: Option<Arc<Log>>,
+    /// The client is told how long it took (`Server-Timing`).
+    pub timing: bool,
+}
+
 impl Front {
     /// For this pool.
-    pub fn new(pool: Arc<Pool>, site: Site, limits: Limits) -> Arc<Front> {
+    pub fn new(pool: Arc<Pool>, site: Site, limits: Limits, records: Records) -> Arc<Front> {
         Arc::new(Front {
             pool,
             site,
             limits,
+            records,
+            shown: Arc::default(),
             closing: AtomicBool::new(false),
             connections: AtomicUsize::new(0),
         })
@@ -100,6 +118,7 @@ impl Front {
         if let Err(error) = descriptors_for(self.limits.connections) {
             tracing::warn!("cannot have more descriptors: {error}");
         }
+        self.shown.changed(&self.pool);
         let mut http = http1::Builder::new();
         http.timer(TokioTimer::new())
             .header_read_timeout(self.limits.head_time)
@@ -113,6 +132,9 @@ impl Front {
                 accepted = listener.accept(), if !full => match accepted {
                     Ok((mut stream, ends)) => {
                         stream.give_up_after(self.limits.write_time);
+                        stream.count(self.shown.counts.clone());
+                        self.shown.counts.opened();
+                        self.shown.changed(&self.pool);
                         self.connection(&http, stream, ends, hurry.subscribe());
                     }
                     Err(error) => {
@@ -157,6 +179,9 @@ impl Front {
             service_fn(move |request| {
                 let (front, ends, outgoing) = (front.clone(), ends.clone(), outgoing.clone());
                 async move {
+                    let begun = Instant::now();
+                    let entry = front.records.log.as_ref();
+                    let entry = entry.map(|_| Entry::begin(&request, &ends));
                     let mut response = front.answer(request, &ends).await;
                     if let ReplyBody::File {
                         outgoing: place, ..
@@ -164,7 +189,7 @@ impl Front {
                     {
                         *place = Some(outgoing);
                     }
-                    Ok::<_, Infallible>(response)
+                    Ok::<_, Infallible>(front.account(begun, entry, response))
                 }
             })
         };
@@ -184,9 +209,43 @@ impl Front {
             };
             if let Err(error) = ended {
                 tracing::debug!("connection: {error}");
+                if error.is_parse() {
+                    front.shown.counts.refused();
+                }
             }
+            front.shown.counts.closed();
+            front.shown.changed(&front.pool);
             front.connections.fetch_sub(1, Ordering::Relaxed);
         });
+    }
+
+    /// Counts an answer, and sees to it that it is written down.
+    fn account(
+        &self,
+        begun: Instant,
+        entry: Option<Entry>,
+        mut response: Response<ReplyBody>,
+    ) -> Response<Accounted> {
+        let took = begun.elapsed();
+        self.shown.counts.answered(response.status(), took);
+        self.shown.changed(&self.pool);
+        if self.records.timing {
+            let text = format!("total;dur={:.3}", took.as_secs_f64() * 1e3);
+            if let Ok(value) = HeaderValue::from_str(&text) {
+                response.headers_mut().append("server-timing", value);
+            }
+        }
+        let status = response.status().as_u16();
+        let record = entry.zip(self.records.log.clone());
+        let record = record.map(|(entry, log)| {
+            Box::new(Record {
+                entry: Entry { status, ..entry },
+                log,
+                begun,
+                broken: false,
+            })
+        });
+        response.map(|body| Accounted { body, record })
     }
 
     async fn answer(&self, request: Request<Incoming>, ends: &Ends) -> Response<ReplyBody> {
@@ -314,6 +373,56 @@ impl Front {
                 RequestBody::File(file, length)
             }
         })
+    }
+}
+
+/// The body of an answer, and what is to be written down of it at its end.
+struct Accounted {
+    body: ReplyBody,
+    record: Option<Box<Record>>,
+}
+
+struct Record {
+    entry: Entry,
+    log: Arc<Log>,
+    begun: Instant,
+    broken: bool,
+}
+
+impl Drop for Accounted {
+    fn drop(&mut self) {
+        if let Some(mut record) = self.record.take() {
+            record.entry.took = record.begun.elapsed();
+            record.entry.whole = !record.broken && self.body.is_end_stream();
+            record.log.write(&record.entry);
+        }
+    }
+}
+
+impl Body for Accounted {
+    type Data = Bytes;
+    type Error = io::Error;
+
+    fn poll_frame(
+        mut self: Pin<&mut Self>,
+        context: &mut Context<'_>,
+    ) -> Poll<Option<io::Result<Frame<Bytes>>>> {
+        let frame = Pin::new(&mut self.body).poll_frame(context);
+        if let (Some(record), Poll::Ready(Some(frame))) = (&mut self.record, &frame) {
+            match frame {
+                Ok(frame) => record.entry.bytes += frame.data_ref().map_or(0, |d| d.len() as u64),
+                Err(_) => record.broken = true,
+            }
+        }
+        frame
+    }
+
+    fn is_end_stream(&self) -> bool {
+        self.body.is_end_stream()
+    }
+
+    fn size_hint(&self) -> SizeHint {
+        self.body.size_hint()
     }
 }
 

@@ -2,6 +2,7 @@
 
 use crate::daemon::spawn::duplicate;
 
+use super::counts::Counts;
 use super::environ::Ends;
 use super::guard::Guard;
 use super::sendfile::{Outgoing, stands_in};
@@ -12,6 +13,7 @@ use std::net::{SocketAddr, ToSocketAddrs};
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::path::PathBuf;
 use std::pin::Pin;
+use std::sync::Arc;
 use std::task::{Context, Poll, ready};
 use std::time::Duration;
 use tokio::io::{AsyncRead, AsyncWrite, Interest, ReadBuf};
@@ -224,6 +226,8 @@ pub struct Stream {
     socket: Socketlike,
     /// How long the other side may take nothing.
     patience: Duration,
+    /// Where bytes are counted.
+    counts: Option<Arc<Counts>>,
     stalled: Option<Pin<Box<Sleep>>>,
     guard: Guard,
     outgoing: Outgoing,
@@ -249,6 +253,7 @@ impl Stream {
         Stream {
             socket,
             patience: Duration::MAX,
+            counts: None,
             stalled: None,
             guard: Guard::default(),
             outgoing: Outgoing::default(),
@@ -260,12 +265,20 @@ impl Stream {
         self.patience = patience;
     }
 
+    /// Counts the bytes that come and go.
+    pub fn count(&mut self, counts: Arc<Counts>) {
+        self.counts = Some(counts);
+    }
+
     /// What was written; an error if nothing was for too long.
-    fn stalling<T>(
+    fn stalling(
         &mut self,
         context: &mut Context<'_>,
-        written: Poll<io::Result<T>>,
-    ) -> Poll<io::Result<T>> {
+        written: Poll<io::Result<usize>>,
+    ) -> Poll<io::Result<usize>> {
+        if let (Poll::Ready(Ok(bytes)), Some(counts)) = (&written, &self.counts) {
+            counts.sent(*bytes);
+        }
         if written.is_ready() {
             if self.stalled.is_some() {
                 self.stalled = None;
@@ -323,6 +336,9 @@ impl AsyncRead for Stream {
             Socketlike::Unix(stream) => Pin::new(stream).poll_read(context, into),
         };
         let new = into.filled_mut().get_mut(before..).unwrap_or_default();
+        if let Some(counts) = &this.counts {
+            counts.received(new.len());
+        }
         if this.guard.look(new).is_err() {
             // hyper answers that with 400 and closes the connection
             new.fill(0);

@@ -15,6 +15,8 @@
 //! * Large bodies of requests are in a file without a name, passed by descriptor. Bodies of answers that are long or come
 //!   bit by bit are streams, with a window: an application does not run ahead of its client.
 
+pub mod access;
+pub mod counts;
 pub mod environ;
 pub mod front;
 pub mod guard;

@@ -1,5 +1,6 @@
 //! The workers, the queue of requests before them, and who gets what when.
 
+use super::counts::State;
 use super::environ::Target;
 use super::marshal::Writer;
 use super::reply::{self, ReplyBody, Stream};
@@ -90,6 +91,10 @@ struct Inner {
     closing: bool,
     /// Workers before this one have an application that has changed since.
     current: u64,
+    /// Workers that have died.
+    deaths: u64,
+    /// Nanoseconds in which applications were at work.
+    busy: u64,
 }
 
 /// How it goes with the workers.
@@ -278,6 +283,18 @@ impl Pool {
         inner.queue.len() + inner.exchanges.len()
     }
 
+    /// How it goes with the workers.
+    pub fn state(&self) -> State {
+        let inner = self.lock();
+        State {
+            in_flight: inner.queue.len() + inner.exchanges.len(),
+            queued: inner.queue.len(),
+            workers: inner.slots.iter().filter(|slot| slot.ready).count(),
+            deaths: inner.deaths,
+            busy: inner.busy,
+        }
+    }
+
     /// Lets all workers go.
     pub async fn close(&self) {
         let slots = {
@@ -384,6 +401,7 @@ impl Pool {
                 }
                 News::Answers { head, busy, count } => {
                     slot.measure(busy, count);
+                    inner.busy += busy;
                     self.take(slot, &mut inner.exchanges, head);
                 }
                 News::Gone => {
@@ -523,6 +541,9 @@ impl Pool {
         let filled = slot.worker.filled();
         self.take(&mut slot, &mut inner.exchanges, filled);
         slot.worker.kill();
+        if !inner.closing && !slot.retiring {
+            inner.deaths += 1;
+        }
         let mut again = Vec::new();
         // with one thread, only the first was begun
         let begun = match self.settings.threads {

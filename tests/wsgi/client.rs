@@ -50,14 +50,18 @@ pub struct Connection {
 impl Connection {
     #[track_caller]
     pub fn open(port: u16) -> Connection {
-        let stream = TcpStream::connect(("127.0.0.1", port)).expect("the server listens");
+        Connection::try_open(port).expect("the server listens")
+    }
+
+    pub fn try_open(port: u16) -> std::io::Result<Connection> {
+        let stream = TcpStream::connect(("127.0.0.1", port))?;
         stream
             .set_read_timeout(Some(deadline()))
             .expect("a time limit");
         stream.set_nodelay(true).expect("no delay");
-        Connection {
+        Ok(Connection {
             stream: BufReader::new(stream),
-        }
+        })
     }
 
     pub fn send(&mut self, bytes: impl AsRef<[u8]>) {

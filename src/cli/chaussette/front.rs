@@ -1,6 +1,9 @@
 //! Options of the HTTP front: what clients may do, and what is written down about them.
 
-use crate::wsgi::front::Limits;
+use crate::wsgi::access::{Form, Log};
+use crate::wsgi::front::{Limits, Records};
+use std::path::PathBuf;
+use std::sync::Arc;
 use std::time::Duration;
 
 /// The options.
@@ -21,9 +24,35 @@ pub struct FrontArgs {
     /// Connections at once; more wait to be accepted
     #[arg(long, default_value_t = 10_000, value_name = "COUNT", value_parser = clap::value_parser!(u32).range(1..))]
     limit_connections: u32,
+    /// Write a line for each request: to a file, or to standard output if it is -
+    #[arg(long, value_name = "FILE")]
+    access_log: Option<PathBuf>,
+    /// How these lines look
+    #[arg(long, default_value = "combined", value_parser = Form::NAMES, value_name = "FORM")]
+    access_log_format: String,
+    /// Tell clients how long their requests took (Server-Timing)
+    #[arg(long)]
+    server_timing: bool,
 }
 
 impl FrontArgs {
+    /// What is written down of requests; opens the access log.
+    ///
+    /// # Errors
+    /// It cannot be opened.
+    pub fn records(&self) -> Result<Records, String> {
+        let form = Form::named(&self.access_log_format).unwrap_or(Form::Combined);
+        let log = self.access_log.as_deref().map(|path| {
+            Log::open(path, form)
+                .map(Arc::new)
+                .map_err(|why| format!("cannot write the access log {}: {why}", path.display()))
+        });
+        Ok(Records {
+            log: log.transpose()?,
+            timing: self.server_timing,
+        })
+    }
+
     /// Puts them into what clients may do.
     pub fn limit(&self, limits: Limits) -> Limits {
         let seconds = |number: f64| Duration::try_from_secs_f64(number).unwrap_or(Duration::MAX);
