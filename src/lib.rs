@@ -5,6 +5,7 @@
 //! (`tests/architecture.rs` checks it):
 //!
 //! * [`cli`]: one file a command family: parse, call, print.
+//! * [`console`]: the web console: pages, HTTP API, metrics; a client of daemons as any other.
 //! * [`top`]: the terminal view: what is known, what a key does, how it looks. Reaches a daemon through nothing: `cli` does.
 //! * [`state`]: desired, observed, plan, apply, report. Reaches a daemon through [`wire`], a file through [`config`].
 //! * [`plugins`]: Circus's plugins, each a client of a daemon; reaches it through [`wire`].
@@ -20,6 +21,7 @@
 
 pub mod cli;
 pub mod config;
+pub mod console;
 pub mod daemon;
 pub mod notify;
 pub mod options;

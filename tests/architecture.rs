@@ -13,8 +13,9 @@ use std::path::{Path, PathBuf};
 use source::{PathUse, Source};
 
 /// The rooms from the top of the house to the bottom.
-const ROOMS: [&str; 13] = [
+const ROOMS: [&str; 14] = [
     "cli",
+    "console",
     "top",
     "state",
     "plugins",
@@ -30,7 +31,12 @@ const ROOMS: [&str; 13] = [
 ];
 
 /// Rooms that may name less than everything below them, and why.
-const NARROWED: [(&str, &[&str], &str); 6] = [
+const NARROWED: [(&str, &[&str], &str); 7] = [
+    (
+        "console",
+        &["state", "wire", "config", "options"],
+        "the console is a client of a daemon as any other",
+    ),
     (
         "supervisor",
         &["options"],

@@ -207,7 +207,7 @@ impl std::fmt::Display for RouteError {
 }
 
 /// The control endpoint that the file gives to its daemon.
-fn endpoint_of(path: &Path) -> Result<String, String> {
+pub(super) fn endpoint_of(path: &Path) -> Result<String, String> {
     // Names and values that are no text cannot be written in a circus.ini either.
     let environ: BTreeMap<String, String> = env::vars_os()
         .filter_map(|(name, value)| Some((name.into_string().ok()?, value.into_string().ok()?)))

@@ -12,9 +12,10 @@ use crate::options;
 use crate::wire::command::{self, COMMANDS, CommandSpec, Shape};
 use crate::wire::{Client, parse_request};
 
-/// Every command of the wire as clap sees it.
+/// Every command of the wire as clap sees it, but for `metrics`: what a command line says of that is in another file.
 pub fn subcommands() -> Vec<Command> {
-    COMMANDS.iter().map(subcommand).collect()
+    let own = COMMANDS.iter().filter(|spec| spec.name != "metrics");
+    own.map(subcommand).collect()
 }
 
 fn subcommand(spec: &'static CommandSpec) -> Command {

@@ -169,6 +169,15 @@ fn of_file(path: &Path) -> Result<Multicast, String> {
     }
 }
 
+/// Where the daemons of a group can be reached from here, as far as they can.
+///
+/// # Errors
+/// Nobody can be asked.
+pub fn endpoints(multicast: Multicast, timeout: Duration) -> io::Result<Vec<Endpoint>> {
+    let found = ask(multicast, timeout)?;
+    Ok(found.iter().filter_map(Found::connect).collect())
+}
+
 /// Everybody who answers, in the order of their names.
 fn ask(multicast: Multicast, timeout: Duration) -> io::Result<Vec<Found>> {
     let interfaces = match multicast.interface {

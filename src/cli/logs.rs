@@ -15,6 +15,8 @@ use serde_json::{Map, Value};
 
 use super::{EXIT_REFUSED, EXIT_UNREACHABLE, EXIT_USAGE, connection, output};
 use crate::wire::{Client, command};
+pub(super) use file::Reader as LogReader;
+
 use file::Reader;
 use outlets::{Asked, Outlet, Place, Which};
 use printer::Printer;

@@ -31,6 +31,7 @@ mod links;
 pub mod logs;
 mod m2wsgi;
 pub mod manual;
+mod metrics;
 pub mod output;
 mod paint;
 mod programs;
@@ -38,6 +39,7 @@ mod ssh;
 pub mod state;
 mod status;
 mod top;
+mod web;
 
 /// Exit code of a usage error (`EX_USAGE`); clap's own 2 means drift in `circ state`.
 pub const EXIT_USAGE: u8 = 64;
@@ -128,6 +130,14 @@ fn command() -> Command {
             discover::Args::augment_args(Command::new("discover")),
             "Find the daemons on this machine and in its network",
         ))
+        .subcommand(about(
+            web::Args::augment_args(Command::new("web")),
+            "Serve the web console: pages, an HTTP API and metrics of daemons",
+        ))
+        .subcommand(about(
+            metrics::Args::augment_args(Command::new("metrics")),
+            "Print the numbers of a daemon for Prometheus",
+        ))
         .subcommands(control::subcommands())
         .subcommand(completions::subcommand());
     let overview = overview(&command);
@@ -162,6 +172,7 @@ const GROUPS: &[(&str, &[&str])] = &[
             "listsockets",
             "logtail",
             "metrics",
+            "web",
             "numprocesses",
             "numwatchers",
         ],
@@ -231,7 +242,7 @@ fn dispatch(matches: &ArgMatches) -> Result<ExitCode, clap::Error> {
     };
     if let (
         "daemon" | "state" | "agent" | "dsc" | "ansible" | "config" | "completions"
-        | "install-links" | "discover" | "chaussette" | "m2wsgi",
+        | "install-links" | "discover" | "chaussette" | "m2wsgi" | "web",
         Some(option),
     ) = (name, before.first_given())
     {
@@ -253,6 +264,8 @@ fn dispatch(matches: &ArgMatches) -> Result<ExitCode, clap::Error> {
         "top" => top::run(top::Args::from_arg_matches(matches)?, before),
         "install-links" => links::run(&links::Args::from_arg_matches(matches)?),
         "discover" => discover::run(&discover::Args::from_arg_matches(matches)?),
+        "web" => web::run(&web::Args::from_arg_matches(matches)?),
+        "metrics" => metrics::run(metrics::Args::from_arg_matches(matches)?, before),
         "completions" => completions::run(matches, command()),
         _ => {
             let connection = connection::Args::from_arg_matches(matches)?.or(before);

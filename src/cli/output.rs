@@ -66,7 +66,6 @@ pub fn reply(command: &str, reply: &Value) -> String {
         "dstats" => reply.get("info").map(|info| process_table(&[("", info)])),
         "ipython" => kernel(reply),
         "identity" => identity(reply),
-        "metrics" => serde_json::to_string_pretty(reply).ok(),
         "reloadconfig" => reloaded(reply),
         _ => changes(reply),
     };

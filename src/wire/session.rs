@@ -59,24 +59,7 @@ impl Session {
         command: &str,
         properties: Map<String, Value>,
     ) -> Result<Map<String, Value>, CallError> {
-        let timeout = self.timeout;
-        let outcome = tokio::time::timeout(timeout, self.exchange(command, properties)).await;
-        let reply = match outcome {
-            Ok(Ok(reply)) => reply,
-            Ok(Err(why)) => {
-                self.socket = None;
-                return Err(CallError::Unreachable(why));
-            }
-            Err(_) => {
-                // A late reply would be taken for that to the next call.
-                self.socket = None;
-                return Err(CallError::Unreachable(format!(
-                    "{} did not answer `{command}` within {} s",
-                    self.endpoint,
-                    timeout.as_secs_f64()
-                )));
-            }
-        };
+        let reply = self.ask(command, properties).await?;
         if reply.get("status").and_then(Value::as_str) == Some("error") {
             let reason = reply.get("reason").and_then(Value::as_str);
             return Err(CallError::Refused(
@@ -84,6 +67,35 @@ impl Session {
             ));
         }
         Ok(reply)
+    }
+
+    /// Sends a command and gives the reply as it came, be it an error of the daemon's.
+    ///
+    /// # Errors
+    /// [`CallError::Unreachable`] only; after it the next call connects anew.
+    pub async fn ask(
+        &mut self,
+        command: &str,
+        properties: Map<String, Value>,
+    ) -> Result<Map<String, Value>, CallError> {
+        let timeout = self.timeout;
+        let outcome = tokio::time::timeout(timeout, self.exchange(command, properties)).await;
+        match outcome {
+            Ok(Ok(reply)) => Ok(reply),
+            Ok(Err(why)) => {
+                self.socket = None;
+                Err(CallError::Unreachable(why))
+            }
+            Err(_) => {
+                // A late reply would be taken for that to the next call.
+                self.socket = None;
+                Err(CallError::Unreachable(format!(
+                    "{} did not answer `{command}` within {} s",
+                    self.endpoint,
+                    timeout.as_secs_f64()
+                )))
+            }
+        }
     }
 
     async fn exchange(
