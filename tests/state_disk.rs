@@ -415,7 +415,8 @@ fn the_second_run_is_told_who_is_at_it() {
     fs::create_dir(site.path("links")).expect("made");
     symlink("../circus.ini", site.path("links/way.ini")).expect("linked");
     let soon = Instant::now() + Duration::from_secs(5);
-    let lock = store::lock_file(&site.path("circus.ini"), soon).expect("free");
+    let mut locks = store::Locks::default();
+    locks.file(&site.path("circus.ini"), soon).expect("free");
     let mut late = command(&site, SCALE);
     late.args(["--config", "links/way.ini", "--json", "--timeout", "0.1"]);
     let run = finish(late);
@@ -426,7 +427,7 @@ fn the_second_run_is_told_who_is_at_it() {
             std::process::id()
         )],
     );
-    drop(lock);
+    drop(locks);
 }
 
 #[test]

@@ -196,7 +196,10 @@ mod tests {
     use super::*;
     use clap::{Command, FromArgMatches};
 
-    fn read(line: &[&str]) -> Result<(Vec<(String, String)>, Vec<String>), String> {
+    /// The places, each with its two addresses, and the words after the options.
+    type Line = (Vec<(String, String)>, Vec<String>);
+
+    fn read(line: &[&str]) -> Result<Line, String> {
         let command = <Args as clap::Args>::augment_args(Command::new("m2wsgi"));
         let matches = command.no_binary_name(true).try_get_matches_from(line);
         let matches = matches.map_err(|why| why.to_string())?;
