@@ -179,6 +179,17 @@ fn a_daemon_is_driven_through_ssh() {
         let told = host.run(&["--ssh", &name, "--config", &config, "incr", "web"]);
         assert!(told.status.success(), "{}", text(&told.stderr));
         daemon.wait_pids("web", 3);
+        if program == Program::Circ && site.endpoint.starts_with("tcp") {
+            // control, events and statistics, each on its own way
+            let endpoint = ["--endpoint", &site.endpoint];
+            let told = host.run(&["top", "--once", "--ssh", &name, endpoint[0], endpoint[1]]);
+            assert!(told.status.success(), "{}", text(&told.stderr));
+            let shown = text(&told.stdout);
+            assert!(shown.contains("3/3") && shown.contains(&name), "{shown}");
+            for pid in daemon.pids("web") {
+                assert!(shown.contains(&format!("    {pid} ")), "{shown}");
+            }
+        }
         let told = host.run(&[
             "circusctl",
             "--ssh",

@@ -1,15 +1,18 @@
 //! `circ top` on a real terminal: against both daemons, with every key that acts, in every size, and however it ends.
 
 mod support;
+#[path = "top/svg.rs"]
+mod svg;
 #[path = "top/tmux.rs"]
 mod tmux;
 
 use std::fs;
 use std::io::{BufRead, BufReader};
 use std::process::{Command, Output, Stdio};
+use std::time::Duration;
 
 use serde_json::json;
-use support::{Daemon, Program, TempSite, is_alive, wait_for};
+use support::{Daemon, Program, TempSite, is_alive, wait_for, wait_for_within};
 use tmux::Tmux;
 
 const CIRC: &str = env!("CARGO_BIN_EXE_circ");
@@ -75,6 +78,7 @@ fn watchers_are_seen_and_every_key_that_acts_asks_first() {
     line_of(&tmux, &[&pids[0].to_string(), "sleep"]);
     line_of(&tmux, &["tcp", "127.0.0.1:", "0/77"]);
     tmux.sees(&["3 watchers, 3 processes", &format!("pid {}", daemon.pid())]);
+    tmux.sees(&["none since this was opened"]);
     // the cursor goes to web, the last by name
     tmux.keys(&["End", "Up", "Up"]);
     tmux.text("+");
@@ -196,6 +200,7 @@ fn a_real_circusd_is_shown_and_driven_as_well() {
                 line_of(&tmux, &["tcp", " - ", "0/77"]);
             }
         }
+        tmux.sees(&["none since this was opened"]);
         tmux.keys(&["End", "Up", "Up"]);
         tmux.text("+y");
         line_of(&tmux, &["web", "3/3"]);
@@ -239,9 +244,14 @@ fn a_daemon_that_goes_away_leaves_a_grey_picture_and_is_found_again() {
         screen.contains(&pid.to_string()) && !screen.contains("away for")
     });
     assert!(!grey(&tmux));
-    // its events are heard as well
-    daemon.ok("signal", json!({"name": "talker", "signum": "hup"}));
-    tmux.sees(&[&format!("Talker ended pid {pid} exit 7")]);
+    // its events are heard as well; one that comes before the subscription is not
+    wait_for("an event on the screen", || {
+        let pid = daemon.wait_pids("talker", 1)[0];
+        daemon.ok("signal", json!({"name": "talker", "signum": "hup"}));
+        let words = format!("Talker ended pid {pid} ");
+        let soon = Duration::from_secs(3);
+        wait_for_within(soon, || tmux.screen().contains(&words).then_some(()))
+    });
     assert!(is_alive(daemon.pid()));
 }
 
@@ -464,4 +474,59 @@ fn a_pipe_that_is_closed_ends_it() {
     assert!(lines.next().unwrap().unwrap().contains("circ top"));
     drop(lines);
     assert!(child.wait().unwrap().code().is_some());
+}
+
+/// A failure of circ itself is told on the terminal as it was before. Only a build for development can be made to fail.
+#[test]
+fn the_terminal_is_given_back_when_circ_fails() {
+    let Some(tmux) = Tmux::start(100, 24) else {
+        return;
+    };
+    let site = site(TempSite::ipc(), false);
+    let _daemon = site.start(Program::Circ);
+    tmux.line(&format!(
+        "CIRC_TEST_PANIC=1 RUST_BACKTRACE=0 {}; echo left with $?",
+        top(&site, "")
+    ));
+    tmux.sees(&["web", "by CPU"]);
+    tmux.text("!");
+    tmux.sees(&["panicked at", "on purpose", "left with 1"]);
+    assert!(!tmux.is_taken());
+    tmux.line("clear; stty -a");
+    tmux.wait("a cooked terminal", |screen| {
+        screen.contains(" icanon") && screen.contains(" echo ")
+    });
+}
+
+/// Makes `docs/images/top.svg` anew: `cargo test --test top -- --ignored picture`.
+#[test]
+#[ignore = "makes a file of the documentation, with a minute of history"]
+fn the_picture_of_the_documentation_is_made() {
+    let Some(tmux) = Tmux::start(118, 30) else {
+        return;
+    };
+    let site = TempSite::new();
+    let busy = site.write(
+        "busy.sh",
+        "while :; do i=0; n=$((($$ * $(date +%s) / 3) % 17)); while [ $i -lt ${n}000 ]; do i=$((i + 1)); done; sleep 0.$1; done\n",
+    );
+    let dies = site.write("dies.sh", "sleep 0.1; exit 3\n");
+    let (busy, dies, port) = (busy.display(), dies.display(), site.port());
+    site.ini(&format!(
+        "statsd = True\nstats_endpoint = {}\n\
+         [watcher:web]\ncmd = sh {busy} 3\nnumprocesses = 4\nuse_sockets = True\n\
+         [watcher:queue]\ncmd = sh {busy} 8\nnumprocesses = 3\n\
+         [watcher:mail]\ncmd = sleep 1000\n\
+         [watcher:import]\ncmd = sh {dies}\n\
+         [watcher:nightly]\ncmd = sleep 1000\nautostart = False\n\
+         [socket:web]\nhost = 127.0.0.1\nport = {port}\n",
+        site.stats
+    ));
+    let _daemon = site.start(Program::Circ);
+    tmux.line(&top(&site, ""));
+    tmux.sees(&["web", "by CPU"]);
+    tmux.wait("a minute", |screen| screen.contains(" 0:45"));
+    let path = format!("{}/docs/images/top.svg", env!("CARGO_MANIFEST_DIR"));
+    fs::create_dir_all(format!("{}/docs/images", env!("CARGO_MANIFEST_DIR"))).unwrap();
+    fs::write(path, svg::picture(&tmux.painted(), 118)).unwrap();
 }

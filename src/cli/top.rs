@@ -457,6 +457,9 @@ impl Painter<'_> {
                 tick = (tick + TICK).max(time);
                 paint.get_or_insert((painted + CALM).max(time));
             }
+            if terminal::is_lost() {
+                return End::Failed("circ top has failed; this is a mistake in circ".to_string());
+            }
             if paint.is_some_and(|paint| paint <= Instant::now()) {
                 if let Some(terminal) = &mut self.terminal
                     && let Err(error) = terminal.paint(&mut self.screen)
@@ -481,6 +484,8 @@ impl Painter<'_> {
             Input::Signal(Signal::SIGINT) => Some(End::Wished),
             Input::Signal(signal) => Some(End::Signal(signal)),
             Input::Key(key) => {
+                #[cfg(debug_assertions)]
+                fail_on_purpose(key);
                 let wish = self.screen.press(key)?;
                 self.fulfil(wish, calls)
             }
@@ -545,6 +550,16 @@ impl Painter<'_> {
             }
             Err(error) => Some(End::Failed(format!("the terminal has gone: {error}"))),
         }
+    }
+}
+
+/// For the test of what a failure leaves behind.
+#[cfg(debug_assertions)]
+fn fail_on_purpose(key: KeyEvent) {
+    let wanted = key.code == event::KeyCode::Char('!');
+    if wanted && std::env::var_os("CIRC_TEST_PANIC").is_some() {
+        let failed = std::thread::spawn(|| panic!("on purpose")).join();
+        debug_assert!(failed.is_err());
     }
 }
 

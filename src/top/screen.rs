@@ -162,6 +162,8 @@ pub struct Screen {
     /// Lines of the table that there was room for.
     pub(super) page: usize,
     said: Option<(String, Weight, f64)>,
+    /// Events have been heard before.
+    listened: bool,
     now: f64,
 }
 
@@ -173,7 +175,8 @@ impl Screen {
             happenings: Happenings::default(),
             link: Link::Coming,
             source: Source::Unknown,
-            deaf: None,
+            deaf: Some("not connected yet".to_string()),
+            listened: false,
             choice: Choice::default(),
             mode: Mode::Table,
             focus: Focus::Table,
@@ -227,10 +230,11 @@ impl Screen {
             News::Source(source) => self.source = source,
             News::Event(topic, payload) => self.event(&topic, &payload),
             News::Deaf(why) => {
-                if self.deaf.is_some() && why.is_none() {
+                if self.deaf.is_some() && why.is_none() && self.listened {
                     let words = "events are heard again; some may be missing above".to_string();
                     self.note(words, Weight::Bad);
                 }
+                self.listened |= why.is_none();
                 self.deaf = why;
             }
             News::Answer(words, weight) => self.said = Some((words, weight, now + SAID)),

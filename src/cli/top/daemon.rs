@@ -77,8 +77,17 @@ pub fn talk(ways: &Ways, news: &mpsc::Sender<Input>) -> mpsc::Sender<Call> {
         touched: Mutex::default(),
     });
     let session = || Session::new(ways.control.endpoint.clone(), ways.timeout);
-    if let Some(way) = &ways.events {
-        tokio::spawn(hear_events(way.clone(), news.clone(), shared.clone()));
+    match &ways.events {
+        Some(way) => drop(tokio::spawn(hear_events(
+            way.clone(),
+            news.clone(),
+            shared.clone(),
+        ))),
+        None => {
+            let why = "there is no way to where the daemon publishes them".to_string();
+            // the queue is empty yet
+            let _ = news.try_send(Input::News(News::Deaf(Some(why))));
+        }
     }
     if let Some(way) = &ways.statistics {
         tokio::spawn(hear_statistics(way.clone(), news.clone(), shared.clone()));

@@ -1,6 +1,7 @@
 //! The terminal: taken over for the screen, and given back however this ends: by a key, a signal, a stop or a panic.
 
 use std::io::{self, IsTerminal, Stdout, Write};
+use std::sync::atomic::{AtomicBool, Ordering};
 
 use ratatui::Terminal;
 use ratatui::backend::CrosstermBackend;
@@ -35,6 +36,7 @@ impl Taken {
     /// There is none, or it has gone.
     pub fn take() -> io::Result<Taken> {
         enable_raw_mode()?;
+        OURS.store(true, Ordering::Release);
         let entered = execute!(io::stdout(), EnterAlternateScreen, Hide);
         let terminal = entered.and_then(|()| Terminal::new(CrosstermBackend::new(io::stdout())));
         match terminal {
@@ -76,18 +78,32 @@ impl Drop for Taken {
     }
 }
 
-/// Once is enough, but twice does no harm.
+/// The terminal is ours.
+static OURS: AtomicBool = AtomicBool::new(false);
+
+/// Gives it back if it is ours: a second time would put the cursor where it was before, over what has been said since.
 fn give_back() {
-    // a terminal that has gone needs nothing
-    let _ = execute!(io::stdout(), LeaveAlternateScreen, Show);
-    let _ = disable_raw_mode();
-    let _ = io::stdout().flush();
+    if OURS.swap(false, Ordering::AcqRel) {
+        // a terminal that has gone needs nothing
+        let _ = execute!(io::stdout(), LeaveAlternateScreen, Show);
+        let _ = disable_raw_mode();
+        let _ = io::stdout().flush();
+    }
+}
+
+/// A panic, of whatever thread, has given the terminal back.
+static LOST: AtomicBool = AtomicBool::new(false);
+
+/// Whether nothing may be painted any more.
+pub fn is_lost() -> bool {
+    LOST.load(Ordering::Acquire)
 }
 
 /// From here on a panic gives the terminal back before it says what has happened.
 pub fn give_back_on_panic() {
     let before = std::panic::take_hook();
     std::panic::set_hook(Box::new(move |info| {
+        LOST.store(true, Ordering::Release);
         give_back();
         before(info);
     }));

@@ -99,7 +99,7 @@ pub fn foot(screen: &mut Screen, paint: &Paint, canvas: &mut Canvas<'_>) {
     if !screen.choice.filter.is_empty() {
         say(format!("only {:?}", screen.choice.filter), Weight::Good);
     }
-    if let Some(why) = &screen.deaf {
+    if let (Some(why), Link::Here) = (&screen.deaf, &screen.link) {
         say(format!("no events: {why}"), Weight::Bad);
     }
     if screen.mode == Mode::Log {

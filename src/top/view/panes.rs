@@ -81,7 +81,11 @@ pub fn events(screen: &mut Screen, paint: &Paint, canvas: &mut Canvas<'_>) {
     let focused = screen.focus == Focus::Events;
     title(paint, canvas, "events", focused);
     if screen.happenings.is_empty() {
-        canvas.put(2, 1, "none since this was opened", paint.faint());
+        let words = match screen.deaf {
+            None => "none since this was opened",
+            Some(_) => "not heard yet",
+        };
+        canvas.put(2, 1, words, paint.faint());
     }
     let seen = screen.happenings.newest().skip(screen.events_from);
     for (y, event) in (1..canvas.height()).zip(seen) {

@@ -30,6 +30,7 @@ fn screen(look: Look) -> Screen {
     let mut screen = Screen::new("tcp://127.0.0.1:5555".to_string(), look, 1000.0);
     let identity = json!({"program": "circ", "version": "0.1.0", "pid": 4711});
     screen.hear(News::Here(Some(map(identity))), 1000.0);
+    screen.hear(News::Deaf(None), 1000.0);
     let worker = |pid: i32, wid: i32| json!({"pid": pid, "wid": wid, "leaving": pid == 503});
     let exit = json!({"code": 3, "signal": null, "time": 940.0});
     let status = json!({
