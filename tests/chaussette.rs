@@ -219,11 +219,7 @@ fn a_unix_socket_is_served_and_removed() {
     let mut answer = String::new();
     stream.read_to_string(&mut answer).unwrap();
     assert!(answer.ends_with("version 1"), "{answer}");
-    assert!(
-        server.log().contains("Serving on unix:"),
-        "{}",
-        server.log()
-    );
+    server.wait_log("Serving on unix:");
     assert!(server.end().success());
     assert!(!path.exists());
 }
@@ -322,6 +318,7 @@ fn every_back_end_of_chaussette_has_a_meaning() {
         let answer = server.wait_for("an answer", || get(port));
         assert_eq!(answer, "version 1", "{name}");
         let said = format!("as a backend; \"{name}\" means 1 process of Python");
+        server.wait_log(&said);
         assert_eq!(server.log().matches(&said).count(), 1, "{}", server.log());
     }
 }
@@ -401,7 +398,7 @@ fn options_of_circ_are_taken_under_the_old_name() {
     let server = Server::start(&site, command);
     server.wait_for("an answer", || get(port));
     let said = "2 processes of Python, 3 threads in each";
-    assert!(server.log().contains(said), "{}", server.log());
+    server.wait_log(said);
 }
 
 /// ctrl-C in a terminal reaches all processes: those of Python leave it to the front.
@@ -490,11 +487,7 @@ def app(environ, start_response):
         "def app(environ, start_response):\n    start_response('200 OK', [])\n    return [b'healed']\n",
     );
     wait_answer("healed");
-    assert!(
-        server.log().contains("live.py has changed"),
-        "{}",
-        server.log()
-    );
+    server.wait_log("live.py has changed");
     // a module that is not there may come
     replace(
         &app_file,
@@ -526,11 +519,7 @@ fn an_application_that_never_came_up_is_waited_for() {
     ]);
     let mut server = Server::start(&site, command);
     server.wait_log("waiting for a change of its files");
-    assert!(
-        server.log().contains("RuntimeError: not yet"),
-        "{}",
-        server.log()
-    );
+    server.wait_log("RuntimeError: not yet");
     replace(&file, APP);
     server.wait_for("the application", || {
         get(port).filter(|answer| answer == "version 1")

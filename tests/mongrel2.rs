@@ -382,7 +382,7 @@ fn bodies_in_files_are_taken_only_from_mongrel2_and_its_directory() {
         let handler = setup.handler("first", &[]);
         handler.wait_log(HANDLING, 1);
         assert_eq!(setup.ask("POST", "/body", "", &[b'x'; 30_000]).status, 413);
-        assert!(handler.log().contains("--upload-dir"), "{}", handler.log());
+        handler.wait_log("--upload-dir", 1);
         assert_eq!(setup.ask("GET", "/body", &asking, b"").status, 413);
     }
     let uploads = setup.site.path("tmp").display().to_string();

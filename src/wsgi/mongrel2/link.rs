@@ -19,6 +19,8 @@ const LONGEST: usize = 256 << 20;
 const PAUSES: (Duration, Duration) = (Duration::from_millis(50), Duration::from_secs(2));
 /// How long the greeting may take.
 const GREETING: Duration = Duration::from_secs(5);
+/// A handler that leaves waits so long for a last request.
+const QUIET: Duration = Duration::from_millis(200);
 /// How long the other side may take to close once we have.
 const FAREWELL: Duration = Duration::from_secs(3);
 
@@ -171,8 +173,15 @@ pub async fn pull(
                     Err(why) => break Some(why),
                 },
                 () = told(&mut leave) => {
+                    // Mongrel2 throws away what it has put into its queue for us and not yet sent when it sees the end. It
+                    // deals requests out in turn: the queue is empty just after one has come, and when none comes
+                    let last = timeout(QUIET, peer.reader.next()).await;
                     // one that is gone gives nothing more anyway
                     let _ = peer.writer.shutdown().await;
+                    if let Ok(Ok(Some(received))) = last {
+                        // a PING needs no answer any more
+                        let _ = heard(received, &mut peer.writer, &mut take).await;
+                    }
                     let rest = async {
                         while let Ok(Some(Received::Message(frames))) = peer.reader.next().await {
                             take(joined(frames)).await;
