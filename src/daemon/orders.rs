@@ -9,7 +9,7 @@ use super::shell::Shell;
 use crate::config::Config;
 use crate::options::Value;
 use crate::supervisor::Command;
-use std::collections::VecDeque;
+use std::collections::{BTreeMap, VecDeque};
 use std::time::{Duration, Instant};
 use tokio::sync::mpsc;
 
@@ -42,17 +42,21 @@ pub(super) struct Reloads {
     current: Option<(Box<Order>, Instant)>,
     /// Its number; what older ones find comes too late.
     number: u64,
+    /// So long a disk or a name server may take to answer before a reload is given up.
+    patience: Duration,
     sender: mpsc::UnboundedSender<(u64, Finding)>,
     findings: mpsc::UnboundedReceiver<(u64, Finding)>,
 }
 
 impl Reloads {
-    pub fn new() -> Reloads {
+    /// No wish yet. A thread may work for so long.
+    pub fn new(patience: Duration) -> Reloads {
         let (sender, findings) = mpsc::unbounded_channel();
         Reloads {
             waiting: VecDeque::new(),
             current: None,
             number: 0,
+            patience,
             sender,
             findings,
         }
@@ -69,8 +73,15 @@ impl Reloads {
     }
 }
 
-/// So long a disk or a name server may take to answer before a reload is given up.
+/// So long a disk, a name server or the import of a hook's module may take before a reload is given up.
 const PATIENCE: Duration = Duration::from_secs(60);
+
+/// [`PATIENCE`], or another number of seconds, for tests: taken out of the environment, so that no worker inherits it.
+pub(super) fn patience(environ: &mut BTreeMap<String, String>) -> Duration {
+    let given = environ.remove("CIRC_RELOAD_PATIENCE");
+    let given = given.and_then(|text| Duration::try_from_secs_f64(text.parse().ok()?).ok());
+    given.unwrap_or(PATIENCE)
+}
 /// Wishes that may wait.
 const MOST_WAITING: usize = 64;
 
@@ -128,7 +139,7 @@ impl Shell {
     fn send_out(&mut self, order: Box<Order>, errand: Errand) {
         self.reloads.number += 1;
         match prepare::send_out(errand, self.reloads.number, &self.reloads.sender) {
-            Ok(()) => self.reloads.current = Some((order, Instant::now() + PATIENCE)),
+            Ok(()) => self.reloads.current = Some((order, Instant::now() + self.reloads.patience)),
             Err(reason) => self.given_up(*order, &reason),
         }
     }
@@ -162,8 +173,8 @@ impl Shell {
         {
             self.reloads.number += 1;
             let reason = format!(
-                "it was not done after {} s: a disk or a name server does not answer",
-                PATIENCE.as_secs()
+                "it was not done after {} s: a disk or a name server does not answer, or the module of a hook takes long",
+                self.reloads.patience.as_secs_f64()
             );
             self.given_up(*order, &reason);
             self.next_order();

@@ -9,7 +9,7 @@ use super::hooks::Desk;
 use super::launch::Launcher;
 use super::log::{self, Setup};
 use super::lookups::Lookups;
-use super::orders::Reloads;
+use super::orders::{self, Reloads};
 use super::pidfile::Pidfile;
 use super::prepare::{log_wish, of_socket, owner, placed};
 use super::publisher::Publisher;
@@ -86,6 +86,8 @@ struct Prepared {
     environ: BTreeMap<String, String>,
     cwd: PathBuf,
     handed: Handed,
+    /// How long a reload may take to read, resolve and look for things.
+    patience: Duration,
 }
 
 fn prepare(options: &Options) -> Result<Prepared, String> {
@@ -96,6 +98,7 @@ fn prepare(options: &Options) -> Result<Prepared, String> {
         .filter_map(|(name, value)| Some((name.into_string().ok()?, value.into_string().ok()?)))
         .collect();
     let handed = Handed::take(&mut environ);
+    let patience = orders::patience(&mut environ);
     let path = cwd.join(&options.config);
     let config =
         Config::load(&options.config, &environ, &cwd).map_err(|error| error.to_string())?;
@@ -105,6 +108,7 @@ fn prepare(options: &Options) -> Result<Prepared, String> {
         environ,
         cwd,
         handed,
+        patience,
     })
 }
 
@@ -222,6 +226,7 @@ fn assemble(
         environ,
         cwd,
         handed,
+        patience,
     } = prepared;
     for warning in config.warnings.iter().chain(&not_yet::warnings(&config)) {
         tracing::warn!("{warning}");
@@ -320,7 +325,7 @@ fn assemble(
         caller_umask: given.caller_umask,
         untaken: BTreeSet::new(),
         replacing: HashMap::new(),
-        reloads: Reloads::new(),
+        reloads: Reloads::new(patience),
         done: false,
         effective: given.effective,
         config,
