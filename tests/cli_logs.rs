@@ -356,3 +356,84 @@ fn what_is_in_no_file() {
     append(&site.path("go"), "\n");
     assert_eq!(following.line(), "three\n");
 }
+
+/// `--since` goes by the times in the lines: in the stream's own format, and in those that programs use.
+#[test]
+fn lines_since_a_moment() {
+    for program in BOTH {
+        let site = TempSite::ipc();
+        site.ini(
+            "[watcher:web]\ncmd = sleep 1000\nstdout_stream.class = FileStream\nstdout_stream.filename = web.log\n\
+             stdout_stream.time_format = %d.%m.%Y %H:%M:%S\nstderr_stream.class = FileStream\n\
+             stderr_stream.filename = web.err\n",
+        );
+        append(
+            &site.path("web.log"),
+            "01.02.2026 10:00:00 [1] | one\n01.02.2026 11:00:00 [1] | two\nof two\n02.02.2026 11:00:00 [1] | three\n",
+        );
+        append(&site.path("web.err"), "no time\n");
+        let _daemon = site.start(program);
+        let since = |words: &[&str]| {
+            let mut command = circ(&site, "logs web");
+            let output = command.args(words).output().expect("circ starts");
+            assert!(output.status.success(), "{output:?}");
+            text(&output.stdout) + &text(&output.stderr)
+        };
+        let (two, three) = (
+            "01.02.2026 11:00:00 [1] | two\nof two\n",
+            "02.02.2026 11:00:00 [1] | three\n",
+        );
+        assert_eq!(
+            since(&["--stdout", "--since", "2026-02-01 10:30"]),
+            format!("{two}{three}")
+        );
+        assert_eq!(
+            since(&["--stdout", "--since", "2026-02-02", "-n", "5"]),
+            three
+        );
+        assert_eq!(
+            since(&["--stdout", "--since", "2026-02-01", "-n", "1"]),
+            three
+        );
+        assert_eq!(since(&["--stdout", "--since", "1m"]), "");
+        // A file that was written to just now, whose lines tell no times.
+        assert_eq!(
+            since(&["--stderr", "--since", "1h"]),
+            "no time\nthe lines of web's standard error tell no times: this is what is in the files that were written to \
+             since then\n"
+        );
+        let bad = circ(&site, "logs web --since soon")
+            .output()
+            .expect("circ starts");
+        assert_eq!(bad.status.code(), Some(64));
+        assert!(text(&bad.stderr).contains("is no time"), "{bad:?}");
+    }
+}
+
+/// What circ has rotated and compressed is part of the log.
+#[test]
+fn compressed_files_are_read() {
+    let site = TempSite::ipc();
+    site.ini(
+        "[watcher:web]\ncmd = sh -c 'i=0; while [ $i -lt 400 ]; do echo line $i; i=$((i+1)); done; sleep 1000'\n\
+         shell = True\nstdout_stream.class = FileStream\nstdout_stream.filename = web.log\n\
+         stdout_stream.max_bytes = 1000\nstdout_stream.backup_count = 20\nstdout_stream.compress = gzip\n",
+    );
+    let daemon = site.start(Program::Circ);
+    let all: String = (0..400).map(|number| format!("line {number}\n")).collect();
+    daemon.wait_for("all lines, and all old files compressed", || {
+        let names: Vec<String> = fs::read_dir(site.dir())
+            .expect("ours")
+            .filter_map(|entry| entry.ok()?.file_name().into_string().ok())
+            .filter(|name| name.starts_with("web.log."))
+            .collect();
+        let packed = !names.is_empty() && names.iter().all(|name| name.ends_with(".gz"));
+        let last = fs::read_to_string(site.path("web.log")).ok()?;
+        (packed && last.ends_with("line 399\n")).then_some(())
+    });
+    assert_eq!(shown(&site, "logs web --stdout -n all"), all);
+    assert_eq!(
+        shown(&site, "logs web --stdout -n 399"),
+        all.trim_start_matches("line 0\n")
+    );
+}

@@ -49,9 +49,10 @@ impl Host {
         let config = desk.write(
             "sshd_config",
             format!(
-                "Port {port}\nListenAddress 127.0.0.1\nHostKey {}\nAuthorizedKeysFile {}\nPidFile none\n\
+                "Port {port}\nSetEnv PATH={}:/usr/bin:/bin\nListenAddress 127.0.0.1\nHostKey {}\nAuthorizedKeysFile {}\nPidFile none\n\
                  PermitRootLogin prohibit-password\nPasswordAuthentication no\nKbdInteractiveAuthentication no\n\
                  UsePAM no\nStrictModes no\nAllowUsers root\n",
+                shown("there"),
                 shown("host_key"),
                 shown("user_key.pub")
             ),
@@ -68,7 +69,7 @@ impl Host {
             ),
         );
         let (bin, tmp) = (desk.path("bin"), desk.path("tmp"));
-        for dir in [&bin, &tmp] {
+        for dir in [&bin, &tmp, &desk.path("there")] {
             fs::create_dir(dir).expect("our own directory");
         }
         let wrapper = format!(
@@ -138,6 +139,15 @@ fn mentioned(path: &Path) -> bool {
     entries
         .filter_map(|entry| fs::read(entry.path().join("cmdline")).ok())
         .any(|line| String::from_utf8_lossy(&line).contains(&path))
+}
+
+/// The same for both of two texts.
+fn mentioned_with(one: &str, other: &str) -> bool {
+    let entries = fs::read_dir("/proc").into_iter().flatten().flatten();
+    entries
+        .filter_map(|entry| fs::read(entry.path().join("cmdline")).ok())
+        .map(|line| String::from_utf8_lossy(&line).into_owned())
+        .any(|line| line.contains(one) && line.contains(other))
 }
 
 fn text(bytes: &[u8]) -> String {
@@ -356,4 +366,136 @@ fn the_programs_of_circus_go_through_ssh_as_well() {
     let _ = program.kill();
     let _ = program.wait();
     host.assert_clean();
+}
+
+#[test]
+fn output_is_read_over_there() {
+    let desk = TempSite::ipc();
+    let Some(host) = Host::start(&desk) else {
+        return;
+    };
+    let name = host.name();
+    for program in [Program::Circ, Program::Circusd] {
+        let site = TempSite::new();
+        site.ini(
+            "[watcher:web]\ncmd = sleep 1000\nstdout_stream.class = FileStream\nstdout_stream.filename = web.log\n",
+        );
+        let said = "2026-02-01 10:00:00 it's one\n2026-02-02 10:00:00 two\n";
+        fs::write(site.path("web.log"), said).expect("ours");
+        let daemon = site.start(program);
+        daemon.wait_pids("web", 1);
+        let logs = |more: &[&str]| {
+            let mut args = vec!["logs", "--ssh", &name, "--endpoint", &site.endpoint];
+            args.extend(more);
+            host.run(&args)
+        };
+        // Over there it is found by the daemon that runs, or on the PATH.
+        let there = desk.path("there").join("circ");
+        if program == Program::Circ {
+            assert_eq!(text(&logs(&["w*", "--stdout"]).stdout), said);
+        }
+        let _ = std::os::unix::fs::symlink(env!("CARGO_BIN_EXE_circ"), &there);
+        assert_eq!(text(&logs(&["web", "--stdout"]).stdout), said);
+        let told = logs(&["web", "--stdout", "--json", "--since", "2026-02-02"]);
+        let line: Value = serde_json::from_slice(&told.stdout).expect("one line of JSON");
+        assert_eq!(line["line"], "2026-02-02 10:00:00 two");
+        let told = logs(&["nobody's"]);
+        assert_eq!(told.status.code(), Some(3), "{told:?}");
+        assert!(
+            text(&told.stderr).contains("there is no watcher nobody's"),
+            "{told:?}"
+        );
+        let told = host.run(&[
+            "logs",
+            "reopen",
+            "--ssh",
+            &name,
+            "--endpoint",
+            &site.endpoint,
+        ]);
+        let code = if program == Program::Circ { 0 } else { 3 };
+        assert_eq!(told.status.code(), Some(code), "{told:?}");
+
+        let mut following = host
+            .command(&["logs", "--ssh", &name, "--endpoint", &site.endpoint])
+            .args(["--follow", "-n1", "web", "--stdout"])
+            .stdout(Stdio::piped())
+            .spawn()
+            .expect("circ runs");
+        let mut out = BufReader::new(following.stdout.take().expect("a pipe"));
+        let mut line = String::new();
+        out.read_line(&mut line).expect("a line");
+        assert_eq!(line, "2026-02-02 10:00:00 two\n");
+        use std::io::Write;
+        let mut file = fs::File::options()
+            .append(true)
+            .open(site.path("web.log"))
+            .expect("ours");
+        file.write_all(b"more\n").expect("ours");
+        line.clear();
+        out.read_line(&mut line).expect("a line");
+        assert_eq!(line, "more\n");
+        following.kill().expect("it runs");
+        following.wait().expect("it ran");
+        host.assert_clean();
+        // And the circ over there has ended as well.
+        wait_for("nobody to follow any more", || {
+            (!mentioned_with(&site.endpoint, "--follow")).then_some(())
+        });
+    }
+    let closed = format!("root@127.0.0.1:{}", desk.port());
+    let told = host.run(&["logs", "--ssh", &closed]);
+    assert_eq!(told.status.code(), Some(1), "{told:?}");
+    assert!(
+        text(&told.stderr).contains("Connection refused"),
+        "{told:?}"
+    );
+    host.assert_clean();
+}
+
+#[test]
+fn a_native_plugin_reaches_its_daemon_through_ssh() {
+    let desk = TempSite::ipc();
+    let Some(host) = Host::start(&desk) else {
+        return;
+    };
+    let site = TempSite::new();
+    site.ini(WEB);
+    let daemon = site.start(Program::Circ);
+    daemon.wait_pids("web", 2);
+    let name = host.name();
+    let plugin = |class: &str| {
+        let mut command = host.command(&["circus-plugin", "--ssh", &name]);
+        command
+            .args(["--endpoint", &site.endpoint, "--pubsub", &site.pubsub])
+            .args(["--config", "attempts:2:::window:60:::retry_in:1000", class])
+            .stdout(Stdio::null())
+            .stderr(Stdio::piped());
+        command
+    };
+    let mut flapping = plugin("circus.plugins.flapping.Flapping")
+        .spawn()
+        .expect("circ runs");
+    daemon.wait_for("the watcher that flaps to be stopped", || {
+        let reply = daemon.call("status", json!({"name": "web"}));
+        if !reply["stopped_by"].is_null() {
+            return Some(());
+        }
+        for pid in daemon.pids("web") {
+            let pid = nix::unistd::Pid::from_raw(pid);
+            let _ = nix::sys::signal::kill(pid, nix::sys::signal::Signal::SIGKILL);
+        }
+        None
+    });
+    flapping.kill().expect("it runs");
+    flapping.wait().expect("it ran");
+    host.assert_clean();
+    let refused = plugin("circus.plugins.command_reloader.CommandReloader")
+        .output()
+        .expect("circ runs");
+    assert_eq!(refused.status.code(), Some(1));
+    assert!(
+        text(&refused.stderr).contains("the programs of this machine"),
+        "{refused:?}"
+    );
 }

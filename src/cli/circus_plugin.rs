@@ -8,6 +8,7 @@ use std::time::Duration;
 
 use crate::cli::argparse::{Kind, Opt, Parsed, Program, opt};
 use crate::cli::output;
+use crate::cli::ssh::{Server, Tunnel};
 use crate::config::plugin_keys::{self, PluginSpec};
 use crate::config::pytext;
 use crate::daemon::{log, spawn};
@@ -58,7 +59,7 @@ const OPTS: &[Opt] = &[
     opt(
         &["--ssh"],
         Kind::Text,
-        "SSH server, for plugins in Python; for others use ssh -L and --endpoint",
+        "log in to USER@HOST[:PORT] with ssh and reach the daemon from there",
     ),
 ];
 
@@ -67,6 +68,8 @@ const OPTS: &[Opt] = &[
 const WITH_DAEMON: &str = "--with-daemon";
 /// What a daemon puts there if its configuration names the Python for plugins in Python.
 const WITH_PYTHON: &str = "--with-python";
+/// So long ssh tries to reach its host.
+const GREETING: Duration = Duration::from_secs(10);
 /// The Python that runs plugins in Python if nothing is said of it.
 const PYTHON: &str = "python3";
 
@@ -160,20 +163,33 @@ fn native(line: &Line, spec: &'static PluginSpec) -> Result<(), String> {
         let endpoint = endpoint.map_err(|why| format!("{name}: {what}: {why}"))?;
         Ok(endpoint.reachable())
     };
-    if line.parsed.value("ssh").is_some() {
-        return Err(format!(
-            "{name}: --ssh is not offered here: make a tunnel with ssh -L and name its end with --endpoint and --pubsub"
-        ));
-    }
     let clock = Clock::new();
     let around = Surroundings {
         check_delay: line.check_delay(),
         now: clock.now(),
     };
+    let (endpoint, pubsub) = (
+        place("--endpoint", line.endpoint())?,
+        place("--pubsub", line.pubsub())?,
+    );
+    let server = line.parsed.value("ssh");
+    if server.is_some() && spec.name == "command_reloader" {
+        return Err(format!(
+            "{name}: with --ssh it would look at the programs of this machine, not at those that the daemon runs"
+        ));
+    }
+    let server = server.map(|text| Server::parse(text, None));
+    let server = server.transpose().map_err(|why| told(name, why))?;
+    let tunnel = |to: &Endpoint| {
+        let tunnel = server.as_ref().map(|s| Tunnel::open(s, to, GREETING));
+        tunnel.transpose().map_err(|why| told(name, why))
+    };
+    // They stay open as long as the plugin runs.
+    let (to_control, to_events) = (tunnel(&endpoint)?, tunnel(&pubsub)?);
     let setup = Setup {
         name: name.to_owned(),
-        endpoint: place("--endpoint", line.endpoint())?,
-        pubsub: place("--pubsub", line.pubsub())?,
+        endpoint: to_control.as_ref().map_or(endpoint, Tunnel::endpoint),
+        pubsub: to_events.as_ref().map_or(pubsub, Tunnel::endpoint),
         statsd: plugins::statsd(spec, &settings).map_err(|why| told(name, why))?,
         with_parent: line.with_daemon,
     };

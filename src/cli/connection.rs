@@ -87,6 +87,23 @@ impl Args {
         self.timeout.unwrap_or(Duration::from_secs(5))
     }
 
+    /// Whether the daemon is on another host.
+    pub fn goes_through_ssh(&self) -> bool {
+        self.ssh.is_some()
+    }
+
+    /// The other host, and the daemon's endpoint as it is seen there.
+    ///
+    /// # Errors
+    /// What is wrong with the words.
+    pub fn server(&self) -> Result<Option<(Server, Endpoint)>, String> {
+        let Some(server) = &self.ssh else {
+            return Ok(None);
+        };
+        let server = Server::parse(server, None)?;
+        Ok(Some((server, self.named_endpoint()?)))
+    }
+
     /// The way to the control endpoint, with a tunnel if `--ssh` asks for one.
     ///
     /// # Errors

@@ -3,23 +3,28 @@
 pub(super) mod file;
 pub(super) mod outlets;
 mod printer;
+mod remote;
+mod since;
 
 use std::os::fd::AsFd;
 use std::process::ExitCode;
 use std::time::Duration;
 
 use clap::Subcommand;
+use jiff::tz::TimeZone;
+use jiff::{Timestamp, Zoned};
 use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
 use nix::sys::inotify::{AddWatchFlags, InitFlags, Inotify};
 use serde_json::{Map, Value};
 
-use super::{EXIT_REFUSED, EXIT_UNREACHABLE, EXIT_USAGE, connection, output};
+use super::{EXIT_REFUSED, EXIT_UNREACHABLE, connection, output};
 use crate::wire::{Client, command};
 pub(super) use file::Reader as LogReader;
 
 use file::Reader;
 use outlets::{Asked, Outlet, Place, Which};
 use printer::Printer;
+use since::{LineClock, moment};
 
 /// How often is looked for news that nobody announces: a file on another machine's disk, the daemon's memory.
 const PAUSE: Duration = Duration::from_millis(500);
@@ -37,9 +42,12 @@ pub struct Args {
     /// Go on as more is said, over the rotation of files, until interrupted
     #[arg(short, long)]
     follow: bool,
-    /// How many of the last lines of each output to begin with, or all
-    #[arg(short = 'n', long, value_name = "LINES", default_value = "10", value_parser = tail)]
-    tail: Tail,
+    /// How many of the last lines of each output to begin with, or all [default: 10, with --since all]
+    #[arg(short = 'n', long, value_name = "LINES", value_parser = tail)]
+    tail: Option<Tail>,
+    /// Only what was said since then, by the times in the lines: 10m (ago), today, 15:04, 2026-01-02, "2026-01-02 15:04"
+    #[arg(long, value_name = "TIME|AGO", value_parser = since)]
+    since: Option<Timestamp>,
     /// Only the standard output
     #[arg(long, overrides_with = "stderr")]
     stdout: bool,
@@ -85,6 +93,10 @@ fn tail(text: &str) -> Result<Tail, String> {
     }
 }
 
+fn since(text: &str) -> Result<Timestamp, String> {
+    moment(text, &Zoned::now())
+}
+
 /// Shows what is there, and what comes if asked to; the result is the exit code.
 pub fn run(args: Args, before: connection::Args) -> ExitCode {
     let code = match args.verb {
@@ -95,21 +107,21 @@ pub fn run(args: Args, before: connection::Args) -> ExitCode {
 }
 
 fn reopen(name: Option<String>, connection: &connection::Args) -> u8 {
-    let endpoint = match connection.control_endpoint() {
-        Ok(endpoint) => endpoint,
-        Err(reason) => {
-            output::error(&reason);
-            return EXIT_USAGE;
+    let route = match connection.route() {
+        Ok(route) => route,
+        Err(error) => {
+            output::error(&error.to_string());
+            return error.code();
         }
     };
     let mut properties = Map::new();
     properties.extend(name.map(|name| ("name".to_string(), Value::from(name))));
-    let reply = Client::connect(&endpoint, connection.timeout())
+    let reply = Client::connect(&route.endpoint, connection.timeout())
         .and_then(|mut client| client.call(command::message("reopenlogs", properties)));
     let reply = match reply {
         Ok(reply) => reply,
         Err(error) => {
-            output::error(&error.to_string());
+            output::error(&route.explain(&error));
             return EXIT_UNREACHABLE;
         }
     };
@@ -142,7 +154,10 @@ enum Source {
 }
 
 fn show(args: Args, before: connection::Args) -> u8 {
-    let connection = args.connection.or(before);
+    let connection = args.connection.clone().or(before);
+    if connection.goes_through_ssh() {
+        return remote::show(&args, &connection);
+    }
     let mut asked = match Asked::new(&connection) {
         Ok(asked) => asked,
         Err((code, reason)) => {
@@ -168,7 +183,15 @@ fn show(args: Args, before: connection::Args) -> u8 {
     }
     let labels = shown.iter().map(|shown| &shown.outlet);
     let mut printer = Printer::new(labels, connection.json, args.no_prefix);
-    let began = begin(&mut shown, args.tail, &mut asked, &mut printer, args.follow);
+    let from = From {
+        tail: match (args.tail, args.since) {
+            (Some(tail), _) => tail,
+            (None, Some(_)) => Tail::All,
+            (None, None) => Tail::Lines(10),
+        },
+        since: args.since,
+    };
+    let began = begin(&mut shown, &from, &mut asked, &mut printer, args.follow);
     if began && args.follow {
         follow(&mut shown, &mut asked, &mut printer);
     }
@@ -226,27 +249,52 @@ fn open(outlets: Vec<Outlet>) -> (Vec<Shown>, u8) {
     (shown, problem)
 }
 
+/// Where to begin.
+struct From {
+    tail: Tail,
+    since: Option<Timestamp>,
+}
+
 /// Shows the end of what is there; false when nobody reads it.
 fn begin(
     shown: &mut [Shown],
-    tail: Tail,
+    from: &From,
     asked: &mut Asked,
     printer: &mut Printer,
     follow: bool,
 ) -> bool {
-    let most = match tail {
+    let most = match from.tail {
         Tail::All => usize::MAX,
         Tail::Lines(lines) => lines,
     };
     for (index, shown) in shown.iter_mut().enumerate() {
+        let young = from.since.map(|since| {
+            let format = asked.time_format(&shown.outlet);
+            (since, LineClock::new(format.as_deref(), TimeZone::system()))
+        });
         let alive = match &mut shown.source {
             Source::File(reader) => {
-                reader.rewind(most);
+                for notice in reader.rewind(most, from.since) {
+                    output::error(&notice);
+                }
+                if let Some((since, clock)) = &young
+                    && !reader.skip_to(*since, clock)
+                    && reader.has_more()
+                {
+                    output::plain_error(&format!(
+                        "the lines of {} tell no times: this is what is in the files that were written to since then",
+                        shown.outlet.sentence()
+                    ));
+                }
                 drain(reader, index, printer)
             }
             Source::Memory(seen) => {
                 let text = remembered(asked, &shown.outlet, seen);
-                printer.put(index, last_lines(&text, most).as_bytes())
+                let mut text = last_lines(&text, most);
+                if let Some((since, clock)) = &young {
+                    text = lines_since(text, *since, clock);
+                }
+                printer.put(index, text.as_bytes())
             }
         };
         if !alive || (!follow && !printer.end(index)) {
@@ -355,9 +403,37 @@ fn last_lines(text: &str, most: usize) -> &str {
     }
 }
 
+/// From the first line on that was written then or later; all of them if none tells its time.
+fn lines_since<'a>(text: &'a str, since: Timestamp, clock: &LineClock) -> &'a str {
+    let mut told = false;
+    let mut at = 0;
+    for line in text.split_inclusive('\n') {
+        match clock.time_of(line.as_bytes()) {
+            Some(time) if time >= since => return &text[at..],
+            time => told |= time.is_some(),
+        }
+        at += line.len();
+    }
+    if told { "" } else { text }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn remembered_lines_since_a_moment() {
+        let clock = LineClock::new(None, TimeZone::UTC);
+        let text = "early\n2026-01-02 03:04:05 one\n2026-01-02 03:04:06 two\nmore\n";
+        let since = |at: &str| lines_since(text, at.parse().unwrap(), &clock);
+        assert_eq!(
+            since("2026-01-02T03:04:06Z"),
+            "2026-01-02 03:04:06 two\nmore\n"
+        );
+        assert_eq!(since("2026-01-02T03:04:07Z"), "");
+        let all = lines_since("a\nb", "2026-01-02T03:04:07Z".parse().unwrap(), &clock);
+        assert_eq!(all, "a\nb");
+    }
 
     #[test]
     fn lines_from_the_end() {

@@ -9,7 +9,7 @@ use std::fs::File;
 use std::io;
 use std::os::unix::fs::{DirBuilderExt, FileExt};
 use std::path::{Path, PathBuf};
-use std::process::{Child, ChildStdin, Command, Stdio};
+use std::process::{Child, ChildStdin, Command, ExitStatus, Stdio};
 use std::time::{Duration, Instant};
 
 /// Where to log in, and how.
@@ -50,6 +50,53 @@ impl Server {
             keyfile,
         })
     }
+
+    /// An ssh under its keeper, without its last words: `--`, the host and what follows. The keeper ends it when the
+    /// command's standard input is closed, and removes `dir`.
+    fn command(&self, dir: &Path, timeout: Duration) -> Command {
+        let mut command = Command::new("sh");
+        command.args(["-c", KEEPER, "sh"]).arg(dir).arg("ssh");
+        // nothing of a connection that somebody else keeps open
+        command.args(["-T", "-x", "-a", "-S", "none", "-o", "ControlMaster=no"]);
+        let seconds = timeout.as_secs_f64().ceil().clamp(1.0, 3600.0);
+        command.args(["-o", &format!("ConnectTimeout={seconds}")]);
+        if let Some(port) = self.port {
+            command.args(["-p", &port.to_string()]);
+        }
+        if let Some(keyfile) = &self.keyfile {
+            command.arg("-i").arg(keyfile);
+        }
+        command.stdin(Stdio::piped());
+        command
+    }
+
+    /// Runs a program over there, with the outputs of this process, to its end. The program ends when this process
+    /// does, however that ends.
+    ///
+    /// # Errors
+    /// ssh cannot be run.
+    pub fn run(&self, words: &[String], timeout: Duration) -> Result<ExitStatus, String> {
+        let dir =
+            directory().map_err(|error| format!("--ssh: no directory of our own: {error}"))?;
+        let mut command = self.command(&dir, timeout);
+        let words: Vec<String> = words.iter().map(|word| quoted(word)).collect();
+        command.args(["--", &self.host, &words.join(" ")]);
+        let ended = command.spawn().and_then(|mut child| {
+            // Held until it has ended.
+            let alive = child.stdin.take();
+            let status = child.wait();
+            drop(alive);
+            status
+        });
+        // the keeper has done so already, unless it could not be run or was killed
+        let _ = std::fs::remove_dir_all(&dir);
+        ended.map_err(|error| format!("--ssh: cannot run sh: {error}"))
+    }
+}
+
+/// A word for a shell of the Bourne kind.
+fn quoted(word: &str) -> String {
+    format!("'{}'", word.replace('\'', r"'\''"))
 }
 
 /// An open tunnel. Dropping it closes it.
@@ -86,38 +133,14 @@ impl Tunnel {
         let dir =
             directory().map_err(|error| format!("--ssh: no directory of our own: {error}"))?;
         let local = dir.join("s");
-        let mut command = Command::new("sh");
-        command.args(["-c", KEEPER, "sh"]).arg(&dir).arg("ssh");
-        // nothing of a connection that somebody else keeps open, and no shell over there
-        command.args([
-            "-N",
-            "-T",
-            "-x",
-            "-a",
-            "-S",
-            "none",
-            "-o",
-            "ControlMaster=no",
-        ]);
-        command.args([
-            "-o",
-            "ExitOnForwardFailure=no",
-            "-o",
-            "StreamLocalBindMask=0177",
-        ]);
-        let seconds = timeout.as_secs_f64().ceil().clamp(1.0, 3600.0);
-        command.args(["-o", &format!("ConnectTimeout={seconds}")]);
-        if let Some(port) = server.port {
-            command.args(["-p", &port.to_string()]);
-        }
-        if let Some(keyfile) = &server.keyfile {
-            command.arg("-i").arg(keyfile);
-        }
+        let mut command = server.command(&dir, timeout);
+        command.args(["-N", "-o", "ExitOnForwardFailure=no"]);
+        command.args(["-o", "StreamLocalBindMask=0177"]);
         command
             .arg("-L")
             .arg(format!("{}:{remote}", local.display()));
         command.args(["--", &server.host]);
-        command.stdin(Stdio::piped()).stdout(Stdio::null());
+        command.stdout(Stdio::null());
         let mut options = File::options();
         let errors = options.read(true).append(true).create_new(true);
         let started = errors.open(dir.join("errors")).and_then(|errors| {

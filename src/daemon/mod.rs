@@ -37,6 +37,6 @@ pub mod spawn;
 mod spawner;
 pub mod start;
 pub mod stats_feed;
-mod streams;
+pub(crate) mod streams;
 mod succession;
 pub mod zmtp;

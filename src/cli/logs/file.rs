@@ -8,6 +8,11 @@ use std::os::unix::fs::{FileExt, MetadataExt};
 use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
 
+use flate2::read::MultiGzDecoder;
+use jiff::Timestamp;
+
+use super::since::{HEAD, LineClock};
+
 /// How much is read at once, in bytes.
 const BLOCK: usize = 64 * 1024;
 
@@ -39,6 +44,8 @@ struct Part {
     position: u64,
     /// Since when another file has its place.
     replaced: Option<Instant>,
+    /// It is compressed, and was not unpacked yet.
+    packed: bool,
 }
 
 impl Part {
@@ -56,7 +63,21 @@ impl Part {
             file,
             position: 0,
             replaced: None,
+            packed: false,
         })
+    }
+
+    /// What is compressed is unpacked into a file without a name, which goes with this.
+    fn unpack(&mut self) -> io::Result<()> {
+        if !self.packed {
+            return Ok(());
+        }
+        self.packed = false;
+        let mut plain = tempfile::tempfile()?;
+        let packed = std::mem::replace(&mut self.file, plain.try_clone()?);
+        // What comes before a mistake in it can be read all the same.
+        let unpacked = io::copy(&mut MultiGzDecoder::new(packed), &mut plain);
+        unpacked.map(|_| ())
     }
 
     /// When it was changed last.
@@ -90,6 +111,12 @@ impl Reader {
         !self.parts.is_empty()
     }
 
+    /// Whether anything is to be read.
+    pub fn has_more(&self) -> bool {
+        let length = |part: &Part| part.file.metadata().map_or(0, |about| about.len());
+        self.parts.iter().any(|part| length(part) > part.position)
+    }
+
     /// The directory in which something happens when the file is rotated or grows.
     pub fn directory(&self) -> &Path {
         match self.path.parent() {
@@ -98,28 +125,59 @@ impl Reader {
         }
     }
 
-    /// Goes back so that this many lines from the end come next, those of rotated files among them.
-    pub fn rewind(&mut self, lines: usize) {
+    /// Goes back so that this many lines from the end come next, those of rotated files among them; but not to files
+    /// that were written last before `since`. What is to be said of it comes back.
+    pub fn rewind(&mut self, lines: usize, since: Option<Timestamp>) -> Vec<String> {
+        let mut notices = Vec::new();
         let Some(current) = self.parts.back_mut() else {
-            return;
+            return notices;
         };
         let (own, changed) = (current.identity, current.changed());
         let mut left = lines - go_back(current, lines);
         if left == 0 {
-            return;
+            return notices;
         }
         // what was changed later has been rotated in this very moment; `look` finds it
-        let older = rotated(&self.path, |at| {
-            changed.is_some_and(|changed| at <= changed)
+        let older = rotated(&self.path, |old| {
+            let young = since.is_some_and(|since| old.changed.0 < since.as_second());
+            let earlier = changed.is_some_and(|changed| old.changed <= changed);
+            !young && (old.packed || earlier)
         });
         for mut part in older.into_iter().rev().filter(|part| part.identity != own) {
+            if let Err(error) = part.unpack() {
+                notices.push(format!(
+                    "cannot unpack all of the compressed files of {}: {error}",
+                    self.path.display()
+                ));
+            }
             left -= go_back(&mut part, left);
             part.replaced = Some(Instant::now());
             self.parts.push_front(part);
             if left == 0 {
-                return;
+                break;
             }
         }
+        notices
+    }
+
+    /// Goes on to the first line that was written at `since` or later, by the times that lines tell. False if none
+    /// tells any: then only whole files are left out.
+    pub fn skip_to(&mut self, since: Timestamp, clock: &LineClock) -> bool {
+        let mut told = false;
+        for part in &mut self.parts {
+            let found = find(part, since, clock);
+            told |= found.told;
+            match found.position {
+                Some(position) => {
+                    part.position = position;
+                    return true;
+                }
+                None if found.told => part.position = found.end,
+                // It may have some lines that are young enough.
+                None => {}
+            }
+        }
+        told
     }
 
     /// More of it; `None` if that is all for now.
@@ -174,7 +232,7 @@ impl Reader {
         }
         // several rotations may have been made since the last look
         if let Some(known) = self.parts.back().and_then(Part::changed) {
-            for part in rotated(&self.path, |at| at >= known) {
+            for part in rotated(&self.path, |old| !old.packed && old.changed >= known) {
                 if !self
                     .parts
                     .iter()
@@ -255,24 +313,66 @@ fn go_back(part: &mut Part, lines: usize) -> usize {
     if end > 0 { found + 1 } else { 0 }
 }
 
+/// Where the lines of a file begin that are young enough.
+struct Found {
+    position: Option<u64>,
+    /// Some line told a time.
+    told: bool,
+    /// Where the file ended.
+    end: u64,
+}
+
+fn find(part: &Part, since: Timestamp, clock: &LineClock) -> Found {
+    let mut found = Found {
+        position: None,
+        told: false,
+        end: part.position,
+    };
+    // The beginning of the line that is being read, and where that is.
+    let (mut head, mut start) = (Vec::new(), part.position);
+    let mut block = vec![0; BLOCK];
+    let young = |head: &mut Vec<u8>, found: &mut Found| {
+        let time = clock.time_of(head);
+        head.clear();
+        found.told |= time.is_some();
+        time.is_some_and(|time| time >= since)
+    };
+    while let Ok(read @ 1..) = part.file.read_at(&mut block, found.end) {
+        let mut rest = &block[..read];
+        while let Some(at) = memchr::memchr(b'\n', rest) {
+            let line = &rest[..at];
+            head.extend_from_slice(&line[..line.len().min(HEAD.saturating_sub(head.len()))]);
+            rest = &rest[at + 1..];
+            if young(&mut head, &mut found) {
+                found.position = Some(start);
+                return found;
+            }
+            start = found.end + (read - rest.len()) as u64;
+        }
+        head.extend_from_slice(&rest[..rest.len().min(HEAD.saturating_sub(head.len()))]);
+        found.end += read as u64;
+    }
+    if !head.is_empty() && young(&mut head, &mut found) {
+        found.position = Some(start);
+    }
+    found
+}
+
 /// How often the names of rotated files are read again because they changed meanwhile.
 const ATTEMPTS: usize = 20;
 
 /// The files that this one was before and that were changed at a time that is wanted, the oldest first.
-fn rotated(path: &Path, wanted: impl Fn(Changed) -> bool) -> Vec<Part> {
+fn rotated(path: &Path, wanted: impl Fn(&Old) -> bool) -> Vec<Part> {
     let mut parts = Vec::new();
     for _ in 0..ATTEMPTS {
         let names = names(path);
-        let names: Vec<_> = names
-            .into_iter()
-            .filter(|old| wanted(old.changed))
-            .collect();
+        let names: Vec<_> = names.into_iter().filter(|old| wanted(old)).collect();
         parts = names
             .iter()
             .filter_map(|old| {
-                open_regular(&old.path)
-                    .ok()
-                    .filter(|p| p.identity == old.identity)
+                let mut part = open_regular(&old.path).ok()?;
+                part.packed = old.packed;
+                (part.identity == old.identity).then_some(part)
             })
             .collect();
         if parts.len() == names.len() {
@@ -287,10 +387,11 @@ struct Old {
     changed: Changed,
     identity: Identity,
     path: PathBuf,
+    packed: bool,
 }
 
-/// Rotated files by when they were changed last, the oldest first: `log.1` and `log.20260102`, not `log.old` nor what is
-/// compressed.
+/// Rotated files by when they were changed last, the oldest first: `log.1`, `log.20260102`, `log-20260102`, each also
+/// with `.gz`; not `log.old`.
 fn names(path: &Path) -> Vec<Old> {
     let Some(name) = path.file_name().and_then(|name| name.to_str()) else {
         return Vec::new();
@@ -310,7 +411,10 @@ fn names(path: &Path) -> Vec<Old> {
         let other = entry.file_name();
         let suffix = other
             .to_str()
-            .and_then(|other| other.strip_prefix(name)?.strip_prefix('.'));
+            .and_then(|other| other.strip_prefix(name)?.strip_prefix(['.', '-']));
+        let plain = suffix.map(|suffix| suffix.strip_suffix(".gz").unwrap_or(suffix));
+        let packed = plain != suffix;
+        let suffix = plain;
         if suffix.is_some_and(numbered)
             && let Ok(about) = entry.metadata()
             && about.is_file()
@@ -320,172 +424,18 @@ fn names(path: &Path) -> Vec<Old> {
                 changed: (about.mtime(), about.mtime_nsec()),
                 identity: identity(&about),
                 path: entry.path(),
+                packed,
             };
             found.push((-number, old));
         }
     }
+    // For a moment a file is there as it was, and compressed.
+    let plain: Vec<PathBuf> = found.iter().map(|(_, old)| old.path.clone()).collect();
+    found.retain(|(_, old)| !old.packed || !plain.contains(&old.path.with_extension("")));
     // of two that were changed at the same time the higher number is the older one
     found.sort_by_key(|(number, old)| (old.changed, *number));
     found.into_iter().map(|(_, old)| old).collect()
 }
 
 #[cfg(test)]
-mod tests {
-    use super::*;
-    use std::io::Write;
-
-    struct Log {
-        directory: tempfile::TempDir,
-    }
-
-    impl Log {
-        fn new() -> Log {
-            let directory = tempfile::tempdir().unwrap();
-            Log { directory }
-        }
-
-        fn path(&self) -> PathBuf {
-            self.directory.path().join("log")
-        }
-
-        fn say(&self, text: &str) {
-            let mut file = File::options()
-                .append(true)
-                .create(true)
-                .open(self.path())
-                .unwrap();
-            file.write_all(text.as_bytes()).unwrap();
-        }
-
-        /// As RotatingFileHandler does it, with three old files.
-        fn rotate(&self) {
-            for number in (1..3).rev() {
-                let name = |n: i32| self.directory.path().join(format!("log.{n}"));
-                let _ = fs::rename(name(number), name(number + 1));
-            }
-            fs::rename(self.path(), self.directory.path().join("log.1")).unwrap();
-        }
-    }
-
-    fn read(reader: &mut Reader) -> String {
-        let mut all = Vec::new();
-        while let Some(bytes) = reader.next().unwrap() {
-            all.extend_from_slice(bytes);
-        }
-        String::from_utf8(all).unwrap()
-    }
-
-    fn news(reader: &mut Reader) -> String {
-        assert_eq!(reader.look(), [""; 0]);
-        read(reader)
-    }
-
-    #[test]
-    fn the_last_lines_and_then_more() {
-        let log = Log::new();
-        log.say("one\ntwo\nthree\n");
-        let mut reader = Reader::open(&log.path()).unwrap();
-        reader.rewind(2);
-        assert_eq!(read(&mut reader), "two\nthree\n");
-        log.say("four\nfi");
-        assert_eq!(news(&mut reader), "four\nfi");
-        log.say("ve\n");
-        assert_eq!(news(&mut reader), "ve\n");
-        reader.rewind(1);
-        assert_eq!(read(&mut reader), "five\n");
-        reader.rewind(0);
-        assert_eq!(read(&mut reader), "");
-    }
-
-    #[test]
-    fn lines_longer_than_a_block() {
-        let log = Log::new();
-        let long = "x".repeat(BLOCK + 7);
-        log.say(&format!("zero\n{long}\n{long}\n"));
-        let mut reader = Reader::open(&log.path()).unwrap();
-        reader.rewind(2);
-        assert_eq!(read(&mut reader), format!("{long}\n{long}\n"));
-        reader.rewind(3);
-        assert!(read(&mut reader).starts_with("zero\n"));
-    }
-
-    #[test]
-    fn rotated_files_are_part_of_it() {
-        let log = Log::new();
-        log.say("one\ntwo\n");
-        log.rotate();
-        log.say("three\n");
-        log.rotate();
-        fs::write(log.directory.path().join("log.old"), "not this\n").unwrap();
-        log.say("four\n");
-        let lines = |count| {
-            let mut reader = Reader::open(&log.path()).unwrap();
-            reader.rewind(count);
-            read(&mut reader)
-        };
-        assert_eq!(lines(1), "four\n");
-        assert_eq!(lines(2), "three\nfour\n");
-        assert_eq!(lines(3), "two\nthree\nfour\n");
-        assert_eq!(lines(usize::MAX), "one\ntwo\nthree\nfour\n");
-    }
-
-    #[test]
-    fn several_rotations_between_two_looks_lose_nothing() {
-        let log = Log::new();
-        log.say("one\n");
-        let mut reader = Reader::open(&log.path()).unwrap();
-        assert_eq!(news(&mut reader), "one\n");
-        log.say("two\n");
-        log.rotate();
-        log.say("three\n");
-        log.rotate();
-        log.say("four\n");
-        assert_eq!(news(&mut reader), "two\nthree\nfour\n");
-    }
-
-    #[test]
-    fn a_late_line_in_the_old_file_is_seen() {
-        let log = Log::new();
-        log.say("one\n");
-        let mut old = File::options().append(true).open(log.path()).unwrap();
-        let mut reader = Reader::open(&log.path()).unwrap();
-        assert_eq!(news(&mut reader), "one\n");
-        log.rotate();
-        old.write_all(b"two\n").unwrap();
-        assert_eq!(news(&mut reader), "two\n", "there is no new file yet");
-        log.say("four\n");
-        assert_eq!(news(&mut reader), "four\n");
-        old.write_all(b"three\n").unwrap();
-        assert_eq!(news(&mut reader), "three\n");
-    }
-
-    #[test]
-    fn truncated_removed_and_late_files() {
-        let log = Log::new();
-        let mut reader = Reader::open(&log.path()).unwrap();
-        assert!(!reader.is_there());
-        assert_eq!(news(&mut reader), "");
-        log.say("one\n");
-        assert_eq!(news(&mut reader), "one\n");
-        fs::write(log.path(), "").unwrap();
-        log.say("2\n");
-        assert_eq!(
-            reader.look(),
-            [format!("{} was truncated", log.path().display())]
-        );
-        assert_eq!(read(&mut reader), "2\n");
-        fs::remove_file(log.path()).unwrap();
-        assert_eq!(news(&mut reader), "");
-        log.say("three\n");
-        assert_eq!(news(&mut reader), "three\n");
-    }
-
-    #[test]
-    fn what_is_no_file_is_refused() {
-        let directory = tempfile::tempdir().unwrap();
-        assert!(Reader::open(directory.path()).is_err());
-        let pipe = directory.path().join("pipe");
-        nix::unistd::mkfifo(&pipe, nix::sys::stat::Mode::S_IRWXU).unwrap();
-        assert!(Reader::open(&pipe).is_err());
-    }
-}
+mod tests;

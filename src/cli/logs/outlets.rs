@@ -181,6 +181,30 @@ impl Asked {
         }
     }
 
+    /// The `time_format` of the output's stream, if it has one and that can be told.
+    pub fn time_format(&mut self, outlet: &Outlet) -> Option<String> {
+        let which = outlet.which.unwrap_or(Which::Stdout);
+        let format = |stream: &Map<String, Value>| {
+            let format = stream.get("time_format").and_then(Value::as_str);
+            format.map(str::to_string)
+        };
+        match self {
+            Asked::Daemon { client, .. } => {
+                let name = ("name", Value::from(outlet.watcher.as_str()));
+                let reply = ask(client, "options", &[name]).ok()?;
+                let pointer = format!("/options/{}_stream_conf", which.name());
+                format(reply.pointer(&pointer)?.as_object()?)
+            }
+            Asked::File(config, _) => {
+                let (options, _) = config.watcher(&outlet.watcher)?;
+                format(match which {
+                    Which::Stdout => options.stdout_stream(),
+                    Which::Stderr => options.stderr_stream(),
+                }?)
+            }
+        }
+    }
+
     /// What the daemon remembers of this output beyond the first `after` bytes, and how many there were by now. `None`
     /// if it does not say.
     pub fn remembered(&mut self, outlet: &Outlet, after: u64) -> Option<(String, u64)> {

@@ -34,7 +34,9 @@ impl Printer {
     /// For these outputs, which are from now on meant by their index.
     pub fn new<'a>(outlets: impl Iterator<Item = &'a Outlet>, json: bool, bare: bool) -> Printer {
         let outlets: Vec<&Outlet> = outlets.collect();
-        let colour = std::io::stdout().is_terminal() && std::env::var_os("NO_COLOR").is_none();
+        let is_set = |name: &str| std::env::var_os(name).is_some_and(|value| value != "0");
+        let terminal = std::io::stdout().is_terminal() || is_set("CLICOLOR_FORCE");
+        let colour = terminal && std::env::var_os("NO_COLOR").is_none();
         let labels = labels(&outlets);
         let width = labels.iter().map(|l| l.chars().count()).max().unwrap_or(0);
         let mut seen: Vec<&str> = Vec::new();

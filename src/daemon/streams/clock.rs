@@ -51,7 +51,7 @@ impl Stamp {
 }
 
 /// In the words of the library. Python's are those of C in the C locale; a datetime without a zone has no name for it.
-fn translated(format: &str) -> String {
+pub fn translated(format: &str) -> String {
     let mut out = String::with_capacity(format.len());
     let mut rest = format.chars();
     while let Some(c) = rest.next() {

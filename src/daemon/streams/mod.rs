@@ -22,7 +22,7 @@
 //! part, and `logtail` answers the last of it as text, with the number `end` of bytes that were ever said; asking again
 //! with `after = end` follows it.
 
-mod clock;
+pub(crate) mod clock;
 mod compress;
 mod file;
 mod foreign;
