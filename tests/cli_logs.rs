@@ -303,12 +303,15 @@ fn reopening_with_a_circusd() {
 fn reopening_after_logrotate() {
     let site = TempSite::ipc();
     site.ini(
-        "logoutput = daemon.log\n[watcher:web]\ncmd = sh -c 'read go < go; echo one; read go < go; echo two; sleep 1000'\n\
+        "logoutput = daemon.log\n[watcher:web]\ncmd = sh -c 'read go < one; echo one; read go < two; echo two; sleep 1000'\n\
          shell = True\nstdout_stream.class = FileStream\nstdout_stream.filename = web.log\n",
     );
-    nix::unistd::mkfifo(&site.path("go"), nix::sys::stat::Mode::S_IRWXU).expect("a named pipe");
+    // Two of them: whoever opens one again may find it still open.
+    for pipe in ["one", "two"] {
+        nix::unistd::mkfifo(&site.path(pipe), nix::sys::stat::Mode::S_IRWXU).expect("a named pipe");
+    }
     let daemon = site.start(Program::Circ);
-    append(&site.path("go"), "\n");
+    append(&site.path("one"), "\n");
     let whole = |name: &str| fs::read_to_string(site.path(name)).unwrap_or_default();
     daemon.wait_for("the first line", || {
         (whole("web.log") == "one\n").then_some(())
@@ -324,7 +327,7 @@ fn reopening_after_logrotate() {
     daemon.wait_for("the daemon's new log, with nothing to write", || {
         site.path("daemon.log").exists().then_some(())
     });
-    append(&site.path("go"), "\n");
+    append(&site.path("two"), "\n");
     daemon.wait_for("the second line in the new file", || {
         (whole("web.log") == "two\n").then_some(())
     });
