@@ -274,7 +274,7 @@ fn begin(
         });
         let alive = match &mut shown.source {
             Source::File(reader) => {
-                for notice in reader.rewind(most, from.since) {
+                for notice in reader.rewind_since(most, from.since) {
                     output::error(&notice);
                 }
                 if let Some((since, clock)) = &young

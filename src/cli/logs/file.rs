@@ -125,9 +125,14 @@ impl Reader {
         }
     }
 
-    /// Goes back so that this many lines from the end come next, those of rotated files among them; but not to files
-    /// that were written last before `since`. What is to be said of it comes back.
-    pub fn rewind(&mut self, lines: usize, since: Option<Timestamp>) -> Vec<String> {
+    /// Goes back so that this many lines from the end come next, those of rotated files among them. A compressed file
+    /// that cannot be read is left out.
+    pub fn rewind(&mut self, lines: usize) {
+        self.rewind_since(lines, None);
+    }
+
+    /// The same, but not to files that were written last before `since`. What is to be said of it comes back.
+    pub fn rewind_since(&mut self, lines: usize, since: Option<Timestamp>) -> Vec<String> {
         let mut notices = Vec::new();
         let Some(current) = self.parts.back_mut() else {
             return notices;

@@ -101,8 +101,7 @@ impl Follower {
         let mut sources = self.open(outlets, local);
         for source in &mut sources {
             if let From::File(reader) = &mut source.from {
-                // what cannot be unpacked is left out: the newest lines are what is looked at
-                let _ = reader.rewind(BEFORE, None);
+                reader.rewind(BEFORE);
             }
         }
         if sources.is_empty() {

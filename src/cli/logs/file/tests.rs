@@ -52,15 +52,15 @@ fn the_last_lines_and_then_more() {
     let log = Log::new();
     log.say("one\ntwo\nthree\n");
     let mut reader = Reader::open(&log.path()).unwrap();
-    reader.rewind(2, None);
+    reader.rewind_since(2, None);
     assert_eq!(read(&mut reader), "two\nthree\n");
     log.say("four\nfi");
     assert_eq!(news(&mut reader), "four\nfi");
     log.say("ve\n");
     assert_eq!(news(&mut reader), "ve\n");
-    reader.rewind(1, None);
+    reader.rewind_since(1, None);
     assert_eq!(read(&mut reader), "five\n");
-    reader.rewind(0, None);
+    reader.rewind_since(0, None);
     assert_eq!(read(&mut reader), "");
 }
 
@@ -70,9 +70,9 @@ fn lines_longer_than_a_block() {
     let long = "x".repeat(BLOCK + 7);
     log.say(&format!("zero\n{long}\n{long}\n"));
     let mut reader = Reader::open(&log.path()).unwrap();
-    reader.rewind(2, None);
+    reader.rewind_since(2, None);
     assert_eq!(read(&mut reader), format!("{long}\n{long}\n"));
-    reader.rewind(3, None);
+    reader.rewind_since(3, None);
     assert!(read(&mut reader).starts_with("zero\n"));
 }
 
@@ -87,7 +87,7 @@ fn rotated_files_are_part_of_it() {
     log.say("four\n");
     let lines = |count| {
         let mut reader = Reader::open(&log.path()).unwrap();
-        reader.rewind(count, None);
+        reader.rewind_since(count, None);
         read(&mut reader)
     };
     assert_eq!(lines(1), "four\n");
@@ -177,7 +177,7 @@ fn compressed_files_are_part_of_it() {
     pack(&log, "log.2");
     let lines = |count| {
         let mut reader = Reader::open(&log.path()).unwrap();
-        assert_eq!(reader.rewind(count, None), [""; 0]);
+        assert_eq!(reader.rewind_since(count, None), [""; 0]);
         read(&mut reader)
     };
     // As long as both are there, they are one.
@@ -188,7 +188,7 @@ fn compressed_files_are_part_of_it() {
 
     fs::write(log.directory.path().join("log.2.gz"), "no gzip").unwrap();
     let mut reader = Reader::open(&log.path()).unwrap();
-    assert_eq!(reader.rewind(usize::MAX, None).len(), 1);
+    assert_eq!(reader.rewind_since(usize::MAX, None).len(), 1);
     assert_eq!(read(&mut reader), "three\nfour\n");
 }
 
@@ -204,7 +204,7 @@ fn lines_since_a_moment() {
     log.say("  more of it\n2026-01-02 03:02:00 three\n  and this\n2026-01-02 03:03:00 four");
     let since = |at: &str, lines| {
         let mut reader = Reader::open(&log.path()).unwrap();
-        reader.rewind(lines, None);
+        reader.rewind_since(lines, None);
         let told = reader.skip_to(at.parse().unwrap(), &clock);
         (told, read(&mut reader).replace(&long, "two"))
     };
