@@ -9,10 +9,11 @@ use crate::wsgi::environ::Site;
 use crate::wsgi::front::{Front, Limits};
 use crate::wsgi::listen::{Family, Listener, Place};
 use crate::wsgi::pool::Pool;
-use crate::wsgi::worker::Setting;
+use crate::wsgi::worker::{Setting, Settings};
 use application::{ApplicationArgs, EXIT_FAILED, Failure, Signals, seconds};
 
 pub mod application;
+mod asgi;
 mod backends;
 mod front;
 pub mod program;
@@ -59,6 +60,8 @@ pub struct Args {
     header_timeout: f64,
     #[command(flatten)]
     front: front::FrontArgs,
+    #[command(flatten)]
+    asgi: asgi::AsgiArgs,
 }
 
 /// The command line alone.
@@ -188,16 +191,20 @@ async fn attend(args: &Args) -> Result<(), Failure> {
         );
     }
     let workers = usize::from(app.workers);
-    let settings = app.settings("chaussette", patch, threads, args.told());
+    let settings = Settings {
+        asgi: args.asgi.settings(),
+        ..app.settings("chaussette", patch, threads, args.told())
+    };
     let pool = Pool::new(settings, workers);
     let site = Site {
-        script_name: std::env::var("SCRIPT_NAME").unwrap_or_default(),
+        script_name: args.asgi.root_path(),
         multithread: threads > 1,
         multiprocess: workers > 1 || matches!(place, Place::Descriptor(_)),
         trusted: app.forwarded_allow_ips.clone(),
     };
     let limits = Limits {
         head_time: seconds(args.header_timeout),
+        sockets: args.asgi.sockets(),
         ..app.limits()
     };
     let limits = args.front.limit(limits);
@@ -206,7 +213,12 @@ async fn attend(args: &Args) -> Result<(), Failure> {
         return Ok(());
     }
     tracing::info!("Serving on {}", place.shown());
-    let shown = backends::shown(&args.backend, patch, workers, threads);
+    let shown = if pool.is_asgi() {
+        let many = if workers == 1 { "" } else { "es" };
+        format!("It is ASGI: {workers} process{many}, each with an event loop")
+    } else {
+        backends::shown(&args.backend, patch, workers, threads)
+    };
     tracing::info!("{shown}");
     let records = args.front.records().map_err(|why| (EXIT_FAILED, why))?;
     let front = Front::new(pool.clone(), site, limits, records);

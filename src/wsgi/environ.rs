@@ -54,7 +54,7 @@ impl Trusted {
         Ok(trusted)
     }
 
-    fn has(&self, address: Option<IpAddr>) -> bool {
+    pub(super) fn has(&self, address: Option<IpAddr>) -> bool {
         self.all
             || match address {
                 None => self.unix,
@@ -107,7 +107,7 @@ pub fn target(head: &Parts, site: &Site) -> Target {
     }
 }
 
-fn unquote(quoted: &[u8]) -> Vec<u8> {
+pub(super) fn unquote(quoted: &[u8]) -> Vec<u8> {
     if !quoted.contains(&b'%') {
         return quoted.to_vec();
     }
@@ -181,13 +181,15 @@ pub fn write(out: &mut Writer, head: &Parts, ends: &Ends, site: &Site) {
 
 /// What a trusted peer says of whom it speaks for.
 #[derive(Debug, Default)]
-struct Forwarded {
-    remote: Option<IpAddr>,
-    https: bool,
+pub(super) struct Forwarded {
+    /// Its address.
+    pub(super) remote: Option<IpAddr>,
+    /// It speaks TLS.
+    pub(super) https: bool,
 }
 
 impl Forwarded {
-    fn of(headers: &HeaderMap, trusted: &Trusted) -> Forwarded {
+    pub(super) fn of(headers: &HeaderMap, trusted: &Trusted) -> Forwarded {
         let mut forwarded = Forwarded::default();
         for value in headers.get_all("x-forwarded-proto") {
             forwarded.https = value.as_bytes().eq_ignore_ascii_case(b"https");

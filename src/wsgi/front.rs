@@ -1,6 +1,7 @@
 //! The front: clients, their requests, and the end of both.
 
 use super::access::{Entry, Log};
+use super::asgi::SocketLimits;
 use super::counts::Shown;
 use super::environ::{self, Ends, Site};
 use super::listen::{Listener, Stream, descriptors_for};
@@ -26,7 +27,7 @@ use std::time::{Duration, Instant};
 use tokio::sync::{oneshot, watch};
 
 /// A body that is longer goes to a file.
-const IN_MEMORY: usize = 64 * 1024;
+pub(super) const IN_MEMORY: usize = 64 * 1024;
 /// What is written to that file at once.
 const FILE_BLOCK: usize = 256 * 1024;
 /// How long a connection may be silent between two requests once the server is ending; clients that come back get their
@@ -52,6 +53,8 @@ pub struct Limits {
     pub request_time: Option<Duration>,
     /// Connections at once.
     pub connections: usize,
+    /// For those that have a WebSocket.
+    pub sockets: SocketLimits,
 }
 
 impl Default for Limits {
@@ -65,6 +68,7 @@ impl Default for Limits {
             body: None,
             request_time: None,
             connections: 10_000,
+            sockets: SocketLimits::default(),
         }
     }
 }
@@ -82,7 +86,16 @@ pub struct Front {
     /// What is counted.
     pub shown: Arc<Shown>,
     closing: AtomicBool,
-    connections: AtomicUsize,
+    connections: Arc<AtomicUsize>,
+}
+
+/// A connection that counts as long as this is kept.
+pub(super) struct Counted(Arc<AtomicUsize>);
+
+impl Drop for Counted {
+    fn drop(&mut self) {
+        self.0.fetch_sub(1, Ordering::Relaxed);
+    }
 }
 
 /// What is written down of requests.
@@ -104,8 +117,19 @@ impl Front {
             records,
             shown: Arc::default(),
             closing: AtomicBool::new(false),
-            connections: AtomicUsize::new(0),
+            connections: Arc::default(),
         })
+    }
+
+    /// True when it takes nothing new any more.
+    pub(super) fn is_closing(&self) -> bool {
+        self.closing.load(Ordering::Relaxed)
+    }
+
+    /// One connection more.
+    pub(super) fn count(&self) -> Counted {
+        self.connections.fetch_add(1, Ordering::Relaxed);
+        Counted(self.connections.clone())
     }
 
     /// Serves clients until `end` says so; then finishes what is under way, within `patience`.
@@ -124,7 +148,8 @@ impl Front {
             .header_read_timeout(self.limits.head_time)
             .max_buf_size(self.limits.head_bytes.max(8192))
             .max_headers(self.limits.headers)
-            .half_close(true);
+            // ASGI tells the application when its client has gone
+            .half_close(!self.pool.is_asgi());
         let (hurry, _) = watch::channel(false);
         loop {
             let full = self.connections.load(Ordering::Relaxed) >= self.limits.connections;
@@ -149,6 +174,7 @@ impl Front {
         }
         drop(listener);
         self.closing.store(true, Ordering::Relaxed);
+        self.pool.dismiss();
         let deadline = tokio::time::Instant::now() + patience;
         let linger = tokio::time::Instant::now() + LINGER.min(patience);
         while self.connections.load(Ordering::Relaxed) > 0 {
@@ -171,8 +197,7 @@ impl Front {
         ends: Ends,
         mut hurry: watch::Receiver<bool>,
     ) {
-        self.connections.fetch_add(1, Ordering::Relaxed);
-        let front = self.clone();
+        let (front, counted) = (self.clone(), self.count());
         let ends = Arc::new(ends);
         let service = {
             let (front, outgoing) = (self.clone(), stream.outgoing());
@@ -193,7 +218,9 @@ impl Front {
                 }
             })
         };
-        let connection = http.serve_connection(TokioIo::new(stream), service);
+        let connection = http
+            .serve_connection(TokioIo::new(stream), service)
+            .with_upgrades();
         tokio::spawn(async move {
             let mut connection = std::pin::pin!(connection);
             let ended = tokio::select! {
@@ -215,7 +242,7 @@ impl Front {
             }
             front.shown.counts.closed();
             front.shown.changed(&front.pool);
-            front.connections.fetch_sub(1, Ordering::Relaxed);
+            drop(counted);
         });
     }
 
@@ -272,6 +299,9 @@ impl Front {
         ends: &Ends,
     ) -> Result<Response<ReplyBody>, Refusal> {
         strict(&request)?;
+        if self.pool.is_asgi() {
+            return self.handle_asgi(request, ends).await;
+        }
         let (head, body) = request.into_parts();
         let body = self.collect(body).await?;
         let mut out = Writer::new();
@@ -283,7 +313,17 @@ impl Front {
             port: ends.port,
             body,
             reply,
+            asgi: false,
         });
+        let response = self.in_time(answer).await?;
+        Ok(self.without_body(&head.method, response))
+    }
+
+    /// Waits for an answer as long as it may take.
+    pub(super) async fn in_time(
+        &self,
+        answer: oneshot::Receiver<Response<ReplyBody>>,
+    ) -> Result<Response<ReplyBody>, Refusal> {
         let answer = match self.limits.request_time {
             None => answer.await,
             Some(limit) => match tokio::time::timeout(limit, answer).await {
@@ -295,13 +335,20 @@ impl Front {
                 }
             },
         };
-        let mut response =
-            answer.map_err(|_| (StatusCode::SERVICE_UNAVAILABLE, "The server is stopping."))?;
+        answer.map_err(|_| (StatusCode::SERVICE_UNAVAILABLE, "The server is stopping."))
+    }
+
+    /// The answer, without its body if there must not be one.
+    pub(super) fn without_body(
+        &self,
+        method: &Method,
+        mut response: Response<ReplyBody>,
+    ) -> Response<ReplyBody> {
         let bare = matches!(
             response.status(),
             StatusCode::NO_CONTENT | StatusCode::NOT_MODIFIED
         );
-        if head.method == Method::HEAD || bare {
+        if *method == Method::HEAD || bare {
             // an application may send a body all the same; the client must not see it
             let length = match response.body() {
                 ReplyBody::Whole(bytes) if !bare => Some(bytes.len() as u64),
@@ -316,21 +363,17 @@ impl Front {
                 headers.insert(header::CONTENT_LENGTH, length.into());
             }
         }
-        Ok(response)
+        response
     }
 
     /// Waits for the whole body.
-    async fn collect(&self, mut body: Incoming) -> Result<RequestBody, Refusal> {
+    pub(super) async fn collect(&self, mut body: Incoming) -> Result<RequestBody, Refusal> {
         if body.is_end_stream() {
             return Ok(RequestBody::Empty);
         }
         let limit = self.limits.body.unwrap_or(u64::MAX);
-        let too_large = (
-            StatusCode::PAYLOAD_TOO_LARGE,
-            "The request's body is too large.",
-        );
         if body.size_hint().lower() > limit {
-            return Err(too_large);
+            return Err(TOO_LARGE);
         }
         let mut gathered = BytesMut::new();
         let mut length = 0u64;
@@ -351,7 +394,7 @@ impl Front {
             };
             length += data.len() as u64;
             if length > limit {
-                return Err(too_large);
+                return Err(TOO_LARGE);
             }
             gathered.extend_from_slice(&data);
             let most = if file.is_some() {
@@ -427,7 +470,12 @@ impl Body for Accounted {
 }
 
 /// Why a request is not handled.
-type Refusal = (StatusCode, &'static str);
+pub(super) type Refusal = (StatusCode, &'static str);
+
+pub(super) const TOO_LARGE: Refusal = (
+    StatusCode::PAYLOAD_TOO_LARGE,
+    "The request's body is too large.",
+);
 
 const NO_SPOOL: Refusal = (
     StatusCode::INSUFFICIENT_STORAGE,

@@ -293,6 +293,11 @@ impl Stream {
         Poll::Ready(Err(io::ErrorKind::TimedOut.into()))
     }
 
+    /// From here on it is no longer HTTP.
+    pub fn look_away(&mut self) {
+        self.guard.look_away();
+    }
+
     /// Where files are put that are to be sent.
     pub fn outgoing(&self) -> Outgoing {
         self.outgoing.clone()

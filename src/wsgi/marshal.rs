@@ -204,6 +204,13 @@ impl<'a> Reader<'a> {
         self.take(1).map(|byte| byte[0] & 0x7f)
     }
 
+    /// True if bytes come next.
+    pub fn is_bytes(&self) -> bool {
+        self.bytes
+            .get(self.at)
+            .is_some_and(|kind| kind & 0x7f == b's')
+    }
+
     fn size(&mut self) -> Result<usize, Unreadable> {
         let bytes = self.take(4)?;
         let number = bytes

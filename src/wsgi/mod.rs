@@ -16,6 +16,7 @@
 //!   bit by bit are streams, with a window: an application does not run ahead of its client.
 
 pub mod access;
+pub mod asgi;
 pub mod counts;
 pub mod environ;
 pub mod front;

@@ -1,5 +1,7 @@
 //! The workers, the queue of requests before them, and who gets what when.
 
+use super::asgi::Interface;
+use super::asgi::link::{Link, Order, Say, Window};
 use super::counts::State;
 use super::environ::Target;
 use super::marshal::Writer;
@@ -12,7 +14,7 @@ use http::{Response, StatusCode};
 use std::collections::VecDeque;
 use std::fs::File;
 use std::io;
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError};
 use std::time::{Duration, Instant};
 use tokio::sync::{Notify, mpsc, oneshot, watch};
 
@@ -38,6 +40,10 @@ pub enum RequestBody {
     Bytes(Bytes),
     /// In a file of this length.
     File(File, u64),
+    /// It comes bit by bit, when a worker has the request (ASGI).
+    Coming(Window),
+    /// The request is for a WebSocket (ASGI).
+    Socket(Window),
 }
 
 /// A request that a worker is to handle.
@@ -52,6 +58,32 @@ pub struct Job {
     pub body: RequestBody,
     /// Who waits for the answer.
     pub reply: oneshot::Sender<Response<ReplyBody>>,
+    /// Its environ is a scope.
+    pub asgi: bool,
+}
+
+impl Job {
+    /// Writes what differs from one request to the next of the same client.
+    fn write_target(&self, out: &mut Writer) {
+        let Target { path, query, uri } = &self.target;
+        if self.asgi {
+            out.text(&String::from_utf8_lossy(path));
+            out.bytes(query);
+            out.bytes(uri);
+            match self.port {
+                Some(port) => out.int(i64::from(port)),
+                None => out.none(),
+            }
+        } else {
+            out.latin1(path);
+            out.latin1(query);
+            out.latin1(uri);
+            match self.port {
+                Some(port) => out.text(&port.to_string()),
+                None => out.none(),
+            }
+        }
+    }
 }
 
 /// A request that a worker has.
@@ -60,6 +92,7 @@ struct Exchange {
     job: Option<Job>,
     stream: Option<mpsc::UnboundedSender<io::Result<Bytes>>>,
     slot: u64,
+    link: Link,
 }
 
 struct Slot {
@@ -73,8 +106,8 @@ struct Slot {
     /// Nanoseconds a request takes.
     average: Option<u64>,
     templates: Templates,
-    /// What it is to be told of streams: credit (0) or that the client has gone (1).
-    orders: Vec<(i64, u32, u64)>,
+    /// What it is to be told of its requests.
+    orders: VecDeque<(u32, Order)>,
     /// How much of its ring it knows to be free again.
     told: u64,
     unsent: Option<Vec<u8>>,
@@ -82,7 +115,7 @@ struct Slot {
 
 #[derive(Default)]
 struct Inner {
-    queue: VecDeque<Job>,
+    queue: VecDeque<(u32, Job)>,
     slots: Vec<Slot>,
     exchanges: HashMap<u32, Exchange>,
     next_number: u32,
@@ -95,6 +128,8 @@ struct Inner {
     deaths: u64,
     /// Nanoseconds in which applications were at work.
     busy: u64,
+    /// WebSockets are no longer wanted.
+    dismissed: bool,
 }
 
 /// How it goes with the workers.
@@ -115,6 +150,7 @@ pub struct Pool {
     inner: Mutex<Inner>,
     work: Notify,
     health: watch::Sender<Health>,
+    interface: OnceLock<Interface>,
 }
 
 /// How many requests more a worker is to get, if so many wait. Pure.
@@ -145,11 +181,26 @@ impl Pool {
             inner: Mutex::default(),
             work: Notify::new(),
             health: watch::Sender::new(Health::Starting),
+            interface: OnceLock::new(),
         })
     }
 
     fn lock(&self) -> MutexGuard<'_, Inner> {
         self.inner.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// True if the application is ASGI; known when it is ready.
+    pub fn is_asgi(&self) -> bool {
+        self.interface.get() == Some(&Interface::Asgi)
+    }
+
+    /// Requests that a worker may have at once.
+    fn at_once(&self) -> usize {
+        if self.is_asgi() {
+            self.settings.asgi.concurrency
+        } else {
+            self.settings.threads
+        }
     }
 
     /// How it goes.
@@ -196,7 +247,7 @@ impl Pool {
     }
 
     fn add(self: &Arc<Pool>) -> io::Result<()> {
-        let worker = Worker::start(&self.settings)?;
+        let worker = Worker::start(&self.settings, self.interface.get().copied())?;
         let channel = worker.channel();
         let mut inner = self.lock();
         inner.next_slot += 1;
@@ -210,7 +261,7 @@ impl Pool {
             outstanding: VecDeque::new(),
             average: None,
             templates: Templates::default(),
-            orders: Vec::new(),
+            orders: VecDeque::new(),
             told: 0,
             unsent: None,
         });
@@ -226,37 +277,42 @@ impl Pool {
         Ok(())
     }
 
-    /// Puts a request into the queue.
-    pub fn submit(&self, job: Job) {
+    /// Puts a request into the queue; its number.
+    pub fn submit(&self, job: Job) -> u32 {
         let mut inner = self.lock();
-        inner.queue.push_back(job);
+        inner.next_number = (inner.next_number + 1) & 0x7fff_ffff;
+        let number = inner.next_number;
+        inner.queue.push_back((number, job));
         self.work.notify_one();
+        number
     }
 
     /// A client has taken so many bytes of a stream.
     pub fn credit(&self, number: u32, bytes: u64) {
-        self.order(0, number, bytes);
+        self.order(number, Order::Credit(bytes));
     }
 
     /// Nobody wants the rest of a stream.
     pub fn gone(&self, number: u32) {
-        self.order(1, number, 0);
+        self.order(number, Order::Gone);
     }
 
-    fn order(&self, kind: i64, number: u32, amount: u64) {
+    /// Tells the worker that has this request, if one has.
+    pub fn order(&self, number: u32, order: Order) {
         let mut inner = self.lock();
         let Some(id) = inner.exchanges.get(&number).map(|exchange| exchange.slot) else {
             return;
         };
         if let Some(slot) = inner.slots.iter_mut().find(|slot| slot.id == id) {
-            slot.orders.push((kind, number, amount));
+            slot.orders.push_back((number, order));
             self.work.notify_one();
         }
     }
 
     /// A request was given up after so long: a worker that has no thread left for others is replaced.
     pub fn expired(&self, limit: Duration) {
-        let threads = self.settings.threads;
+        // an ASGI worker has no end of room; its application is told that the client has gone
+        let threads = self.at_once();
         let inner = &mut *self.lock();
         for slot in &mut inner.slots {
             let given_up = |number: &&u32| {
@@ -274,6 +330,15 @@ impl Pool {
                 );
                 slot.worker.kill();
             }
+        }
+    }
+
+    /// Ends all WebSockets, now and from now on: the server is ending.
+    pub fn dismiss(&self) {
+        let mut inner = self.lock();
+        inner.dismissed = true;
+        for exchange in inner.exchanges.values() {
+            exchange.link.say(Say::Restart);
         }
     }
 
@@ -315,7 +380,7 @@ impl Pool {
     /// Hands out what waits.
     fn flush(&self) {
         let inner = &mut *self.lock();
-        let threads = self.settings.threads;
+        let threads = self.at_once();
         while !inner.queue.is_empty() {
             let waiting = inner.queue.len();
             let free = inner
@@ -333,20 +398,14 @@ impl Pool {
             let Some((room, slot)) = free else { break };
             let before = slot.outstanding.len();
             slot.speak(&mut inner.packet, |slot, out| {
-                slot.requests(
-                    out,
-                    &mut inner.queue,
-                    &mut inner.exchanges,
-                    &mut inner.next_number,
-                    room,
-                )
+                slot.requests(out, &mut inner.queue, &mut inner.exchanges, room)
             });
             if slot.outstanding.len() == before {
                 break;
             }
         }
         for slot in &mut inner.slots {
-            if slot.ready && slot.unsent.is_none() && slot.has_to_say() {
+            while slot.ready && slot.unsent.is_none() && slot.has_to_say() {
                 slot.speak(&mut inner.packet, |_, _| 0);
             }
         }
@@ -367,8 +426,15 @@ impl Pool {
                 break;
             };
             match news {
-                News::Ready(application) => {
+                News::Ready(application, asgi) => {
                     slot.ready = true;
+                    self.interface.get_or_init(|| {
+                        if asgi {
+                            Interface::Asgi
+                        } else {
+                            Interface::Wsgi
+                        }
+                    });
                     self.ready(inner, id, application);
                 }
                 News::Failed(why) => {
@@ -402,7 +468,7 @@ impl Pool {
                 News::Answers { head, busy, count } => {
                     slot.measure(busy, count);
                     inner.busy += busy;
-                    self.take(slot, &mut inner.exchanges, head);
+                    self.take(slot, &mut inner.exchanges, head, inner.dismissed);
                 }
                 News::Gone => {
                     alive = false;
@@ -440,21 +506,38 @@ impl Pool {
                 .min_by_key(|slot| slot.id)
         {
             oldest.retiring = true;
+            for exchange in inner.exchanges.values() {
+                if exchange.slot == oldest.id {
+                    exchange.link.say(Say::Restart);
+                }
+            }
         }
         self.health.send_replace(Health::Ready(application));
     }
 
     /// Takes the answers of a worker.
-    fn take(self: &Arc<Pool>, slot: &mut Slot, exchanges: &mut HashMap<u32, Exchange>, head: u64) {
+    fn take(
+        self: &Arc<Pool>,
+        slot: &mut Slot,
+        exchanges: &mut HashMap<u32, Exchange>,
+        head: u64,
+        dismissed: bool,
+    ) {
         let Slot {
             worker,
             outstanding,
             orders,
+            retiring,
             ..
         } = slot;
         let mut files = Vec::new();
         let mut finished = |number: u32| {
-            if let Some(place) = outstanding.iter().position(|other| *other == number) {
+            // the newest are at the end; streams and WebSockets stay for long
+            let place = match outstanding.front() {
+                Some(first) if *first == number => Some(0),
+                _ => outstanding.iter().rposition(|other| *other == number),
+            };
+            if let Some(place) = place {
                 outstanding.remove(place);
             }
         };
@@ -493,18 +576,55 @@ impl Pool {
                         });
                         if !answer(job, &record, body) {
                             exchange.stream = None;
-                            orders.push((1, number, 0));
+                            orders.push_back((number, Order::Gone));
                         }
+                    }
+                }
+                Kind::Accept => {
+                    let Some(exchange) = exchanges.get_mut(&number) else {
+                        return;
+                    };
+                    let (say, said) = mpsc::unbounded_channel();
+                    if let Some(job) = exchange.job.take() {
+                        exchange.link.say = Some(say);
+                        if !answer(job, &record, ReplyBody::Socket(said)) {
+                            orders.push_back((number, Order::Gone));
+                        } else if dismissed || *retiring {
+                            exchange.link.say(Say::Restart);
+                        }
+                    }
+                }
+                Kind::Text | Kind::Binary => {
+                    let kind = match record.kind {
+                        Kind::Text => Say::Text,
+                        _ => Say::Binary,
+                    };
+                    if let Some(exchange) = exchanges.get_mut(&number) {
+                        exchange.link.message(record.body, kind);
+                    }
+                }
+                Kind::Close => {
+                    if let Some(exchange) = exchanges.get(&number) {
+                        let code = std::str::from_utf8(record.status).ok();
+                        let code = code.and_then(|code| code.parse().ok()).unwrap_or(1011);
+                        let reason = Bytes::copy_from_slice(record.body);
+                        exchange.link.say(Say::Close(code, reason));
+                    }
+                }
+                Kind::Credit => {
+                    if let Some(exchange) = exchanges.get(&number) {
+                        exchange.link.credit(record.status);
                     }
                 }
                 Kind::Chunk => {
                     if let Some(exchange) = exchanges.get_mut(&number)
+                        && !exchange.link.part(record.body)
                         && let Some(stream) = &exchange.stream
                     {
                         let part = Bytes::copy_from_slice(record.body);
                         if stream.send(Ok(part)).is_err() {
                             exchange.stream = None;
-                            orders.push((1, number, 0));
+                            orders.push_back((number, Order::Gone));
                         }
                     }
                 }
@@ -539,14 +659,14 @@ impl Pool {
         };
         let mut slot = inner.slots.remove(place);
         let filled = slot.worker.filled();
-        self.take(&mut slot, &mut inner.exchanges, filled);
+        self.take(&mut slot, &mut inner.exchanges, filled, inner.dismissed);
         slot.worker.kill();
         if !inner.closing && !slot.retiring {
             inner.deaths += 1;
         }
         let mut again = Vec::new();
         // with one thread, only the first was begun
-        let begun = match self.settings.threads {
+        let begun = match self.at_once() {
             1 => 1,
             _ => slot.outstanding.len(),
         };
@@ -559,7 +679,7 @@ impl Pool {
                 let _ = stream.send(Err(error));
             }
             match exchange.job {
-                Some(job) if place >= begun => again.push(job),
+                Some(job) if place >= begun => again.push((*number, job)),
                 Some(job) => {
                     let text = "The application's process has died.";
                     // its client may have gone as well
@@ -630,25 +750,29 @@ impl Slot {
         !self.orders.is_empty() || self.worker.consumed() - self.told > 1 << 20
     }
 
+    /// Writes orders, as many as go into a packet.
+    fn orders(&mut self, out: &mut Writer) {
+        if self.orders.is_empty() {
+            return out.none();
+        }
+        let at = out.list();
+        let mut count = 0;
+        while out.len() < PACKET
+            && let Some((number, order)) = self.orders.pop_front()
+        {
+            order.write(out, number);
+            count += 1;
+        }
+        out.list_length(at, count);
+    }
+
     /// Sends a packet; `requests` writes the requests in it and says how many.
     fn speak(&mut self, out: &mut Writer, requests: impl FnOnce(&mut Slot, &mut Writer) -> u32) {
         out.clear();
         out.tuple(3);
         self.told = self.worker.consumed();
         out.int(self.told as i64);
-        if self.orders.is_empty() {
-            out.none();
-        } else {
-            let at = out.list();
-            let orders = std::mem::take(&mut self.orders);
-            for (kind, number, amount) in &orders {
-                out.tuple(3);
-                out.int(*kind);
-                out.int(i64::from(*number));
-                out.int(*amount as i64);
-            }
-            out.list_length(at, orders.len() as u32);
-        }
+        self.orders(out);
         let at = out.list();
         let count = requests(self, out);
         out.list_length(at, count);
@@ -672,25 +796,24 @@ impl Slot {
     fn requests(
         &mut self,
         out: &mut Writer,
-        queue: &mut VecDeque<Job>,
+        queue: &mut VecDeque<(u32, Job)>,
         exchanges: &mut HashMap<u32, Exchange>,
-        next_number: &mut u32,
         room: usize,
     ) -> u32 {
         let mut count = 0;
         while (count as usize) < room && out.len() < PACKET {
-            let Some(job) = queue.pop_front() else { break };
+            let Some((number, job)) = queue.pop_front() else {
+                break;
+            };
             if job.reply.is_closed() {
                 continue;
             }
             if let RequestBody::File(file, _) = &job.body
                 && !self.worker.send_file(file).unwrap_or(true)
             {
-                queue.push_front(job);
+                queue.push_front((number, job));
                 break;
             }
-            *next_number = (*next_number + 1) & 0x7fff_ffff;
-            let number = *next_number;
             out.tuple(8);
             out.int(i64::from(number));
             match self.templates.send(&job.environ) {
@@ -708,18 +831,17 @@ impl Slot {
                     out.end_dict();
                 }
             }
-            out.latin1(&job.target.path);
-            out.latin1(&job.target.query);
-            out.latin1(&job.target.uri);
-            match job.port {
-                Some(port) => out.text(&port.to_string()),
-                None => out.none(),
-            }
+            job.write_target(out);
             match &job.body {
                 RequestBody::Empty => out.none(),
                 RequestBody::Bytes(bytes) => out.bytes(bytes),
                 RequestBody::File(_, length) => out.int(*length as i64),
+                RequestBody::Coming(_) | RequestBody::Socket(_) => out.bool(true),
             }
+            let link = Link::opened(match &job.body {
+                RequestBody::Coming(window) | RequestBody::Socket(window) => Some(window.clone()),
+                _ => None,
+            });
             self.outstanding.push_back(number);
             exchanges.insert(
                 number,
@@ -727,6 +849,7 @@ impl Slot {
                     job: Some(job),
                     stream: None,
                     slot: self.id,
+                    link,
                 },
             );
             count += 1;
@@ -754,7 +877,7 @@ fn send(job: Job, head: Response<()>, mut body: ReplyBody) -> bool {
             stream.ended = false;
         }
         ReplyBody::File { left, .. } => *left = length.map_or(*left, |length| length.min(*left)),
-        ReplyBody::Whole(_) => {}
+        ReplyBody::Whole(_) | ReplyBody::Socket(_) => {}
     }
     let response = head.map(|()| body);
     match job.reply.send(response) {

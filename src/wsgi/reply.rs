@@ -1,5 +1,6 @@
 //! What goes back to a client.
 
+use super::asgi::link::Say;
 use super::marshal::to_latin1;
 use super::pool::Pool;
 use super::sendfile::{self, Outgoing};
@@ -25,6 +26,8 @@ pub enum ReplyBody {
     Whole(Bytes),
     /// It comes bit by bit.
     Stream(Stream),
+    /// None: the connection becomes a WebSocket, and this is what is said on it.
+    Socket(mpsc::UnboundedReceiver<Say>),
     /// A part of a file.
     File {
         /// The file.
@@ -108,7 +111,7 @@ impl Body for ReplyBody {
                     Poll::Ready(end.map(|error| error.map(Frame::data)))
                 }
             },
-            ReplyBody::File { left: 0, .. } => Poll::Ready(None),
+            ReplyBody::Socket(_) | ReplyBody::File { left: 0, .. } => Poll::Ready(None),
             ReplyBody::File {
                 file,
                 at,
@@ -132,6 +135,7 @@ impl Body for ReplyBody {
         match self {
             ReplyBody::Whole(bytes) => bytes.is_empty(),
             ReplyBody::Stream(stream) => stream.ended,
+            ReplyBody::Socket(_) => true,
             ReplyBody::File { left, .. } => *left == 0,
         }
     }
@@ -142,6 +146,7 @@ impl Body for ReplyBody {
             ReplyBody::Stream(stream) => stream
                 .length
                 .map_or_else(SizeHint::default, SizeHint::with_exact),
+            ReplyBody::Socket(_) => SizeHint::with_exact(0),
             ReplyBody::File { left, .. } => SizeHint::with_exact(*left),
         }
     }
@@ -174,8 +179,12 @@ pub fn head(record: &Record<'_>) -> Result<Response<()>, String> {
         let bad = |what: &str| format!("the header {:?}: {:?} {what}", text(name), text(value));
         let name =
             HeaderName::from_bytes(name).map_err(|_| bad("has a name HTTP does not allow"))?;
-        let value = to_latin1(value).ok_or_else(|| bad("is not latin-1"))?;
-        let value = HeaderValue::from_bytes(&value).map_err(|_| bad("has control characters"))?;
+        let value = if record.raw {
+            HeaderValue::from_bytes(value)
+        } else {
+            HeaderValue::from_bytes(&to_latin1(value).ok_or_else(|| bad("is not latin-1"))?)
+        };
+        let value = value.map_err(|_| bad("has control characters"))?;
         if is_hop_by_hop(&name) {
             continue;
         }

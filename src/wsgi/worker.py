@@ -516,7 +516,26 @@ def cooperate(library, channel):
             % (library, sys.executable, library)) from None
 
 
+def is_asgi(application):
+    """True for a coroutine function, or what has one for its __call__: such an application is ASGI, not WSGI."""
+    def is_coroutine_function(function):
+        while type(function).__name__ == "partial":
+            function = function.func
+        function = getattr(function, "__func__", function)
+        # inspect's CO_COROUTINE, without importing it; asgiref and inspect mark wrappers by these names
+        code = getattr(function, "__code__", None)
+        return bool(getattr(code, "co_flags", 0) & 0x80
+                    or getattr(function, "_is_coroutine", None) or getattr(function, "_is_coroutine_mark", None))
+
+    if isinstance(application, type):
+        # called with scope, receive and send, and awaited
+        return hasattr(application, "__await__")
+    return is_coroutine_function(application) or is_coroutine_function(getattr(application, "__call__", None))
+
+
 def main(settings, files, ring_descriptor, channel):
+    # the text for ASGI; what is left unread at an early end would cost the front what was said before
+    asgi = channel.recv(PACKET)
     for path in settings["paths"]:
         if path not in sys.path:
             sys.path.append(path)
@@ -556,9 +575,29 @@ def main(settings, files, ring_descriptor, channel):
             while plain.recv(PACKET):
                 pass
         os._exit(3)
+    interface = settings["interface"]
+    if interface == "auto":
+        interface = "asgi" if is_asgi(application) else "wsgi"
+    failure = None
+    if settings["was"] not in ("", interface):
+        failure = ("the application is %s now, and was %s before: start the server anew"
+                   % (interface.upper(), settings["was"].upper()))
     if watched:
         watched.look()
         watched.start()
+    if interface == "asgi" and failure is None:
+        names = dict(globals())
+        exec(compile(asgi, "<circ asgi>", "exec"), names)
+        failure = names["serve"](application, settings, files, ring, channel)
+        if failure is None:
+            if post:
+                hook("post", post, told, plain)
+            return
+    if failure is not None:
+        plain.send(b"F" + failure.encode("utf-8", "replace")[:4000])
+        while watched and plain.recv(PACKET):
+            pass
+        os._exit(3)
     plain.send(b"R" + repr(application).encode("utf-8", "replace")[:1000])
     worker = Worker(channel, files, ring, settings["threads"], plain)
     if post:

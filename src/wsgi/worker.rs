@@ -1,5 +1,6 @@
 //! One process of Python that runs the application: its start, its channel, and the ring that its answers are in.
 
+use super::asgi;
 use super::marshal::{Reader, Unreadable, Writer};
 use nix::sys::socket::{AddressFamily, SockFlag, SockType, setsockopt, socketpair, sockopt};
 use rustix::fs::{MemfdFlags, memfd_create};
@@ -56,6 +57,8 @@ pub struct Settings {
     pub reload: bool,
     /// What hooks are told, and which hooks there are (`pre_hook`, `post_hook`): names and values.
     pub told: Vec<(&'static str, Setting)>,
+    /// Whether it is ASGI, and what goes for it then.
+    pub asgi: asgi::Settings,
 }
 
 /// A library that makes the standard library cooperative.
@@ -95,8 +98,8 @@ pub enum Setting {
 /// What a worker says.
 #[derive(Debug)]
 pub enum News {
-    /// It has imported the application; how Python shows that.
-    Ready(String),
+    /// It has imported the application; how Python shows that, and whether it is ASGI.
+    Ready(String, bool),
     /// It could not; why.
     Failed(String),
     /// The ring is filled so far; nanoseconds it took for so many requests.
@@ -131,6 +134,16 @@ pub enum Kind {
     Broken,
     /// The head; the body is (a part of) a file that comes beside.
     File,
+    /// The WebSocket is accepted; headers for its handshake.
+    Accept,
+    /// A message of a WebSocket (or its last part).
+    Text,
+    /// A message of a WebSocket (or its last part).
+    Binary,
+    /// The application closes the WebSocket; the status is the code, the body the reason.
+    Close,
+    /// The status says how many bytes the application has taken.
+    Credit,
 }
 
 /// One answer, or a part of it.
@@ -144,6 +157,8 @@ pub struct Record<'a> {
     pub status: &'a [u8],
     /// Names and values, in UTF-8.
     pub headers: Vec<(&'a [u8], &'a [u8])>,
+    /// Names and values are bytes as they are to be sent (ASGI).
+    pub raw: bool,
     /// (A part of) the body.
     pub body: &'a [u8],
 }
@@ -161,11 +176,11 @@ pub struct Worker {
 }
 
 impl Worker {
-    /// Starts the process; it says by itself when it is ready.
+    /// Starts the process; it says by itself when it is ready. `was`: the interface that workers before it had.
     ///
     /// # Errors
     /// The interpreter is not there, or the system gives no sockets, memory or process.
-    pub fn start(settings: &Settings) -> io::Result<Worker> {
+    pub fn start(settings: &Settings, was: Option<asgi::Interface>) -> io::Result<Worker> {
         let pair = || {
             socketpair(
                 AddressFamily::Unix,
@@ -185,7 +200,12 @@ impl Worker {
         ring.set_len(RING_START + RING as u64)?;
         send(ours.as_fd(), PROGRAM.as_bytes(), &[])?;
         let rights = [their_files.as_fd(), ring.as_fd()];
-        send(ours.as_fd(), first_packet(settings).as_bytes(), &rights)?;
+        send(
+            ours.as_fd(),
+            first_packet(settings, was).as_bytes(),
+            &rights,
+        )?;
+        send(ours.as_fd(), asgi::PROGRAM.as_bytes(), &[])?;
         let process = Command::new(&settings.python)
             .args(["-u", "-c", BOOTSTRAP, "circ-wsgi"])
             .arg(&settings.application)
@@ -276,7 +296,8 @@ impl Worker {
         let text = |bytes: &[u8]| String::from_utf8_lossy(bytes).into_owned();
         let number = |bytes: &[u8]| bytes.iter().rev().fold(0u64, |n, b| n << 8 | u64::from(*b));
         Some(match packet.get(..count).unwrap_or_default() {
-            [b'R', rest @ ..] => News::Ready(text(rest)),
+            [b'R', rest @ ..] => News::Ready(text(rest), false),
+            [b'A', rest @ ..] => News::Ready(text(rest), true),
             [b'F', rest @ ..] => News::Failed(text(rest)),
             [b'L', rest @ ..] => News::Said(text(rest)),
             [b'C', rest @ ..] => News::Changed(text(rest)),
@@ -380,15 +401,22 @@ fn read_record(bytes: &[u8]) -> Result<(Record<'_>, usize), Unreadable> {
         3 => Kind::End,
         4 => Kind::Broken,
         5 => Kind::File,
+        6 => Kind::Accept,
+        7 => Kind::Text,
+        8 => Kind::Binary,
+        9 => Kind::Close,
+        10 => Kind::Credit,
         _ => return Err(Unreadable(reader.position())),
     };
     let status = reader.text()?.unwrap_or_default();
     let count = reader.sequence()?;
     let mut headers = Vec::with_capacity(count.min(64));
+    let mut raw = false;
     for _ in 0..count {
         if reader.sequence()? != 2 {
             return Err(Unreadable(reader.position()));
         }
+        raw = reader.is_bytes();
         let name = reader.text()?.unwrap_or_default();
         headers.push((name, reader.text()?.unwrap_or_default()));
     }
@@ -403,18 +431,23 @@ fn read_record(bytes: &[u8]) -> Result<(Record<'_>, usize), Unreadable> {
         kind,
         status,
         headers,
+        raw,
         body,
     };
     Ok((record, start + length))
 }
 
-fn first_packet(settings: &Settings) -> Writer {
+fn first_packet(settings: &Settings, was: Option<asgi::Interface>) -> Writer {
     let mut out = Writer::new();
     out.dict();
     for (name, value) in [
         ("application", &*settings.application),
         ("program", settings.program),
         ("patch", settings.patch.map_or("", Patch::library)),
+        ("interface", settings.asgi.interface.name()),
+        ("was", was.map_or("", asgi::Interface::name)),
+        ("lifespan", settings.asgi.lifespan),
+        ("loop", settings.asgi.event_loop),
     ] {
         out.text(name);
         out.text(value);

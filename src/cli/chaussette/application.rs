@@ -9,6 +9,7 @@ use tokio::sync::watch;
 
 use crate::daemon::log;
 use crate::notify::Notifier;
+use crate::wsgi::asgi;
 use crate::wsgi::environ::Trusted;
 use crate::wsgi::front::Limits;
 use crate::wsgi::pool::{Health, Pool};
@@ -169,6 +170,11 @@ impl ApplicationArgs {
             patch,
             reload: self.reload,
             told,
+            // an ASGI application has no other front than that of `circ chaussette`
+            asgi: asgi::Settings {
+                interface: asgi::Interface::Wsgi,
+                ..asgi::Settings::default()
+            },
         }
     }
 }

@@ -269,6 +269,7 @@ impl Handler {
             port: None,
             body,
             reply,
+            asgi: false,
         });
         let answer = match self.limits.request_time {
             None => answer.await,
@@ -321,6 +322,8 @@ impl Outgoing<'_> {
             ReplyBody::Whole(bytes) => Some(bytes.len() as u64),
             ReplyBody::Stream(stream) => stream.length,
             ReplyBody::File { left, .. } => Some(*left),
+            // only an ASGI application answers so
+            ReplyBody::Socket(_) => Some(0),
         };
         let declared = crate::wsgi::reply::declared_length(&parts.headers);
         let response = Response::from_parts(parts, ());
@@ -335,6 +338,7 @@ impl Outgoing<'_> {
         let mut out = http1::response_head(&response, framing, length, close, now);
         match body {
             _ if framing == Framing::Bare => self.raw(&out).await?,
+            ReplyBody::Socket(_) => self.raw(&out).await?,
             ReplyBody::Whole(bytes) => {
                 http1::part(&mut out, framing, &bytes);
                 if framing == Framing::Chunked {
