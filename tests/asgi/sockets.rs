@@ -17,13 +17,12 @@ use crate::support::{TempSite, deadline};
 use crate::{marks, served, start};
 
 type Socket = WebSocket<TcpStream>;
+/// With the head of its handshake.
+type Opened = (Socket, Response<()>);
+type Refused = Box<Response<Option<Vec<u8>>>>;
 
 /// Opens a WebSocket; an answer that is no handshake otherwise.
-fn dial(
-    server: &Server,
-    path: &str,
-    headers: &[(&'static str, &str)],
-) -> Result<(Socket, Response<()>), Response<Option<Vec<u8>>>> {
+fn dial(server: &Server, path: &str, headers: &[(&'static str, &str)]) -> Result<Opened, Refused> {
     let stream = TcpStream::connect(("127.0.0.1", server.port)).expect("it listens");
     stream.set_read_timeout(Some(deadline())).expect("a limit");
     let url = format!("ws://127.0.0.1:{}/{path}", server.port);
@@ -37,7 +36,7 @@ fn dial(
         .max_message_size(None);
     match client_with_config(request, stream, Some(config)) {
         Ok((socket, response)) => Ok((socket, response.map(|_| ()))),
-        Err(HandshakeError::Failure(Error::Http(response))) => Err(*response),
+        Err(HandshakeError::Failure(Error::Http(response))) => Err(response),
         Err(error) => panic!("{error}\n{}", server.log()),
     }
 }
