@@ -1,0 +1,33 @@
+// Numbers as a person reads them.
+
+export function bytes(value) {
+  if (value === null || value === undefined || Number.isNaN(value)) return "–";
+  let number = Number(value);
+  for (const unit of ["B", "KiB", "MiB", "GiB"]) {
+    if (Math.abs(number) < 1024) return `${number < 10 && unit !== "B" ? number.toFixed(1) : Math.round(number)} ${unit}`;
+    number /= 1024;
+  }
+  return `${number.toFixed(1)} TiB`;
+}
+
+export function percent(value) {
+  if (value === null || value === undefined || Number.isNaN(value)) return "–";
+  return `${value < 10 ? value.toFixed(1) : Math.round(value)} %`;
+}
+
+export function duration(seconds) {
+  if (seconds === null || seconds === undefined || Number.isNaN(seconds)) return "–";
+  const whole = Math.max(0, Math.floor(seconds));
+  if (whole < 60) return `${whole} s`;
+  if (whole < 3600) return `${Math.floor(whole / 60)} min ${whole % 60} s`;
+  if (whole < 86400) return `${Math.floor(whole / 3600)} h ${Math.floor((whole % 3600) / 60)} min`;
+  return `${Math.floor(whole / 86400)} d ${Math.floor((whole % 86400) / 3600)} h`;
+}
+
+export function clock(time) {
+  return new Date(time * 1000).toLocaleTimeString([], { hour12: false });
+}
+
+export function plural(number, one, many = `${one}s`) {
+  return `${number} ${number === 1 ? one : many}`;
+}

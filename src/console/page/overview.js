@@ -1,0 +1,133 @@
+// The first page: figures, watchers, sockets, events.
+
+import { Acts } from "./acts.js";
+import { Chart } from "./chart.js";
+import { addWatcher } from "./dialogs.js";
+import { Keyed, attribute, el, write } from "./dom.js";
+import { Feed } from "./feed.js";
+import { bytes, duration, percent, plural } from "./format.js";
+
+const COLUMNS = [
+  ["name", "Name", (w) => w.name],
+  ["procs", "Processes", (w) => w.running],
+  ["cpu", "CPU", (w, store) => store.live.get(w.name)?.cpu ?? -1],
+  ["mem", "Memory", (w, store) => store.live.get(w.name)?.mem ?? -1],
+  ["restarts", "Restarts", (w) => w.restarts ?? 0],
+  ["up", "Up", (w) => w.uptime ?? -1],
+];
+
+class Figure {
+  constructor(label, chart) {
+    this.value = el("b");
+    this.note = el("span", { class: "quiet" });
+    this.chart = chart && new Chart({ label, floor: 1 });
+    this.node = el("div", { class: "card figure" }, el("span", { class: "quiet" }, label), this.value, this.chart ? this.chart.node : this.note);
+  }
+}
+
+class Row {
+  constructor(store, watcher) {
+    const link = `#/${encodeURIComponent(store.current)}/${encodeURIComponent(watcher.name)}`;
+    this.dot = el("span", { class: "dot" });
+    this.state = el("span");
+    this.why = el("small");
+    this.procs = el("td", { "data-label": "Processes" });
+    this.cpuText = el("span");
+    this.memText = el("span");
+    this.cpuChart = new Chart({ label: `CPU of ${watcher.name}` });
+    this.memChart = new Chart({ label: `Memory of ${watcher.name}`, floor: 1 << 20 });
+    this.restarts = el("td", { "data-label": "Restarts" });
+    this.up = el("td", { "data-label": "Up" });
+    this.acts = new Acts(store, watcher);
+    this.store = store;
+    this.node = el("tr", {},
+      el("td", { class: "name" }, el("a", { href: link }, watcher.name), " ", el("span", { class: "state quiet" }, this.dot, this.state), this.why),
+      this.procs,
+      el("td", { "data-label": "CPU" }, el("div", { class: "live" }, this.cpuText, this.cpuChart.node)),
+      el("td", { "data-label": "Memory" }, el("div", { class: "live" }, this.memText, this.memChart.node)),
+      this.restarts, this.up,
+      el("td", { class: "actcell" }, store.readOnly ? null : this.acts.node));
+    attribute(this.node, "data-watcher", watcher.name);
+  }
+
+  update(watcher) {
+    const { store } = this;
+    const series = store.series.get(watcher.name);
+    attribute(this.dot, "class", `dot ${watcher.trouble ? "failed" : watcher.status}`);
+    write(this.state, watcher.status);
+    write(this.why, watcher.trouble ?? "");
+    write(this.procs, `${watcher.running} / ${watcher.numprocesses}`);
+    write(this.restarts, watcher.restarts ?? "–");
+    write(this.up, duration(watcher.uptime));
+    const live = store.live.get(watcher.name);
+    write(this.cpuText, percent(live?.cpu));
+    write(this.memText, bytes(live?.mem));
+    if (series) {
+      this.cpuChart.draw(series.cpu, percent);
+      this.memChart.draw(series.mem, bytes);
+    }
+    this.acts.update(watcher);
+  }
+}
+
+export class Overview {
+  constructor(store) {
+    this.store = store;
+    this.sort = { key: "name", down: false };
+    this.figures = { watchers: new Figure("Watchers"), procs: new Figure("Processes"), cpu: new Figure("CPU", true), mem: new Figure("Memory", true) };
+    const heads = COLUMNS.map(([key, label]) => el("th", { scope: "col", "data-key": key }, el("button", { type: "button", onclick: () => this.sortBy(key) }, label)));
+    this.heads = heads;
+    this.body = el("tbody");
+    this.rows = new Keyed(this.body, (watcher) => watcher.name, (watcher) => new Row(store, watcher));
+    this.filter = el("input", { type: "search", placeholder: "Filter", "aria-label": "Filter watchers by name", oninput: () => this.update() });
+    this.none = el("p", { class: "quiet body" });
+    const add = store.readOnly ? null : el("button", { type: "button", onclick: () => addWatcher(store.current) }, "Add a watcher");
+    this.socketBody = el("tbody");
+    this.socketRows = new Keyed(this.socketBody, (socket) => socket.name, (socket) => {
+      const cells = ["Name", "Address", "Reads", "Backlog"].map((label) => el("td", { "data-label": label }));
+      return { node: el("tr", {}, cells), update: (now) => [now.name, now.address, now.reads === undefined || now.reads === null ? "–" : `${now.reads} /s`, now.backlog].forEach((value, at) => write(cells[at], value ?? "–")), socket };
+    });
+    this.sockets = el("section", { class: "card", "aria-label": "Sockets" }, el("header", {}, el("h2", {}, "Sockets")), el("table", { class: "stack" }, el("thead", {}, el("tr", {}, ["Name", "Address", "Reads", "Backlog"].map((label) => el("th", { scope: "col" }, label)))), this.socketBody));
+    this.feed = new Feed();
+    this.node = [
+      el("div", { class: "figures whole" }, Object.values(this.figures).map((figure) => figure.node)),
+      el("div", {}, el("section", { class: "card", "aria-label": "Watchers" }, el("header", {}, el("h2", { class: "grow" }, "Watchers"), this.filter, add), el("table", { class: "stack" }, el("thead", {}, el("tr", {}, heads, el("th", { scope: "col" }, el("span", { class: "hidden-label" }, "Actions")))), this.body), this.none), el("div", { class: "gap" }), this.sockets),
+      this.feed.node,
+    ];
+  }
+
+  sortBy(key) {
+    this.sort = { key, down: this.sort.key === key ? !this.sort.down : !["name"].includes(key) };
+    this.update();
+  }
+
+  update() {
+    const { store, sort } = this;
+    const all = [...store.watchers.values()];
+    const running = all.reduce((sum, watcher) => sum + watcher.running, 0);
+    const wanted = all.reduce((sum, watcher) => sum + (watcher.status === "stopped" ? 0 : watcher.numprocesses), 0);
+    const bad = all.filter((watcher) => watcher.trouble).length;
+    write(this.figures.watchers.value, all.length);
+    write(this.figures.watchers.note, bad ? `${bad} in trouble` : "all well");
+    write(this.figures.procs.value, running);
+    write(this.figures.procs.note, `of ${plural(wanted, "wanted one", "wanted")}`);
+    write(this.figures.cpu.value, percent(store.total.cpu.last));
+    write(this.figures.mem.value, bytes(store.total.mem.last));
+    this.figures.cpu.chart.draw(store.total.cpu, percent);
+    this.figures.mem.chart.draw(store.total.mem, bytes);
+    for (const head of this.heads) attribute(head, "aria-sort", head.dataset.key === sort.key ? (sort.down ? "descending" : "ascending") : null);
+    const value = COLUMNS.find(([key]) => key === sort.key)[2];
+    const word = this.filter.value.trim().toLowerCase();
+    const shown = all.filter((watcher) => watcher.name.toLowerCase().includes(word));
+    shown.sort((a, b) => {
+      const [x, y] = [value(a, store), value(b, store)];
+      return (x < y ? -1 : x > y ? 1 : a.name < b.name ? -1 : 1) * (sort.down ? -1 : 1);
+    });
+    this.rows.update(shown);
+    this.none.hidden = shown.length > 0;
+    write(this.none, all.length ? "No watcher has such a name." : store.state === "up" ? "This daemon has no watchers." : "");
+    this.sockets.hidden = store.sockets.length === 0;
+    this.socketRows.update(store.sockets);
+    this.feed.update(store);
+  }
+}
