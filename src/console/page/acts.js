@@ -22,7 +22,7 @@ export const start = (store, name, button) => run(store.current, "start", { name
 export const reload = (store, name, button) => run(store.current, "reload", { name }, `${name}: reloading, processes are replaced one set by the other`, button);
 
 export async function decr(store, watcher, button) {
-  if (watcher.numprocesses <= 1 && !(await confirm(`Take the last process of ${watcher.name} away?`, "Nobody does its work then.", "Take it away"))) return;
+  if (watcher.wanted <= 1 && !(await confirm(`Take the last process of ${watcher.name} away?`, "Nobody does its work then.", "Take it away"))) return;
   await run(store.current, "decr", { name: watcher.name, nb: 1 }, `${watcher.name}: one process less`, button);
 }
 
@@ -60,7 +60,7 @@ export class Acts {
       this.power.textContent = off ? "▶" : "■";
       this.power.setAttribute("aria-label", `${verb} ${watcher.name}`);
     }
-    this.less.disabled = watcher.numprocesses < 1;
-    this.more.disabled = Boolean(watcher.singleton && watcher.numprocesses >= 1);
+    this.less.disabled = watcher.wanted < 1;
+    this.more.disabled = Boolean(watcher.singleton && watcher.wanted >= 1);
   }
 }

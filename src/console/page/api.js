@@ -13,7 +13,7 @@ export class Refused extends Error {
 
 async function ask(method, path, body) {
   const headers = { Accept: "application/json" };
-  if (method !== "GET" && csrf) headers["X-CSRF-Token"] = csrf;
+  if (method !== "GET" && csrf) headers["X-Circ-Csrf"] = csrf;
   if (body !== undefined) headers["Content-Type"] = "application/json";
   let answer;
   try {
@@ -28,7 +28,7 @@ async function ask(method, path, body) {
   } catch {
     value = null;
   }
-  if (!answer.ok) throw new Refused(answer.status, value?.detail || value?.reason || value?.title || `HTTP ${answer.status}`);
+  if (!answer.ok) throw new Refused(answer.status, value?.report?.msg || value?.detail || value?.title || `HTTP ${answer.status}`);
   return value;
 }
 
@@ -43,24 +43,26 @@ export async function session() {
 }
 
 export async function login(password) {
-  await ask("POST", "/login", { password });
-  return session();
+  const value = await ask("POST", "/login", { password });
+  csrf = value.csrf || "";
+  return value;
 }
 
 export const logout = () => ask("POST", "/logout");
 export const daemons = async () => (await ask("GET", "/daemons")).daemons;
 export const watchers = (daemon) => ask("GET", `${daemonPath(daemon)}/watchers`);
+export const watcher = (daemon, name) => ask("GET", watcherPath(daemon, name));
 export const preview = (daemon, name, options) => ask("POST", `${watcherPath(daemon, name)}/preview`, { options });
 export const change = (daemon, name, options) => ask("PUT", `${watcherPath(daemon, name)}/options`, { options });
 
 // A command of the Circus protocol. A reply with the status "error" is a refusal as well.
 export async function command(daemon, name, properties = {}) {
   const reply = await ask("POST", `${daemonPath(daemon)}/commands/${name}`, properties);
-  if (reply?.status === "error") throw new Refused(409, reply.reason || "The daemon refused.");
+  if (reply?.status === "error") throw new Refused(422, reply.reason || "The daemon refused.");
   return reply;
 }
 
-// A stream of server-sent events; it reconnects by itself. Returns what ends it.
+// A stream of server-sent events; it reconnects by itself. Returns what ends it. `end` is the server's last word.
 function stream(path, listeners, state) {
   const source = new EventSource(BASE + path);
   source.onopen = () => state?.(true);
@@ -74,9 +76,10 @@ function stream(path, listeners, state) {
       }
     });
   }
+  source.addEventListener("end", () => source.close());
   return () => source.close();
 }
 
 export const followEvents = (daemon, listeners, state) => stream(`${daemonPath(daemon)}/events`, listeners, state);
 export const followStats = (daemon, listeners, state) => stream(`${daemonPath(daemon)}/stats`, listeners, state);
-export const followLog = (daemon, name, tail, listeners, state) => stream(`${watcherPath(daemon, name)}/log?tail=${tail}&follow=true`, listeners, state);
+export const followLog = (daemon, name, output, tail, listeners, state) => stream(`${watcherPath(daemon, name)}/log?tail=${tail}&follow=true&stream=${output}`, listeners, state);

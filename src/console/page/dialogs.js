@@ -1,6 +1,7 @@
 // Questions to the person: confirmations, a new watcher, changed options with what they would change.
 
 import * as api from "./api.js";
+import { unified } from "./diff.js";
 import { el } from "./dom.js";
 
 export function toast(text, bad = false) {
@@ -73,18 +74,18 @@ export function sendSignal(daemon, name, pid) {
   });
 }
 
-// The lines of a unified diff, coloured.
-export function diffView(text) {
-  const lines = text.split("\n").map((line) => {
-    const kind = /^(---|\+\+\+|@@)/.test(line) ? "head" : line.startsWith("+") ? "plus" : line.startsWith("-") ? "minus" : "";
-    return el("span", { class: kind }, line || " ");
+// What a report of `circ state` would change, coloured.
+function reportView(report) {
+  const lines = report.diff.flatMap((part) => {
+    if (part.prepared !== undefined) return part.prepared.trimEnd().split("\n").map((line) => ["plus", line]);
+    return [["head", `--- ${part.before_header}`], ["head", `+++ ${part.after_header}`], ...unified(part.before, part.after)];
   });
-  return el("pre", { class: "diff", tabIndex: 0, "aria-label": "What would change" }, lines);
+  return el("pre", { class: "diff", tabIndex: 0, "aria-label": "What would change" }, lines.map(([kind, line]) => el("span", { class: kind }, line || " ")));
 }
 
 // Options of a watcher: first what would change is shown, then it is applied.
-export function editOptions(daemon, watcher, known, first) {
-  const list = el("datalist", { id: "known-options" }, known.map((key) => el("option", { value: key })));
+export function editOptions(daemon, watcher, first, done) {
+  const list = el("datalist", { id: "known-options" }, Object.keys(watcher.options).map((key) => el("option", { value: key })));
   const rows = el("div", { class: "card-rows" });
   const shown = el("div", { "aria-live": "polite" });
   let seen = null;
@@ -103,13 +104,14 @@ export function editOptions(daemon, watcher, known, first) {
     const options = wanted();
     if (seen !== JSON.stringify(options)) {
       const plan = await api.preview(daemon, watcher.name, options);
-      shown.replaceChildren(plan.changed ? diffView(plan.diff) : el("p", {}, "Nothing would change."), ...(plan.warnings || []).map((text) => el("p", { class: "notice" }, text)));
+      shown.replaceChildren(plan.changed ? reportView(plan) : el("p", {}, "Nothing would change."), ...(plan.warnings || []).map((text) => el("p", { class: "notice" }, text)));
       seen = plan.changed ? JSON.stringify(options) : null;
       if (plan.changed) go.textContent = "Apply";
       return false;
     }
     const report = await api.change(daemon, watcher.name, options);
     toast(report?.msg || `${watcher.name}: changed`);
+    done?.();
     return true;
   });
   form.addEventListener("input", () => {

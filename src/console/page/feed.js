@@ -5,7 +5,7 @@ import { clock } from "./format.js";
 
 const BAD = new Set(["reap", "hook_failure"]);
 
-function text({ watcher, action, data = {} }) {
+function text({ watcher, action, payload: data = {} }) {
   const who = data.process_pid ?? data.pid;
   const of = who ? ` (pid ${who})` : "";
   switch (action) {
@@ -27,7 +27,7 @@ export class Feed {
     this.empty = el("p", { class: "quiet body" }, "Nothing has happened since this page was opened.");
     this.node = el("section", { class: "card", "aria-label": "Events" }, el("header", {}, el("h2", {}, "Events")), this.empty, this.list);
     this.keyed = new Keyed(this.list, (event) => event.number, (event) => {
-      const bad = BAD.has(event.action) && event.data?.exit_code;
+      const bad = BAD.has(event.action) && event.payload?.exit_code;
       return { node: el("li", { class: bad ? "bad" : "" }, el("time", { dateTime: new Date(event.time * 1000).toISOString() }, clock(event.time)), el("span", {}, text(event))), update() {} };
     });
   }

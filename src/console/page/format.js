@@ -31,3 +31,21 @@ export function clock(time) {
 export function plural(number, one, many = `${one}s`) {
   return `${number} ${number === 1 ? one : many}`;
 }
+
+// When the oldest process of a watcher began; NaN if none runs.
+export function oldest(watcher) {
+  const times = (watcher.processes ?? []).map((process) => process.started).filter(Boolean);
+  return times.length ? Math.min(...times) : Number.NaN;
+}
+
+// The class of the dot that stands for the state of a watcher.
+export function dotOf(watcher) {
+  return `dot ${watcher.trouble ? "failed" : watcher.waiting ? "waiting" : watcher.status}`;
+}
+
+// How a watcher lost a process the last time, in a sentence.
+export function lastExit({ pid, code, signal, lived, reason }) {
+  if (reason) return `not started: ${reason}`;
+  const how = signal ? `killed by signal ${signal}` : `exit code ${code}`;
+  return `process ${pid}: ${how} after ${lived < 60 ? `${lived.toFixed(2)} s` : duration(lived)}`;
+}

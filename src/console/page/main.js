@@ -35,18 +35,18 @@ function build() {
   const daemons = new Keyed(links, (daemon) => daemon.id, (daemon) => {
     const dot = el("span", { class: "dot" });
     const name = el("span");
-    const node = el("a", { href: `#/${encodeURIComponent(daemon.id)}`, title: daemon.endpoint }, dot, name);
+    const node = el("a", { href: `#/${encodeURIComponent(daemon.id)}`, title: [daemon.program, daemon.version, daemon.name, daemon.config].filter(Boolean).join(" ") || daemon.endpoint }, dot, name);
     return { node, update(now) {
       const current = now.id === store.current;
       attribute(dot, "class", `dot ${current ? store.state : now.state}`);
-      write(name, now.name ?? now.endpoint);
+      write(name, now.endpoint);
       attribute(node, "aria-current", current ? "page" : null);
     } };
   });
   const notice = el("p", { class: "notice bad whole", role: "alert", hidden: true });
   const main = el("main", { id: "main", tabIndex: -1 }, notice);
   const readOnly = store.readOnly ? el("span", { class: "quiet" }, "read-only") : null;
-  const out = store.session.auth && store.session.auth !== "none" ? el("button", { type: "button", onclick: async () => {
+  const out = store.session.login ? el("button", { type: "button", onclick: async () => {
     await api.logout().catch(() => {});
     location.reload();
   } }, "Log out") : null;

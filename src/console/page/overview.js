@@ -5,15 +5,15 @@ import { Chart } from "./chart.js";
 import { addWatcher } from "./dialogs.js";
 import { Keyed, attribute, el, write } from "./dom.js";
 import { Feed } from "./feed.js";
-import { bytes, duration, percent, plural } from "./format.js";
+import { bytes, dotOf, duration, oldest, percent, plural } from "./format.js";
 
 const COLUMNS = [
   ["name", "Name", (w) => w.name],
   ["procs", "Processes", (w) => w.running],
-  ["cpu", "CPU", (w, store) => store.live.get(w.name)?.cpu ?? -1],
-  ["mem", "Memory", (w, store) => store.live.get(w.name)?.mem ?? -1],
+  ["cpu", "CPU", (w) => w.cpu ?? -1],
+  ["rss", "Memory", (w) => w.rss ?? -1],
   ["restarts", "Restarts", (w) => w.restarts ?? 0],
-  ["up", "Up", (w) => w.uptime ?? -1],
+  ["up", "Up", (w) => -(oldest(w) || Infinity)],
 ];
 
 class Figure {
@@ -53,18 +53,17 @@ class Row {
   update(watcher) {
     const { store } = this;
     const series = store.series.get(watcher.name);
-    attribute(this.dot, "class", `dot ${watcher.trouble ? "failed" : watcher.status}`);
-    write(this.state, watcher.status);
+    attribute(this.dot, "class", dotOf(watcher));
+    write(this.state, watcher.waiting ? "waits for a connection" : watcher.status);
     write(this.why, watcher.trouble ?? "");
-    write(this.procs, `${watcher.running} / ${watcher.numprocesses}`);
+    write(this.procs, `${watcher.running} / ${watcher.wanted}`);
     write(this.restarts, watcher.restarts ?? "–");
-    write(this.up, duration(watcher.uptime));
-    const live = store.live.get(watcher.name);
-    write(this.cpuText, percent(live?.cpu));
-    write(this.memText, bytes(live?.mem));
+    write(this.up, duration(Date.now() / 1000 - oldest(watcher)));
+    write(this.cpuText, percent(watcher.cpu));
+    write(this.memText, bytes(watcher.rss));
     if (series) {
       this.cpuChart.draw(series.cpu, percent);
-      this.memChart.draw(series.mem, bytes);
+      this.memChart.draw(series.rss, bytes);
     }
     this.acts.update(watcher);
   }
@@ -84,10 +83,10 @@ export class Overview {
     const add = store.readOnly ? null : el("button", { type: "button", onclick: () => addWatcher(store.current) }, "Add a watcher");
     this.socketBody = el("tbody");
     this.socketRows = new Keyed(this.socketBody, (socket) => socket.name, (socket) => {
-      const cells = ["Name", "Address", "Reads", "Backlog"].map((label) => el("td", { "data-label": label }));
-      return { node: el("tr", {}, cells), update: (now) => [now.name, now.address, now.reads === undefined || now.reads === null ? "–" : `${now.reads} /s`, now.backlog].forEach((value, at) => write(cells[at], value ?? "–")), socket };
+      const cells = ["Name", "Address", "Backlog"].map((label) => el("td", { "data-label": label }));
+      return { node: el("tr", {}, cells), update: (now) => [now.name, now.path ?? `${now.host}:${now.port}`, now.backlog].forEach((value, at) => write(cells[at], value ?? "–")), socket };
     });
-    this.sockets = el("section", { class: "card", "aria-label": "Sockets" }, el("header", {}, el("h2", {}, "Sockets")), el("table", { class: "stack" }, el("thead", {}, el("tr", {}, ["Name", "Address", "Reads", "Backlog"].map((label) => el("th", { scope: "col" }, label)))), this.socketBody));
+    this.sockets = el("section", { class: "card", "aria-label": "Sockets" }, el("header", {}, el("h2", {}, "Sockets")), el("table", { class: "stack" }, el("thead", {}, el("tr", {}, ["Name", "Address", "Backlog"].map((label) => el("th", { scope: "col" }, label)))), this.socketBody));
     this.feed = new Feed();
     this.node = [
       el("div", { class: "figures whole" }, Object.values(this.figures).map((figure) => figure.node)),
@@ -105,22 +104,22 @@ export class Overview {
     const { store, sort } = this;
     const all = [...store.watchers.values()];
     const running = all.reduce((sum, watcher) => sum + watcher.running, 0);
-    const wanted = all.reduce((sum, watcher) => sum + (watcher.status === "stopped" ? 0 : watcher.numprocesses), 0);
+    const wanted = all.reduce((sum, watcher) => sum + (watcher.status === "stopped" ? 0 : watcher.wanted), 0);
     const bad = all.filter((watcher) => watcher.trouble).length;
     write(this.figures.watchers.value, all.length);
     write(this.figures.watchers.note, bad ? `${bad} in trouble` : "all well");
     write(this.figures.procs.value, running);
     write(this.figures.procs.note, `of ${plural(wanted, "wanted one", "wanted")}`);
     write(this.figures.cpu.value, percent(store.total.cpu.last));
-    write(this.figures.mem.value, bytes(store.total.mem.last));
+    write(this.figures.mem.value, bytes(store.total.rss.last));
     this.figures.cpu.chart.draw(store.total.cpu, percent);
-    this.figures.mem.chart.draw(store.total.mem, bytes);
+    this.figures.mem.chart.draw(store.total.rss, bytes);
     for (const head of this.heads) attribute(head, "aria-sort", head.dataset.key === sort.key ? (sort.down ? "descending" : "ascending") : null);
     const value = COLUMNS.find(([key]) => key === sort.key)[2];
     const word = this.filter.value.trim().toLowerCase();
     const shown = all.filter((watcher) => watcher.name.toLowerCase().includes(word));
     shown.sort((a, b) => {
-      const [x, y] = [value(a, store), value(b, store)];
+      const [x, y] = [value(a), value(b)];
       return (x < y ? -1 : x > y ? 1 : a.name < b.name ? -1 : 1) * (sort.down ? -1 : 1);
     });
     this.rows.update(shown);

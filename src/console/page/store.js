@@ -6,7 +6,6 @@ import { Series } from "./chart.js";
 const FEED = 300;
 // Events come in bursts; one look for all of them.
 const SETTLE = 150;
-const POLL = 5000;
 
 export class Store extends EventTarget {
   constructor() {
@@ -21,8 +20,7 @@ export class Store extends EventTarget {
     this.watchers = new Map();
     this.sockets = [];
     this.series = new Map();
-    this.total = { cpu: new Series(), mem: new Series() };
-    this.live = new Map();
+    this.total = { cpu: new Series(), rss: new Series() };
     this.events = [];
     this.state = "connecting";
     this.trouble = "";
@@ -54,18 +52,15 @@ export class Store extends EventTarget {
     const daemon = this.current;
     const up = (there) => {
       if (!there) this.lost("The connection to the console was lost; trying again …");
-      else this.refresh();
+    };
+    const state = (now) => {
+      if (now.state === "up") this.refresh();
+      else this.lost(now.reason);
     };
     this.ends = [
-      api.followEvents(daemon, {
-        event: (event) => this.happened(event),
-        state: (state) => (state.up ? this.refresh() : this.lost(state.reason)),
-      }, up),
+      api.followEvents(daemon, { state, event: (event) => this.happened(event) }, up),
       api.followStats(daemon, { stats: (sample) => this.sampled(sample) }),
     ];
-    const poll = setInterval(() => this.refresh(), POLL);
-    this.ends.push(() => clearInterval(poll));
-    this.refresh();
     this.told();
   }
 
@@ -89,10 +84,7 @@ export class Store extends EventTarget {
     try {
       const seen = await api.watchers(daemon);
       if (daemon !== this.current) return;
-      this.watchers = new Map(seen.watchers.map((watcher) => [watcher.name, watcher]));
-      this.sockets = seen.sockets ?? [];
-      this.state = "up";
-      this.trouble = "";
+      this.seen(seen);
     } catch (refused) {
       if (daemon !== this.current) return;
       if (refused.status === 401) this.dispatchEvent(new Event("locked"));
@@ -103,8 +95,17 @@ export class Store extends EventTarget {
     this.told();
   }
 
+  // What there is now: of a question, or of a sample.
+  seen({ watchers, sockets }) {
+    this.watchers = new Map(watchers.map((watcher) => [watcher.name, watcher]));
+    this.sockets = sockets ?? [];
+    this.state = "up";
+    this.trouble = "";
+  }
+
   happened(event) {
-    this.events.unshift({ ...event, number: (this.count = (this.count ?? 0) + 1) });
+    this.number = (this.number ?? 0) + 1;
+    this.events.unshift({ ...event, number: this.number, time: event.payload?.time ?? Date.now() / 1000 });
     this.events.length = Math.min(this.events.length, FEED);
     this.soon ??= setTimeout(() => {
       this.soon = null;
@@ -114,24 +115,18 @@ export class Store extends EventTarget {
   }
 
   sampled(sample) {
-    let cpu = 0;
-    let mem = 0;
-    this.live = new Map(Object.entries(sample.watchers ?? {}));
-    for (const [name, now] of this.live) {
-      if (!this.series.has(name)) this.series.set(name, { cpu: new Series(), mem: new Series() });
-      cpu += now.cpu ?? 0;
-      mem += now.mem ?? 0;
-    }
-    for (const [name, series] of this.series) {
-      const now = this.live.get(name);
-      if (!now && !this.watchers.has(name)) this.series.delete(name);
-      else {
-        series.cpu.push(now?.cpu ?? null);
-        series.mem.push(now?.mem ?? null);
+    this.seen(sample);
+    const total = { cpu: 0, rss: 0 };
+    for (const [name, now] of this.watchers) {
+      if (!this.series.has(name)) this.series.set(name, { cpu: new Series(), rss: new Series() });
+      for (const key of ["cpu", "rss"]) {
+        total[key] += now[key] ?? 0;
+        this.series.get(name)[key].push(now[key] ?? null);
       }
     }
-    this.total.cpu.push(cpu);
-    this.total.mem.push(mem);
+    for (const name of this.series.keys()) if (!this.watchers.has(name)) this.series.delete(name);
+    this.total.cpu.push(total.cpu);
+    this.total.rss.push(total.rss);
     this.told();
   }
 }

@@ -6,19 +6,20 @@ import { Chart, Series } from "./chart.js";
 import { editOptions, plain, sendSignal } from "./dialogs.js";
 import { Keyed, LongList, attribute, el, write } from "./dom.js";
 import { Feed } from "./feed.js";
-import { bytes, clock, duration, percent } from "./format.js";
+import { bytes, clock, dotOf, duration, lastExit, percent } from "./format.js";
 
 const TABS = [["processes", "Processes"], ["log", "Log"], ["options", "Options"], ["events", "Events"]];
-const LINES = 2000;
+// Characters of output that are kept in the page.
+const LONGEST = 300000;
 
 class Processes {
   constructor(store, name) {
-    const head = el("div", { class: "process-head", "aria-hidden": "true" }, ["pid", "id", "CPU", "memory", "age"].map((label, at) => el("span", { class: at === 1 || at === 4 ? "wide-only" : "" }, label)), el("span", { class: "wide-only" }, "command"), el("span"));
+    const head = el("div", { class: "process-head", "aria-hidden": "true" }, ["pid", "id", "CPU", "memory", "age"].map((label, at) => el("span", { class: at === 1 || at === 4 ? "wide-only" : "" }, label)), el("span", { class: "wide-only" }, "holds"), el("span"));
     this.list = new LongList((process) => process.pid, (process) => {
       const cells = ["", "wide-only", "", "", "wide-only", "wide-only"].map((kind) => el("span", { class: kind, role: "cell" }));
       const button = store.readOnly ? el("span") : el("button", { class: "icon", type: "button", "aria-label": `Send a signal to process ${process.pid}`, onclick: () => sendSignal(store.current, name, process.pid) }, "⚡");
       const node = el("div", { class: "process", role: "row", "data-pid": String(process.pid) }, cells, button);
-      return { node, update: (now) => [now.pid, now.wid ?? "", percent(now.cpu), bytes(now.mem), duration(now.age), now.cmdline ?? ""].forEach((value, at) => write(cells[at], value)) };
+      return { node, update: (now) => [now.pid, now.wid ?? "", percent(now.cpu), bytes(now.rss), now.started ? duration(Date.now() / 1000 - now.started) : "–", now.leaving ? "is going" : `${now.threads ?? "–"} threads, ${now.fds ?? "–"} files`].forEach((value, at) => write(cells[at], value)) };
     }, 36, `Processes of ${name}`);
     this.node = el("div", {}, head, this.list.node);
     this.store = store;
@@ -26,9 +27,7 @@ class Processes {
   }
 
   update(watcher) {
-    const live = this.store.live.get(this.name)?.processes ?? {};
-    const now = Date.now() / 1000;
-    this.list.update((watcher.processes ?? []).map((process) => ({ ...process, ...live[process.pid], age: process.started ? now - process.started : process.age })));
+    this.list.update(watcher.processes ?? []);
   }
 
   gone() {
@@ -38,19 +37,32 @@ class Processes {
 
 class Log {
   constructor(store, name) {
+    Object.assign(this, { store, name });
     this.text = el("pre", { class: "log", tabIndex: 0, role: "log", "aria-label": `Output of ${name}` });
-    this.note = el("p", { class: "quiet body" }, "Reading …");
-    this.node = el("div", {}, this.note, this.text);
-    this.end = api.followLog(store.current, name, 200, {
-      line: (line) => this.add(line),
-      note: (note) => write(this.note, note.text),
-    }, (there) => write(this.note, there ? "Following; scroll up to hold still." : "The connection was lost; trying again …"));
+    this.note = el("span", { class: "quiet" });
+    this.output = el("select", { "aria-label": "Which output", onchange: () => this.follow() }, ["stdout", "stderr"].map((value) => el("option", { value }, value)));
+    this.node = el("div", {}, el("div", { class: "body" }, this.output, " ", this.note), this.text);
+    this.follow();
   }
 
-  add({ text, stream }) {
+  follow() {
+    this.end?.();
+    this.text.replaceChildren();
+    write(this.note, "Reading …");
+    this.end = api.followLog(this.store.current, this.name, this.output.value, 200, {
+      log: ({ text }) => this.add(text),
+      end: ({ reason }) => write(this.note, reason),
+    }, (there) => {
+      // a stream that begins again tells its last lines again
+      if (there) this.text.replaceChildren();
+      write(this.note, there ? "Following; scroll up to hold still." : "The connection was lost; trying again …");
+    });
+  }
+
+  add(text) {
     const held = this.text.scrollHeight - this.text.scrollTop - this.text.clientHeight > 40;
-    this.text.append(el("span", { class: stream === "stderr" ? "err" : "" }, `${text}\n`));
-    while (this.text.childElementCount > LINES) this.text.firstElementChild.remove();
+    this.text.append(el("span", {}, text));
+    while (this.text.textContent.length > LONGEST && this.text.childElementCount > 1) this.text.firstElementChild.remove();
     if (!held) this.text.scrollTop = this.text.scrollHeight;
   }
 
@@ -63,20 +75,36 @@ class Log {
 
 class Options {
   constructor(store, name) {
+    Object.assign(this, { store, name, options: {} });
     this.body = el("tbody");
+    const edit = (first) => editOptions(store.current, { name, options: this.options }, first, () => this.read());
     this.rows = new Keyed(this.body, ([key]) => key, ([key]) => {
       const value = el("td");
-      const edit = store.readOnly ? null : el("button", { class: "icon", type: "button", "aria-label": `Change ${key}`, onclick: () => editOptions(store.current, this.watcher, Object.keys(this.watcher.options), key) }, "✎");
-      return { node: el("tr", {}, el("td", {}, key), value, el("td", { class: "right" }, edit)), update: ([, now]) => write(value, plain(now)) };
+      const button = store.readOnly ? null : el("button", { class: "icon", type: "button", "aria-label": `Change ${key}`, onclick: () => edit(key) }, "✎");
+      return { node: el("tr", {}, el("td", {}, key), value, el("td", { class: "right" }, button)), update: ([, now]) => write(value, plain(now)) };
     });
-    const change = store.readOnly ? null : el("div", { class: "body" }, el("button", { type: "button", onclick: () => editOptions(store.current, this.watcher, Object.keys(this.watcher.options)) }, "Change options"));
-    this.node = el("div", {}, change, el("table", { class: "options" }, el("thead", {}, el("tr", {}, el("th", { scope: "col" }, "Option"), el("th", { scope: "col" }, "Value"), el("th"))), this.body));
-    this.name = name;
+    this.note = el("p", { class: "notice bad", hidden: true });
+    const change = store.readOnly ? null : el("button", { type: "button", onclick: () => edit() }, "Change options");
+    this.node = el("div", {}, el("div", { class: "body" }, change, this.note), el("table", { class: "options" }, el("thead", {}, el("tr", {}, el("th", { scope: "col" }, "Option"), el("th", { scope: "col" }, "Value"), el("th"))), this.body));
+    this.read();
   }
 
-  update(watcher) {
-    this.watcher = { ...watcher, options: watcher.options ?? {} };
-    this.rows.update(Object.entries(this.watcher.options).sort(([a], [b]) => (a < b ? -1 : 1)));
+  async read() {
+    try {
+      this.options = (await api.watcher(this.store.current, this.name)).options ?? {};
+      this.note.hidden = true;
+    } catch (refused) {
+      write(this.note, refused.message);
+      this.note.hidden = false;
+    }
+    this.rows.update(Object.entries(this.options).sort(([a], [b]) => (a < b ? -1 : 1)));
+  }
+
+  update() {
+    // an option changes with an event, and not once a second
+    const last = this.store.events.find((event) => event.watcher === this.name)?.number;
+    if (last !== this.last) this.read();
+    this.last = last;
   }
 }
 
@@ -86,8 +114,8 @@ export class WatcherPage {
     const button = (label, act, kind = "") => (store.readOnly ? null : el("button", { type: "button", class: kind, onclick: (event) => act(event.currentTarget) }, label));
     this.dot = el("span", { class: "dot" });
     this.state = el("span");
-    this.buttons = new acts.Acts(store, { name, status: "active", numprocesses: 1 });
-    this.last = el("div", { class: "notice bad", hidden: true });
+    this.buttons = new acts.Acts(store, { name, status: "active", wanted: 1 });
+    this.last = el("div", { class: "notice bad lines", hidden: true });
     this.cpu = new Chart({ label: "CPU", width: 600, height: 90, wide: true });
     this.mem = new Chart({ label: "Memory", width: 600, height: 90, wide: true, floor: 1 << 20 });
     this.cpuText = el("b");
@@ -136,16 +164,16 @@ export class WatcherPage {
     this.gone_.hidden = Boolean(watcher) || store.state !== "up";
     this.card.hidden = !watcher;
     if (!watcher) return;
-    const series = store.series.get(this.name) ?? { cpu: new Series(), mem: new Series() };
-    attribute(this.dot, "class", `dot ${watcher.trouble ? "failed" : watcher.status}`);
-    write(this.state, `${watcher.status}, ${watcher.running} of ${watcher.numprocesses} running${watcher.trouble ? `: ${watcher.trouble}` : ""}`);
+    const series = store.series.get(this.name) ?? { cpu: new Series(), rss: new Series() };
+    attribute(this.dot, "class", dotOf(watcher));
+    write(this.state, `${watcher.status}, ${watcher.running} of ${watcher.wanted} running${watcher.trouble ? `: ${watcher.trouble}` : ""}`);
     const last = watcher.last_exit;
     this.last.hidden = !last;
-    if (last) write(this.last, `Last loss at ${clock(last.time)}: ${last.text}${last.stderr?.length ? ` — ${last.stderr.join(" ⏎ ")}` : ""}`);
+    if (last) write(this.last, `Last loss at ${clock(last.time)}, ${lastExit(last)}${last.stderr?.length ? `\n${last.stderr.join("\n")}` : ""}`);
     write(this.cpuText, percent(series.cpu.last));
-    write(this.memText, bytes(series.mem.last));
+    write(this.memText, bytes(series.rss.last));
     this.cpu.draw(series.cpu, percent);
-    this.mem.draw(series.mem, bytes);
+    this.mem.draw(series.rss, bytes);
     this.buttons.update(watcher);
     this.tab.update(this.tab instanceof Feed ? store : watcher);
   }
