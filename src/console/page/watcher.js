@@ -17,8 +17,8 @@ class Processes {
     const head = el("div", { class: "process-head", "aria-hidden": "true" }, ["pid", "id", "CPU", "memory", "age"].map((label, at) => el("span", { class: at === 1 || at === 4 ? "wide-only" : "" }, label)), el("span", { class: "wide-only" }, "holds"), el("span"));
     this.list = new LongList((process) => process.pid, (process) => {
       const cells = ["", "wide-only", "", "", "wide-only", "wide-only"].map((kind) => el("span", { class: kind, role: "cell" }));
-      const button = store.readOnly ? el("span") : el("button", { class: "icon", type: "button", "aria-label": `Send a signal to process ${process.pid}`, onclick: () => sendSignal(store.current, name, process.pid) }, "⚡");
-      const node = el("div", { class: "process", role: "row", "data-pid": String(process.pid) }, cells, button);
+      const button = store.readOnly ? null : el("button", { class: "icon", type: "button", "aria-label": `Send a signal to process ${process.pid}`, onclick: () => sendSignal(store.current, name, process.pid) }, "⚡");
+      const node = el("div", { class: "process", role: "row", "data-pid": String(process.pid) }, cells, el("span", { role: "cell" }, button));
       return { node, update: (now) => [now.pid, now.wid ?? "", percent(now.cpu), bytes(now.rss), now.started ? duration(Date.now() / 1000 - now.started) : "–", now.leaving ? "is going" : `${now.threads ?? "–"} threads, ${now.fds ?? "–"} files`].forEach((value, at) => write(cells[at], value)) };
     }, 36, `Processes of ${name}`);
     this.node = el("div", {}, head, this.list.node);
