@@ -75,7 +75,10 @@ impl Browser {
             "goog:chromeOptions": {"binary": chromium, "args": arguments},
         }}});
         let started = browser.send("POST", "", &wanted);
-        let id = started["sessionId"].as_str().expect("a session").to_string();
+        let id = started["sessionId"]
+            .as_str()
+            .expect("a session")
+            .to_string();
         browser.session = format!("{}/{id}", browser.session);
         browser.size(width, height);
         Some(browser)
@@ -106,7 +109,11 @@ impl Browser {
     }
 
     pub fn size(&self, width: u32, height: u32) {
-        self.send("POST", "/window/rect", &json!({"width": width, "height": height}));
+        self.send(
+            "POST",
+            "/window/rect",
+            &json!({"width": width, "height": height}),
+        );
     }
 
     #[track_caller]
@@ -117,7 +124,11 @@ impl Browser {
     /// What a script in the page returns.
     #[track_caller]
     pub fn run(&self, script: &str) -> Value {
-        self.send("POST", "/execute/sync", &json!({"script": script, "args": []}))
+        self.send(
+            "POST",
+            "/execute/sync",
+            &json!({"script": script, "args": []}),
+        )
     }
 
     /// What an asynchronous function body returns.
@@ -126,7 +137,11 @@ impl Browser {
         let script = format!(
             "const done = arguments[arguments.length - 1]; (async () => {{ {body} }})().then(done, (error) => done(`${{error}}`));"
         );
-        self.send("POST", "/execute/async", &json!({"script": script, "args": []}))
+        self.send(
+            "POST",
+            "/execute/async",
+            &json!({"script": script, "args": []}),
+        )
     }
 
     /// Waits until a script returns something that is true.
@@ -154,7 +169,8 @@ impl Browser {
             let id = value.as_object()?.values().next()?.as_str()?.to_string();
             ok.then_some(id)
         });
-        found.unwrap_or_else(|| panic!("no {css} in {}", self.run("return document.body.innerText")))
+        found
+            .unwrap_or_else(|| panic!("no {css} in {}", self.run("return document.body.innerText")))
     }
 
     /// Clicks as a person would: on what is in sight, when it is there.
@@ -174,7 +190,11 @@ impl Browser {
     pub fn fill(&self, css: &str, text: &str) {
         let id = self.find(css);
         self.send("POST", &format!("/element/{id}/clear"), &json!({}));
-        self.send("POST", &format!("/element/{id}/value"), &json!({"text": text}));
+        self.send(
+            "POST",
+            &format!("/element/{id}/value"),
+            &json!({"text": text}),
+        );
     }
 
     /// The picture of the window, as PNG.
