@@ -56,7 +56,7 @@ impl Console {
             .args(["web", "--host", "127.0.0.1", "--port", &port.to_string()])
             .args(["--endpoint", &site.endpoint])
             .args(with)
-            .current_dir(site.dir())
+            .current_dir("/")
             .env_remove("CIRCUSCTL_ENDPOINT")
             .stdin(Stdio::null())
             .stdout(Stdio::null())
@@ -176,6 +176,16 @@ fn a_person_logs_in_scales_up_and_watches() {
         "events are told",
         "document.querySelectorAll('.feed li').length > 0",
     );
+    browser.until(
+        "one can leave",
+        "document.body.innerText.includes('Log out')",
+    );
+    if std::env::var_os("CIRC_PICTURES").is_some() {
+        browser.until(
+            "there is something to see",
+            &format!("{chart}.split('L').length > 40"),
+        );
+    }
     picture(&browser, "console.png");
 
     browser.click(&format!("{} a", row("web")));
@@ -239,7 +249,9 @@ fn a_daemon_that_goes_away_is_told_and_comes_back() {
     let Some(browser) = Browser::start(1280, 900) else {
         return;
     };
-    let site = site();
+    // a daemon's end ends what bears the name of its directory
+    let site = TempSite::new();
+    site.ini(&INI.replace("@SITE@", site.dir().to_str().unwrap()));
     let daemon = site.start(Program::Circ);
     let console = Console::start(&site, &[]);
     browser.open(&console.url);

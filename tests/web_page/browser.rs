@@ -1,6 +1,7 @@
 //! A Chromium without a window, driven through ChromeDriver as the WebDriver standard has it.
 
 use std::io::{BufRead, BufReader};
+use std::os::unix::process::CommandExt;
 use std::path::PathBuf;
 use std::process::{Child, Command, Stdio};
 use std::time::Duration;

@@ -46,7 +46,7 @@ function build() {
   const notice = el("p", { class: "notice bad whole", role: "alert", hidden: true });
   const main = el("main", { id: "main", tabIndex: -1 }, notice);
   const readOnly = store.readOnly ? el("span", { class: "quiet" }, "read-only") : null;
-  const out = store.session.login ? el("button", { type: "button", onclick: async () => {
+  const out = store.session.csrf ? el("button", { type: "button", onclick: async () => {
     await api.logout().catch(() => {});
     location.reload();
   } }, "Log out") : null;
