@@ -1,7 +1,7 @@
 //! `circ config`: looks at a configuration file and edits it, without asking a daemon.
 
 mod address;
-mod check;
+pub(in crate::cli) mod check;
 mod convert;
 pub(super) mod edit;
 pub(super) mod editing;

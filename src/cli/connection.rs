@@ -77,6 +77,17 @@ impl Args {
         .find_map(|(given, name)| given.then_some(name))
     }
 
+    /// The control endpoint as it was named, for those who are told of it; empty if it cannot be told.
+    pub fn endpoint_text(&self) -> String {
+        let endpoint = self.named_endpoint();
+        endpoint.map_or(String::new(), |endpoint| endpoint.to_string())
+    }
+
+    /// Whether the daemon is reached through ssh, on another machine.
+    pub fn is_remote(&self) -> bool {
+        self.ssh.is_some()
+    }
+
     /// The configuration that was named.
     pub fn config_file(&self) -> Option<&Path> {
         self.config.as_deref()

@@ -22,9 +22,6 @@ fn subcommand(spec: &'static CommandSpec) -> Command {
     let mut command = Command::new(spec.name)
         // `signal NAME [PID] SIGNAL` leaves out the middle; elsewhere the end is what may lack.
         .allow_missing_positional(spec.words.last().is_some_and(|word| word.required));
-    if spec.name == "listen" {
-        command = command.visible_alias("events");
-    }
     if let Some(examples) = examples(spec.name) {
         command = command.after_help(format!("Examples:\n{examples}"));
     }
@@ -107,7 +104,7 @@ pub fn call(name: &str, matches: &ArgMatches, connection: &connection::Args) -> 
     if spec.name == "listen" {
         let topics = matches.get_many::<String>("TOPIC");
         let topics = topics.map(|words| words.cloned().collect());
-        return events::run(topics.unwrap_or_default(), connection);
+        return events::listen(topics.unwrap_or_default(), connection);
     }
     let message = match message(spec, matches) {
         Ok(message) => message,

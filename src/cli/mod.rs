@@ -26,7 +26,9 @@ mod connection;
 mod control;
 pub mod daemon;
 mod discover;
+mod doctor;
 mod events;
+mod interrupts;
 mod links;
 pub mod logs;
 mod m2wsgi;
@@ -127,6 +129,14 @@ fn command() -> Command {
             "Watch watchers and processes on the terminal, and act on them",
         ))
         .subcommand(about(
+            doctor::Args::augment_args(Command::new("doctor")),
+            "Tell why the daemon cannot be reached, what is not well, and what is dangerous",
+        ))
+        .subcommand(about(
+            events::Args::augment_args(Command::new("events")),
+            "Follow the events of a daemon, and run commands or listeners for them",
+        ))
+        .subcommand(about(
             discover::Args::augment_args(Command::new("discover")),
             "Find the daemons on this machine and in its network",
         ))
@@ -158,11 +168,13 @@ const GROUPS: &[(&str, &[&str])] = &[
         "Look",
         &[
             "discover",
+            "doctor",
             "top",
             "status",
             "list",
             "stats",
             "dstats",
+            "events",
             "listen",
             "logs",
             "options",
@@ -261,6 +273,8 @@ fn dispatch(matches: &ArgMatches) -> Result<ExitCode, clap::Error> {
         "dsc" => state::dsc::run(&state::dsc::Args::from_arg_matches(matches)?),
         "config" => config::run(config::Args::from_arg_matches(matches)?),
         "logs" => logs::run(logs::Args::from_arg_matches(matches)?, before),
+        "doctor" => doctor::run(doctor::Args::from_arg_matches(matches)?, before),
+        "events" => events::run(events::Args::from_arg_matches(matches)?, before),
         "top" => top::run(top::Args::from_arg_matches(matches)?, before),
         "install-links" => links::run(&links::Args::from_arg_matches(matches)?),
         "discover" => discover::run(&discover::Args::from_arg_matches(matches)?),

@@ -1,9 +1,9 @@
 //! `circ status`: how the watchers are. A table or a page for a person, the same few words as ever for a script: what is
 //! printed where standard output is no terminal does not change.
 
-mod asking;
+pub mod asking;
 mod page;
-mod picture;
+pub mod picture;
 mod table;
 mod watch;
 

@@ -9,7 +9,9 @@ use std::process::ExitCode;
 
 use serde_json::{Value, json};
 
-use self::finding::{Finding, Severity};
+pub(in crate::cli) use self::finding::Severity;
+
+use self::finding::Finding;
 use super::opened::{self, Opened};
 use crate::cli::output;
 use crate::config::Config;
@@ -70,6 +72,12 @@ pub fn run(args: &Args) -> ExitCode {
     } else {
         ExitCode::SUCCESS
     }
+}
+
+/// What is found in one configuration, and the configuration if it can be loaded.
+pub(in crate::cli) fn look(file: &Path) -> (Vec<Finding>, Option<Config>) {
+    let checked = check(file);
+    (checked.findings, checked.config)
 }
 
 fn check(file: &Path) -> Checked {

@@ -151,17 +151,26 @@ pub fn watcher(client: &mut Client, name: &str) -> Result<Page, Failure> {
 /// Where the daemon publishes its events.
 ///
 /// # Errors
-/// Why that is not known.
-pub fn publisher(client: &mut Client) -> Result<Endpoint, String> {
+/// Why that is not known, and whether it was refused.
+pub fn publisher(client: &mut Client) -> Result<Endpoint, (bool, String)> {
     let option = Map::from_iter([("option".to_string(), Value::from("pubsub_endpoint"))]);
     let reply = call(client, "globaloptions", option).map_err(|failure| match failure {
-        Failure::Unreachable(error) => error.to_string(),
-        Failure::Refused(reply) => output::refusal(&reply),
+        Failure::Unreachable(error) => (false, error.to_string()),
+        Failure::Refused(reply) => (true, output::refusal(&reply)),
     })?;
     let text = reply
         .get("options")
-        .and_then(|options| options.get("pubsub_endpoint")?.as_str())
-        .ok_or("the daemon does not say where it publishes events")?;
+        .and_then(|options| options.get("pubsub_endpoint")?.as_str());
+    let text = text.ok_or_else(|| {
+        let endpoint = client.endpoint();
+        (
+            true,
+            format!("{endpoint} does not say where it publishes events"),
+        )
+    })?;
     let endpoint = text.parse::<Endpoint>().map(Endpoint::reachable);
-    endpoint.map_err(|error| format!("the daemon publishes at an unusable address: {error}"))
+    endpoint.map_err(|error| {
+        let why = format!("the daemon publishes at an unusable address: {error}");
+        (true, why)
+    })
 }

@@ -7,14 +7,14 @@ use std::process::ExitCode;
 use std::sync::mpsc::{self, Receiver, RecvTimeoutError, Sender};
 use std::time::{Duration, Instant};
 
-use nix::sys::signal::{SigSet, Signal, raise};
+use nix::sys::signal::{Signal, raise};
 use serde_json::{Map, Value};
 
 use super::asking::{self, Failure};
 use super::{Trouble, Wish, connect, explained, for_script, lines};
 use crate::cli::connection::{self, Route};
-use crate::cli::output;
 use crate::cli::paint::{Paint, Tone, cut, span};
+use crate::cli::{interrupts, output};
 use crate::wire::{Client, follow};
 
 /// From one look to the next when nothing happens.
@@ -266,26 +266,15 @@ fn again(
 
 /// Signals come to a thread: the screen has to be given back before the end.
 fn hear_signals(sender: Sender<Wake>) {
-    let mut signals = SigSet::empty();
-    for signal in [
+    let signals = [
         Signal::SIGINT,
         Signal::SIGTERM,
         Signal::SIGHUP,
         Signal::SIGWINCH,
         Signal::SIGTSTP,
-    ] {
-        signals.add(signal);
-    }
-    // Without it a signal just ends this process, as it would any other.
-    if signals.thread_block().is_err() {
-        return;
-    }
-    std::thread::spawn(move || {
-        while let Ok(signal) = signals.wait() {
-            if sender.send(Wake::Signal(signal)).is_err() {
-                return;
-            }
-        }
+    ];
+    interrupts::hear(&signals, move |signal| {
+        sender.send(Wake::Signal(signal)).is_ok()
     });
 }
 
