@@ -78,28 +78,34 @@ fn sockets(daemon: &Daemon) -> BTreeMap<String, String> {
     all.iter().map(led_to).collect()
 }
 
-/// Asks all the time while `change` goes on; gives what was not answered and how many were.
+/// Asks all the time, four at once, while `change` goes on; gives what was not answered and how many were.
 fn asking_meanwhile(port: u16, change: impl FnOnce()) -> (Vec<String>, usize) {
     let enough = AtomicBool::new(false);
-    std::thread::scope(|scope| {
-        let asker = scope.spawn(|| {
-            let (mut failures, mut count) = (Vec::new(), 0);
-            while !enough.load(Ordering::Relaxed) || count < 10 && failures.is_empty() {
-                match ask(port) {
-                    Ok(answer) if !answer.is_empty() => count += 1,
-                    other => failures.push(format!("{other:?}")),
-                }
+    let asking = || {
+        let (mut failures, mut count) = (Vec::new(), 0);
+        while !enough.load(Ordering::Relaxed) || count < 10 && failures.is_empty() {
+            match ask(port) {
+                Ok(answer) if !answer.is_empty() => count += 1,
+                other => failures.push(format!("{other:?}")),
             }
-            (failures, count)
-        });
+        }
+        (failures, count)
+    };
+    std::thread::scope(|scope| {
+        let askers = [(); 4].map(|()| scope.spawn(asking));
         // whatever fails in there must not leave the asker asking
         let changed = std::panic::catch_unwind(std::panic::AssertUnwindSafe(change));
         enough.store(true, Ordering::Relaxed);
-        let asked = asker.join().expect("an asker");
+        let asked = askers.map(|asker| asker.join().expect("an asker"));
         if let Err(panic) = changed {
             std::panic::resume_unwind(panic);
         }
         asked
+            .into_iter()
+            .fold((Vec::new(), 0), |mut all, (failures, count)| {
+                all.0.extend(failures);
+                (all.0, all.1 + count)
+            })
     })
 }
 
@@ -333,4 +339,38 @@ fn one_that_cannot_be_had_leaves_all_as_they_were() {
     }
     write(&site, &before);
     assert_eq!(reload(&daemon)["changed"], json!([]));
+}
+
+/// A worker that is killed takes the request with it that it was answering, and no other.
+#[test]
+fn a_killed_worker_takes_its_own_request_and_no_other() {
+    let site = TempSite::new();
+    let port = site.port();
+    write(&site, &[("web", at(port))]);
+    let daemon = site.start(Program::Circ);
+    daemon.wait_pids("web", 1);
+    let count = json!({"name": "web", "options": {"numprocesses": 3}, "waiting": true});
+    daemon.ok("set", count);
+    let mut killed = 0;
+    let (failures, count) = asking_meanwhile(port, || {
+        for most in [1, 1, 3] {
+            let pids = daemon.wait_pids("web", 3);
+            for pid in pids.iter().take(most) {
+                let pid = nix::unistd::Pid::from_raw(*pid);
+                nix::sys::signal::kill(pid, nix::sys::signal::Signal::SIGKILL).expect("it runs");
+                killed += 1;
+            }
+            daemon.wait_for("others in their place", || {
+                let now = daemon.pids("web");
+                (now.len() == 3 && pids.iter().take(most).all(|pid| !now.contains(pid)))
+                    .then_some(())
+            });
+            ask(port).expect("an answer");
+        }
+    });
+    assert!(failures.len() <= killed, "{failures:?} of {count}");
+    let refused = failures
+        .iter()
+        .filter(|text| text.contains("ConnectionRefused"));
+    assert_eq!(refused.count(), 0, "{failures:?} of {count}");
 }

@@ -39,4 +39,5 @@ pub mod start;
 pub mod stats_feed;
 pub(crate) mod streams;
 mod succession;
+mod workers;
 pub mod zmtp;

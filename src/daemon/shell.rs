@@ -8,9 +8,9 @@ use super::discovery::Discovery;
 use super::handed::{HandedSockets, Watchdog};
 use super::hooks::Desk;
 use super::last_words::LastExit;
-use super::launch::{LaunchError, Launcher, Start};
+use super::launch::{Launcher, Start};
 use super::log;
-use super::lookups::{self, Lookups, Question};
+use super::lookups::Lookups;
 use super::metrics::Counters;
 use super::orders::Reloads;
 use super::pidfile::Pidfile;
@@ -22,7 +22,7 @@ use super::sakes::Sakes;
 use super::sampling::Sampling;
 use super::sockets::ListenSocket;
 use super::spawn;
-use super::spawner::{Done, Spawner};
+use super::spawner::Spawner;
 use super::stats_feed::{self, Feed};
 use super::streams::{Streams, Words};
 use crate::config::{CircusOptions, Config};
@@ -48,9 +48,6 @@ const FAREWELL: Duration = Duration::from_millis(500);
 
 /// How long the last lines of the workers may take to their files: a disk may be slow.
 const LAST_LINES: Duration = Duration::from_secs(3);
-
-/// Ended children that are taken before everybody else gets a turn.
-const EXITS_A_TURN: usize = 16;
 
 /// The running daemon.
 pub struct Shell {
@@ -457,141 +454,6 @@ impl Shell {
             );
         }
     }
-
-    /// Hands the workers that have waited longest to the spawning thread.
-    fn spawn_more(&mut self) {
-        while self.spawner.has_room() {
-            let Some(start) = self.spawns.pop_front() else {
-                return;
-            };
-            let (spawn, id) = (start.spawn, start.watcher);
-            if !self.core.wants(spawn) {
-                let reason = "it is not wanted any more".to_string();
-                self.step(Input::StartFailed { spawn, reason });
-                continue;
-            }
-            let plan = match self.core.watcher_by_id(id) {
-                Some(view) => {
-                    let options = view.options();
-                    let (sockets, streams) = (&self.sockets, &mut self.streams);
-                    self.launcher.plan(id, options, start, sockets, streams)
-                }
-                None => Err("the watcher is gone".to_string().into()),
-            };
-            match plan {
-                Ok(job) => self.spawner.submit(job),
-                Err(LaunchError::Failed(reason)) => {
-                    self.step(Input::StartFailed { spawn, reason });
-                }
-                Err(LaunchError::WhoIs) => {
-                    let Some(view) = self.core.watcher_by_id(id) else {
-                        return;
-                    };
-                    let (uid, gid) = (view.options().uid().clone(), view.options().gid().clone());
-                    let parked = self.parked.entry(id).or_default();
-                    parked.push(start);
-                    if parked.len() == 1 {
-                        self.lookups.ask(Question::Launch { id, uid, gid });
-                    }
-                }
-            }
-        }
-    }
-
-    fn spawned(&mut self, done: Done) {
-        let Done {
-            spawn,
-            born,
-            result,
-            words,
-            abandoned,
-        } = done;
-        match result {
-            Ok(pid) if abandoned => {
-                tracing::warn!(pid, "process {pid} came up too late and is killed");
-                // one that has been reaped may have given its pid to somebody else
-                if self.early_exits.remove(&pid).is_none() {
-                    send_signal(pid, 9);
-                }
-            }
-            Err(_) if abandoned => {}
-            Ok(pid) => {
-                self.births.insert(pid, born);
-                self.words.extend(words.map(|words| (pid, words)));
-                self.step(Input::Started { spawn, pid });
-                if let Some(watcher) = self.core.owner(pid) {
-                    self.counters.started(watcher);
-                }
-                if let Some(code) = self.early_exits.remove(&pid) {
-                    self.exited(pid, code);
-                }
-            }
-            Err(reason) => self.step(Input::StartFailed { spawn, reason }),
-        }
-        if self.spawner.in_flight() == 0 {
-            self.early_exits.clear();
-        }
-    }
-
-    fn looked_up(&mut self, answer: lookups::Answer) {
-        match answer {
-            lookups::Answer::Launch {
-                id,
-                uid,
-                gid,
-                result,
-            } => {
-                self.launcher.found(id, uid, gid, result);
-                let parked = self.parked.remove(&id).unwrap_or_default();
-                for waiting in parked.into_iter().rev() {
-                    self.spawns.push_front(waiting);
-                }
-            }
-            lookups::Answer::Set {
-                client,
-                patient,
-                name,
-                changes,
-            } => self.set_resolved(client, patient, name, changes),
-        }
-    }
-
-    /// Takes the children that have ended, a few at a time: when hundreds do at once, clients get their turn in between.
-    fn reap(&mut self) {
-        self.more_exits = true;
-        for _ in 0..EXITS_A_TURN {
-            let (pid, code) = match spawn::reap_one() {
-                Ok(Some(ended)) => ended,
-                Ok(None) => {
-                    self.more_exits = false;
-                    return;
-                }
-                Err(error) => {
-                    tracing::error!("cannot wait for workers: {error}");
-                    self.more_exits = false;
-                    return;
-                }
-            };
-            if self.hooks.exited(pid, code) {
-                continue;
-            }
-            if self.core.owner(pid).is_none() && self.spawner.in_flight() > 0 {
-                // gone before the spawning thread could say that it was there
-                self.early_exits.insert(pid, code);
-            } else {
-                self.exited(pid, code);
-            }
-        }
-    }
-
-    fn exited(&mut self, pid: Pid, code: i32) {
-        if let Some(watcher) = self.core.owner(pid) {
-            self.counters.ended(watcher, code);
-        }
-        self.step(Input::Exited { pid, code });
-        self.births.remove(&pid);
-        self.words.remove(&pid);
-    }
 }
 
 /// Logs what the core says, with what it is about for programs.
@@ -616,7 +478,7 @@ fn log_about(level: Level, text: &str, about: &About) {
 }
 
 /// Sends a signal; false if the process is gone or the kernel does not allow it.
-fn send_signal(pid: Pid, signum: i32) -> bool {
+pub(super) fn send_signal(pid: Pid, signum: i32) -> bool {
     match spawn::send_signal(pid, signum) {
         Ok(()) => true,
         Err(error) => {

@@ -288,7 +288,10 @@ mod tests {
             ("exec:no-such-program", "on the PATH"),
             ("exec:", "needs a program"),
         ];
-        let hooks: Vec<Sought> = all.iter().map(|(target, _)| sought(target, 2.0)).collect();
+        let hooks: Vec<Sought> = all
+            .iter()
+            .map(|(target, _)| sought(target, if *target == "hanging.f" { 2.0 } else { 60.0 }))
+            .collect();
         let found = look_for(&hooks, &env, &paths);
         for ((target, what), found) in all.iter().zip(found) {
             match found {
