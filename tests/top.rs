@@ -502,13 +502,13 @@ fn the_terminal_is_given_back_when_circ_fails() {
 #[test]
 #[ignore = "makes a file of the documentation, with a minute of history"]
 fn the_picture_of_the_documentation_is_made() {
-    let Some(tmux) = Tmux::start(118, 30) else {
+    let Some(tmux) = Tmux::start(110, 30) else {
         return;
     };
     let site = TempSite::new();
     let busy = site.write(
         "busy.sh",
-        "while :; do i=0; n=$((($$ * $(date +%s) / 3) % 17)); while [ $i -lt ${n}000 ]; do i=$((i + 1)); done; sleep 0.$1; done\n",
+        "while :; do i=0; n=$((($$ * $(date +%s) / 3) % 17)); while [ $i -lt $((n * 4000)) ]; do i=$((i + 1)); done; sleep 0.$1; done\n",
     );
     let dies = site.write("dies.sh", "sleep 0.1; exit 3\n");
     let (busy, dies, port) = (busy.display(), dies.display(), site.port());
@@ -528,5 +528,5 @@ fn the_picture_of_the_documentation_is_made() {
     tmux.wait("a minute", |screen| screen.contains(" 0:45"));
     let path = format!("{}/docs/images/top.svg", env!("CARGO_MANIFEST_DIR"));
     fs::create_dir_all(format!("{}/docs/images", env!("CARGO_MANIFEST_DIR"))).unwrap();
-    fs::write(path, svg::picture(&tmux.painted(), 118)).unwrap();
+    fs::write(path, svg::picture(&tmux.painted(), 110)).unwrap();
 }

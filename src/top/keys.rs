@@ -180,6 +180,8 @@ impl Screen {
             self.say("the daemon does not answer", Weight::Bad);
             return None;
         }
+        // what is done to a line keeps the cursor on it
+        self.move_by(0);
         self.selected()
     }
 
@@ -326,6 +328,7 @@ impl Screen {
 
     /// Folds or unfolds the watcher under the cursor; the other way without a direction.
     fn fold(&mut self, folded: Option<bool>) {
+        self.move_by(0);
         let Some(row) = self.selected() else { return };
         if self.choice.flat {
             return;

@@ -157,6 +157,8 @@ pub struct Screen {
     arranged: Option<(u64, Choice)>,
     cursor: usize,
     cursor_row: Option<Row>,
+    /// The cursor has been moved.
+    moved: bool,
     /// The first line of the table that is seen.
     from: usize,
     /// Lines of the table that there was room for.
@@ -190,6 +192,7 @@ impl Screen {
             arranged: None,
             cursor: 0,
             cursor_row: None,
+            moved: false,
             from: 0,
             page: 1,
             said: None,
@@ -334,8 +337,8 @@ impl Screen {
                 }
             })
         });
-        self.cursor = found.unwrap_or(self.cursor);
-        self.place(self.cursor);
+        let unmoved = if self.moved { self.cursor } else { 0 };
+        self.place(found.unwrap_or(unmoved));
     }
 
     /// The line under the cursor.
@@ -347,12 +350,15 @@ impl Screen {
     /// Puts the cursor on this line, or the last one.
     pub(super) fn place(&mut self, line: usize) {
         self.cursor = line.min(self.rows.len().saturating_sub(1));
-        self.cursor_row = self.rows.get(self.cursor).cloned();
+        // until somebody moves it, it stays at the top, whatever is there
+        let row = self.rows.get(self.cursor).filter(|_| self.moved);
+        self.cursor_row = row.cloned();
     }
 
     /// Moves the cursor by so many lines.
     pub(super) fn move_by(&mut self, lines: isize) {
         self.put_in_order();
+        self.moved = true;
         self.place(self.cursor.saturating_add_signed(lines));
     }
 

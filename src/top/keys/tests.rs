@@ -227,3 +227,15 @@ fn help_log_and_panes_come_and_go() {
     released.kind = KeyEventKind::Release;
     assert_eq!(screen.press(released), None);
 }
+
+#[test]
+fn a_cursor_that_nobody_has_moved_stays_at_the_top() {
+    let mut screen = screen();
+    assert_eq!(&*screen.selected().unwrap().watcher, "web");
+    press(&mut screen, "on");
+    assert_eq!(&*screen.selected().unwrap().watcher, "Mail");
+    // what is asked about a line holds it there
+    press(&mut screen, "xn");
+    press(&mut screen, "oc");
+    assert_eq!(&*screen.selected().unwrap().watcher, "Mail");
+}

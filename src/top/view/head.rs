@@ -8,7 +8,7 @@ use crate::top::numbers;
 use crate::top::screen::{Link, Mode, Screen, Source};
 
 /// A full column of the graph of all processor use, in percent, unless there was more.
-const FULL: f32 = 100.0;
+const FULL: f32 = 50.0;
 
 /// The daemon, and what all of its watchers use.
 pub fn draw(screen: &mut Screen, paint: &Paint, canvas: &mut Canvas<'_>) {

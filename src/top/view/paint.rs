@@ -68,7 +68,7 @@ impl Paint {
 
     /// The line under the cursor.
     pub fn cursor(self) -> Style {
-        Style::new().add_modifier(Modifier::REVERSED)
+        Style::reset().add_modifier(Modifier::REVERSED)
     }
 
     /// What was so when the daemon was last heard of.
