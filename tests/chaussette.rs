@@ -431,6 +431,44 @@ fn a_signal_to_all_processes_ends_it_in_order() {
     }
 }
 
+const FORKS: &str = "\
+import multiprocessing, time
+
+def work(pipe):
+    pipe.send('begun')
+    time.sleep(600)
+
+def app(environ, start_response):
+    here, there = multiprocessing.Pipe()
+    child = multiprocessing.get_context('fork').Process(target=work, args=(there,))
+    child.start()
+    here.recv()
+    child.terminate()
+    child.join()
+    start_response('200 OK', [])
+    return [b'%d' % child.exitcode]
+";
+
+/// What an application forks is ended by the usual signal, though its own process leaves signals to the front.
+#[test]
+fn what_an_application_forks_can_be_ended() {
+    let site = site();
+    let port = site.port();
+    site.write("forks.py", FORKS);
+    let mut command = named(&site);
+    command.args([
+        "--port",
+        &port.to_string(),
+        "--host",
+        "127.0.0.1",
+        "forks.app",
+    ]);
+    let mut server = Server::start(&site, command);
+    let answer = server.wait_for("an answer", || get(port));
+    assert_eq!(answer, "-15");
+    assert!(server.end().success());
+}
+
 /// Writes a file in one step, as editors do.
 fn replace(path: &Path, text: &str) {
     let beside = path.with_extension("new");

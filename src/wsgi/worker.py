@@ -533,6 +533,24 @@ def is_asgi(application):
     return is_coroutine_function(application) or is_coroutine_function(getattr(application, "__call__", None))
 
 
+def leave_signals_to_the_front():
+    """A terminal and some supervisors tell everybody; the front lets this process go when its requests are done."""
+    numbers = {signal.SIGINT: signal.default_int_handler, signal.SIGTERM: signal.SIG_DFL, signal.SIGHUP: signal.SIG_DFL}
+
+    def ignore(number, frame):
+        pass
+
+    def forked():
+        # what the application forks is its own: multiprocessing ends such processes with SIGTERM
+        for number, usual in numbers.items():
+            if signal.getsignal(number) is ignore:
+                signal.signal(number, usual)
+
+    for number in numbers:
+        signal.signal(number, ignore)
+    os.register_at_fork(after_in_child=forked)
+
+
 def main(settings, files, ring_descriptor, channel):
     # the text for ASGI; what is left unread at an early end would cost the front what was said before
     asgi = channel.recv(PACKET)
@@ -540,9 +558,7 @@ def main(settings, files, ring_descriptor, channel):
         if path not in sys.path:
             sys.path.append(path)
     sys.argv = [settings["program"]] + list(settings["arguments"])
-    # a terminal and some supervisors tell everybody; the front lets this process go when its requests are done
-    for number in signal.SIGINT, signal.SIGTERM, signal.SIGHUP:
-        signal.signal(number, lambda *_: None)
+    leave_signals_to_the_front()
     plain = channel
     watched = Watched(channel.fileno()) if settings["reload"] else None
     ring = mmap.mmap(ring_descriptor, settings["ring"])
