@@ -433,7 +433,7 @@ fn check_finds_what_is_there_to_find() {
         "\
 [circus]
 endpont = tcp://127.0.0.1:1
-httpd = True
+debug = True
 include = conf.d/*.ini nowhere/*.ini
 pidfile = nowhere/pid
 

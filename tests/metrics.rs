@@ -1,9 +1,13 @@
-//! What the daemon counts and tells by `metrics`.
+//! What the daemon counts and tells by `metrics`, and what `circ metrics` makes of it.
 
 mod support;
 
+use std::io::Write;
+use std::process::{Command, Stdio};
+
+use circ::console::exposition::FAMILIES;
 use serde_json::{Value, json};
-use support::{Program, TempSite};
+use support::{Program, TempSite, venv_of};
 
 /// Starts, ends by reason, losses, reloads, signals and requests are counted from the start of the daemon on, and told
 /// together with the state of every watcher.
@@ -78,4 +82,199 @@ fn what_was_counted_is_told() {
 
     let unknown = daemon.call("metrics", json!({"name": "other"}));
     assert_eq!(unknown["errno"], 3);
+}
+
+fn circ(site: &TempSite, arguments: &[&str]) -> (Option<i32>, String) {
+    let output = Command::new(env!("CARGO_BIN_EXE_circ"))
+        .args(arguments)
+        .current_dir(site.dir())
+        .env_remove("CIRCUSCTL_ENDPOINT")
+        .output()
+        .expect("circ runs");
+    let text = String::from_utf8_lossy(&output.stdout).into_owned();
+    (output.status.code(), text)
+}
+
+/// Reads every sample and says how many families there are.
+const PARSE: &str = "
+import sys
+text = sys.stdin.read()
+if sys.argv[1] == 'openmetrics':
+    from prometheus_client.openmetrics.parser import text_string_to_metric_families as read
+else:
+    from prometheus_client.parser import text_string_to_metric_families as read
+families = list(read(text))
+names = [family.name for family in families]
+assert len(names) == len(set(names)), names
+for family in families:
+    assert family.documentation and family.type != 'unknown', family
+    series = [(sample.name, tuple(sorted(sample.labels.items()))) for sample in family.samples]
+    assert series and len(series) == len(set(series)), series
+print(len(families))
+";
+
+/// Prometheus's own parser reads both formats, and promtool if it is there.
+#[test]
+fn the_text_is_what_parsers_read() {
+    let venv = venv_of("tests/requirements-web.txt");
+    let site = TempSite::new();
+    site.ini(
+        "[watcher:a \"quoted\" one]\ncmd = sleep 1000\nnumprocesses = 2\n[watcher:once]\ncmd = sh -c 'exit 7'\n\
+         respawn = False\nstdout_stream.class = QueueStream\n[socket:s]\nport = 0\n",
+    );
+    let daemon = site.start(Program::Circ);
+    daemon.wait_for("the end of the one", || {
+        let told = daemon.ok("metrics", json!({}));
+        (told["watchers"]["once"]["exits"]["7"] == 1).then_some(())
+    });
+    let run = |program: &mut Command, text: &str| {
+        let mut child = program
+            .stdin(Stdio::piped())
+            .stdout(Stdio::piped())
+            .stderr(Stdio::piped())
+            .spawn()
+            .expect("a program that reads");
+        let mut stdin = child.stdin.take().expect("a pipe");
+        stdin.write_all(text.as_bytes()).expect("a reader");
+        drop(stdin);
+        let output = child.wait_with_output().expect("an answer");
+        let errors = String::from_utf8_lossy(&output.stderr).into_owned();
+        assert!(output.status.success(), "{errors}\n{text}");
+        String::from_utf8_lossy(&output.stdout).into_owned()
+    };
+    for format in ["prometheus", "openmetrics"] {
+        let arguments = [
+            "metrics",
+            "--format",
+            format,
+            "--endpoint",
+            daemon.endpoint(),
+        ];
+        let (code, text) = circ(&site, &arguments);
+        assert_eq!(code, Some(0));
+        let mut python = Command::new(venv.python());
+        let families = run(python.args(["-c", PARSE, format]), &text);
+        assert!(
+            families
+                .trim()
+                .parse::<usize>()
+                .is_ok_and(|count| count > 30),
+            "{families}"
+        );
+        if format == "prometheus" && Command::new("promtool").arg("--version").output().is_ok() {
+            run(Command::new("promtool").args(["check", "metrics"]), &text);
+        }
+    }
+}
+
+#[test]
+fn a_file_is_replaced_and_a_daemon_that_is_away_is_told_in_it() {
+    let site = TempSite::new();
+    site.ini("[watcher:web]\ncmd = sleep 1000\n");
+    let daemon = site.start(Program::Circ);
+    daemon.wait_pids("web", 1);
+    let arguments = [
+        "metrics",
+        "--output",
+        "circ.prom",
+        "--endpoint",
+        daemon.endpoint(),
+    ];
+    assert_eq!(circ(&site, &arguments), (Some(0), String::new()));
+    let read = || std::fs::read_to_string(site.path("circ.prom")).expect("a file");
+    assert!(
+        read()
+            .lines()
+            .any(|line| line.starts_with("circ_watcher_processes{")
+                && line.ends_with("watcher=\"web\"} 1"))
+    );
+    let (code, reply) = circ(
+        &site,
+        &["metrics", "--json", "--endpoint", daemon.endpoint()],
+    );
+    let reply: Value = serde_json::from_str(&reply).expect("JSON");
+    assert_eq!(
+        (code, &reply["watchers"]["web"]["wanted"]),
+        (Some(0), &json!(1))
+    );
+    let endpoint = daemon.endpoint().to_owned();
+    daemon.stop();
+    assert_eq!(
+        circ(
+            &site,
+            &["metrics", "--output", "circ.prom", "--endpoint", &endpoint]
+        )
+        .0,
+        Some(1)
+    );
+    assert!(
+        read()
+            .lines()
+            .any(|line| line.starts_with("circ_up{") && line.ends_with("} 0"))
+    );
+    let left: Vec<_> = std::fs::read_dir(site.dir())
+        .expect("a directory")
+        .flatten()
+        .map(|file| file.file_name())
+        .collect();
+    assert_eq!(
+        left.iter()
+            .filter(|name| name.to_string_lossy().starts_with("circ.prom"))
+            .count(),
+        1,
+        "{left:?}"
+    );
+    assert_eq!(
+        circ(
+            &site,
+            &[
+                "metrics",
+                "--output",
+                "no/such/file",
+                "--endpoint",
+                &endpoint
+            ]
+        )
+        .0,
+        Some(1)
+    );
+}
+
+/// Every name in the dashboard's expressions, and every row of the page, is one of the table; and every one of the table has
+/// its row.
+#[test]
+fn the_dashboard_and_the_page_name_what_there_is() {
+    let root = std::path::Path::new(env!("CARGO_MANIFEST_DIR"));
+    let dashboard =
+        std::fs::read_to_string(root.join("examples/grafana/circ.json")).expect("the dashboard");
+    let dashboard: Value = serde_json::from_str(&dashboard).expect("JSON");
+    let mut named = 0;
+    let known = |name: &str| FAMILIES.iter().any(|family| family.name == name);
+    for panel in dashboard["panels"].as_array().into_iter().flatten() {
+        for target in panel["targets"].as_array().into_iter().flatten() {
+            let expression = target["expr"].as_str().unwrap_or_default();
+            let words = expression.split(|c: char| !c.is_ascii_alphanumeric() && c != '_');
+            for word in words.filter(|word| word.starts_with("circ_")) {
+                assert!(known(word), "{word} in {expression}");
+                named += 1;
+            }
+        }
+    }
+    assert!(named > 20, "{named}");
+    let page = std::fs::read_to_string(root.join("docs/metrics.md")).expect("the page");
+    for family in FAMILIES {
+        let kind = format!("{:?}", family.kind).to_lowercase();
+        let row = format!(
+            "| `{}` | {kind} | {} | {} |",
+            family.name,
+            family.labels.join(", "),
+            family.help
+        );
+        assert!(page.lines().any(|line| line == row), "{row}");
+    }
+    let rows = page
+        .lines()
+        .filter(|line| line.starts_with("| `circ_"))
+        .count();
+    assert_eq!(rows, FAMILIES.len());
 }

@@ -15,7 +15,7 @@ use super::model::{
     CircusOptions, Config, DEFAULT_ENDPOINT, DEFAULT_MULTICAST_ENDPOINT, DEFAULT_PUBSUB_ENDPOINT,
     DEFAULT_STATS_ENDPOINT, SocketConfig, SocketFamily, SocketType,
 };
-use super::{keys, pattern, plugins, pytext, watchers};
+use super::{console, keys, pattern, plugins, pytext, watchers};
 use crate::options::{self, to_bool};
 
 /// Environment variables in the order in which they were set.
@@ -108,11 +108,17 @@ impl Loader {
         let mut loader = self;
         loader.read_environment();
         let circus = loader.circus();
-        let sockets = loader.sockets();
+        let mut sockets = loader.sockets();
+        let console = console::build(&mut loader, &circus, &sockets);
         let (plugins, plugin_watchers) = plugins::build(&mut loader, &circus);
         loader.warn_of_unknown_keys();
         let watchers = watchers::build(&mut loader, &sockets);
         plugins::check_names(&mut loader, &plugins, &watchers);
+        let console_watcher = console.map(|(socket, watcher)| {
+            console::check_name(&mut loader, &watchers);
+            sockets.push(socket);
+            watcher
+        });
         ConfigError::check(loader.problems)?;
         let (watcher_sections, watchers) = watchers.into_iter().unzip();
         Ok(Config {
@@ -121,6 +127,7 @@ impl Loader {
             sockets,
             plugins,
             plugin_watchers,
+            console_watcher,
             files: loader.merged.files.iter().map(|f| f.path.clone()).collect(),
             warnings: loader.warnings,
             merged: loader.merged,
@@ -345,6 +352,10 @@ impl Loader {
             httpd: self.boolean(CIRCUS, "httpd", false),
             httpd_host: text(self, "httpd_host").unwrap_or_else(|| "localhost".to_owned()),
             httpd_port: self.number(CIRCUS, "httpd_port", 8080),
+            httpd_password_file: text(self, "httpd_password_file"),
+            httpd_token_file: text(self, "httpd_token_file"),
+            httpd_read_only: self.boolean(CIRCUS, "httpd_read_only", false),
+            httpd_allow_hosts: text(self, "httpd_allow_hosts"),
             debug: self.boolean(CIRCUS, "debug", false),
             debug_gc: self.boolean(CIRCUS, "debug_gc", false),
             pidfile: filled(self, "pidfile"),

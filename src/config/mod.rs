@@ -10,6 +10,7 @@
 
 mod agent;
 mod command;
+mod console;
 pub mod convert;
 mod document;
 mod effective;
@@ -38,6 +39,7 @@ mod watchers;
 
 pub use agent::AgentOptions;
 pub use command::{WorkerCommand, hands_over, names_socket, uses_socket, worker_argv};
+pub use console::CONSOLE;
 pub use document::{DEFAULT_SECTION, Document, Entries, Entry, Format, NAME_KEY};
 pub use effective::{Effective, Stated};
 pub(crate) use error::quoted;

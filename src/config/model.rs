@@ -5,6 +5,7 @@ use std::path::PathBuf;
 use indexmap::IndexMap;
 
 use super::agent::AgentOptions;
+use super::console;
 use super::merged::Merged;
 use crate::options::WatcherOptions;
 
@@ -30,6 +31,8 @@ pub struct Config {
     pub plugins: Vec<PluginConfig>,
     /// The watchers that run the plugins, in the order of `plugins`. A daemon runs them beside [`Config::watchers`].
     pub plugin_watchers: Vec<WatcherOptions>,
+    /// The watcher that runs the web console, if it is wanted. Its socket is among [`Config::sockets`].
+    pub console_watcher: Option<WatcherOptions>,
     /// The files that were read, absolute, the main file first.
     pub files: Vec<PathBuf>,
     /// What is allowed but probably not meant.
@@ -81,10 +84,13 @@ impl Config {
             .zip(&self.watchers)
     }
 
-    /// All that a daemon runs, each with the name of its section: the watchers, then those of the plugins.
+    /// All that a daemon runs, each with the name of its section: the watchers, then that of the web console (which has no
+    /// section, and a name for one), then those of the plugins.
     pub fn services_by_section(&self) -> impl Iterator<Item = (&str, &WatcherOptions)> {
         let plugins = self.plugins.iter().map(|plugin| plugin.name.as_str());
+        let console = self.console_watcher.iter();
         self.watchers_by_section()
+            .chain(console.map(|watcher| (console::SECTION, watcher)))
             .chain(plugins.zip(&self.plugin_watchers))
     }
 
@@ -126,6 +132,14 @@ pub struct CircusOptions {
     pub httpd_host: String,
     /// The web console's port.
     pub httpd_port: i64,
+    /// The file with the web console's password. circ's own, as the following three.
+    pub httpd_password_file: Option<String>,
+    /// The file with the web console's tokens.
+    pub httpd_token_file: Option<String>,
+    /// Nobody may change anything by the web console.
+    pub httpd_read_only: bool,
+    /// Names under which the web console is reached.
+    pub httpd_allow_hosts: Option<String>,
     /// Trace the daemon.
     pub debug: bool,
     /// Trace Python's garbage collector (there is none here).

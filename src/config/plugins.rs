@@ -17,7 +17,7 @@ use crate::options::{self, Map, Value, WatcherOptions, to_bool};
 
 /// The program that runs plugins. It is this very program, whatever the file it came from has become.
 pub const PLUGIN_PROGRAM: &str = "circus-plugin";
-const THIS_PROGRAM: &str = "/proc/self/exe";
+pub(super) const THIS_PROGRAM: &str = "/proc/self/exe";
 
 /// What is between two settings on the command line of a plugin.
 pub const BETWEEN: &str = ":::";
@@ -260,24 +260,33 @@ fn watcher(
     watcher
 }
 
-/// The command line, with circus's options in circus's order. The plugin may have another working directory than the
-/// daemon, whose directory is `cwd`.
-fn command(circus: &CircusOptions, plugin: &PluginConfig, cwd: &Path) -> String {
-    let endpoint = |text: &str| match text.strip_prefix("ipc://") {
+/// An endpoint of a daemon that runs in `cwd`, for a process that may run elsewhere.
+pub(super) fn endpoint_from_anywhere(text: &str, cwd: &Path) -> String {
+    match text.strip_prefix("ipc://") {
         Some(path) if !path.starts_with('@') => {
             format!("ipc://{}", cwd.join(path).display())
         }
         _ => text.to_owned(),
-    };
-    let (control, events) = (
-        endpoint(&circus.endpoint),
-        endpoint(&circus.pubsub_endpoint),
-    );
-    let output = circus.logoutput.as_deref().map(|text| match text {
+    }
+}
+
+/// Where a daemon that runs in `cwd` logs, for a process that may run elsewhere.
+pub(super) fn output_from_anywhere(circus: &CircusOptions, cwd: &Path) -> Option<String> {
+    circus.logoutput.as_deref().map(|text| match text {
         "-" | "stdout" => text.to_owned(),
         url if url.starts_with("syslog://") => url.to_owned(),
         path => cwd.join(path).to_string_lossy().into_owned(),
-    });
+    })
+}
+
+/// The command line, with circus's options in circus's order. The plugin may have another working directory than the
+/// daemon, whose directory is `cwd`.
+fn command(circus: &CircusOptions, plugin: &PluginConfig, cwd: &Path) -> String {
+    let (control, events) = (
+        endpoint_from_anywhere(&circus.endpoint, cwd),
+        endpoint_from_anywhere(&circus.pubsub_endpoint, cwd),
+    );
+    let output = output_from_anywhere(circus, cwd);
     let settings: Vec<String> = plugin
         .settings
         .iter()

@@ -18,7 +18,6 @@ mod launch;
 pub mod log;
 mod lookups;
 mod metrics;
-pub mod not_yet;
 mod orders;
 pub mod pidfile;
 mod prepare;

@@ -335,12 +335,6 @@ impl Shell {
         for key in &plan.restart_needed {
             tracing::warn!("{key} has changed; it takes effect when the daemon is started anew");
         }
-        let known = super::not_yet::warnings(&self.config);
-        for warning in super::not_yet::warnings(&config) {
-            if !known.contains(&warning) {
-                tracing::warn!("{warning}");
-            }
-        }
         self.config = config;
         self.companion.reloaded(&self.effective);
         Ok(Gathered {

@@ -2,6 +2,7 @@
 
 use super::companion::Companion;
 use super::demand::Demand;
+use super::detach;
 use super::discovery::{Discovery, Joined, fqdn};
 use super::endpoint::Listener;
 use super::handed::Handed;
@@ -20,7 +21,6 @@ use super::spawn::{give_back_code, share_heaps};
 use super::spawner::Spawner;
 use super::stats_feed::Feed;
 use super::streams::Streams;
-use super::{detach, not_yet};
 use crate::config::{CircusOptions, Config};
 use crate::notify::Notifier;
 use crate::python::interpreter::last_directories;
@@ -228,7 +228,7 @@ fn assemble(
         handed,
         patience,
     } = prepared;
-    for warning in config.warnings.iter().chain(&not_yet::warnings(&config)) {
+    for warning in &config.warnings {
         tracing::warn!("{warning}");
     }
     let circus = &config.circus;

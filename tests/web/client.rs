@@ -30,7 +30,8 @@ impl Console {
         command
             .args(["web", "--port", &port.to_string()])
             .args(arguments)
-            .current_dir(site.dir())
+            // what a daemon of the site leaves behind there is killed with it
+            .current_dir("/")
             .env_remove("CIRCUSCTL_ENDPOINT")
             .stdin(Stdio::null())
             .stdout(file.try_clone().expect("a log"))

@@ -14,7 +14,7 @@ pub(in crate::cli) use self::finding::Severity;
 use self::finding::Finding;
 use super::opened::{self, Opened};
 use crate::cli::output;
-use crate::config::Config;
+use crate::config::{CONSOLE, Config};
 
 /// The version of the shape that --json prints.
 const SCHEMA: &str = "circ.check/1";
@@ -151,7 +151,10 @@ fn as_text(checked: &Checked) -> String {
         (Some(config), 0, warnings) => {
             let mut parts = vec![counted(config.watchers.len(), "watcher")];
             for (count, word) in [
-                (config.sockets.len(), "socket"),
+                (
+                    config.sockets.iter().filter(|s| s.name != CONSOLE).count(),
+                    "socket",
+                ),
                 (config.plugins.len(), "plugin"),
             ] {
                 if count > 0 {

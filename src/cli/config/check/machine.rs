@@ -9,8 +9,8 @@ use std::path::{Path, PathBuf};
 use super::finding::{Finding, Severity};
 use crate::cli::config::opened::Opened;
 use crate::config::{Config, worker_argv};
+use crate::daemon::accounts;
 use crate::daemon::hooks::trial::{Sought, look_for};
-use crate::daemon::{accounts, not_yet};
 use crate::options::{Value, WatcherOptions};
 use crate::python::interpreter::last_directories;
 use crate::wire::endpoint::Endpoint;
@@ -26,23 +26,10 @@ const SHELL_WORDS: &[&str] = &[
 pub fn of_config(opened: &Opened, config: &Config) -> Vec<Finding> {
     let mut looking = Looking {
         opened,
-        found: not_yet::warnings(config)
-            .iter()
-            .map(|text| super::finding::located(opened, text))
-            .collect(),
+        found: Vec::new(),
         root: nix::unistd::geteuid().is_root(),
         first_port: first_unprivileged_port(),
     };
-    // The table of keys says it too, once is enough.
-    looking.found.retain(|finding| {
-        let effect = |key: &str| {
-            crate::config::keys::CIRCUS_KEYS
-                .iter()
-                .any(|spec| spec.name == key && !spec.effective)
-        };
-        !(finding.section.as_deref() == Some("circus")
-            && finding.key.as_deref().is_some_and(effect))
-    });
     looking.circus(config);
     for section in opened.effective.sections() {
         looking.socket(config, section);

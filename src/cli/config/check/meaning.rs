@@ -6,7 +6,7 @@ use super::finding::{Finding, Severity};
 use crate::cli::config::keys::{self, SectionKind};
 use crate::cli::config::opened::Opened;
 use crate::cli::config::shadows;
-use crate::config::{Config, SocketFamily, SocketType, pattern};
+use crate::config::{CONSOLE, Config, SocketConfig, SocketFamily, SocketType, pattern};
 use crate::options::{self, RETIRED_OPTIONS, WatcherOptions};
 
 /// The names that sections begin with.
@@ -194,7 +194,9 @@ fn unused_sockets(opened: &Opened, config: &Config, found: &mut Vec<Finding>) {
         .watchers
         .iter()
         .any(|watcher| watcher.use_sockets() && !names_any(watcher));
-    for socket in &config.sockets {
+    // the web console's is its own
+    let own = |socket: &&SocketConfig| socket.name != CONSOLE;
+    for socket in config.sockets.iter().filter(own) {
         let uses = |watcher: &WatcherOptions| {
             watcher.stdin_socket().to_lowercase() == socket.name
                 || crate::config::hands_over(watcher, &socket.name)
