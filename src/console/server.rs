@@ -34,6 +34,8 @@ const STREAMS: usize = 256;
 const SENDING: Duration = Duration::from_secs(30);
 /// How long requests that are being answered may take when the console ends.
 const FAREWELL: Duration = Duration::from_secs(10);
+/// How long a client that has connected may take to say anything when the console ends.
+const FIRST_WORDS: Duration = Duration::from_secs(2);
 /// After an error of accepting, as when there are no descriptors left.
 const ACCEPT_AGAIN: Duration = Duration::from_millis(100);
 
@@ -159,7 +161,9 @@ where
     S: AsyncRead + AsyncWrite + Unpin + Send + 'static,
 {
     let mut ending = site.ending.clone();
+    let (begun, mut first) = watch::channel(false);
     let service = service_fn(|request| {
+        begun.send_replace(true);
         let site = site.clone();
         async move { Ok::<_, Infallible>(respond(site, peer, request).await) }
     });
@@ -176,6 +180,14 @@ where
             return;
         }
         _ = ending.wait_for(|ending| *ending) => {}
+    }
+    if !*first.borrow() {
+        // who has just come has not said yet what it wants, and would find the door shut
+        tokio::select! {
+            _ = connection.as_mut() => return,
+            _ = first.wait_for(|begun| *begun) => {}
+            () = tokio::time::sleep(FIRST_WORDS) => {}
+        }
     }
     connection.as_mut().graceful_shutdown();
     // whatever was wrong with it, it is over
