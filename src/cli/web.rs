@@ -10,7 +10,7 @@ use std::time::Duration;
 
 use socket2::{Domain, Socket, Type};
 use tokio::io::unix::AsyncFd;
-use tokio::signal::unix::{SignalKind, signal};
+use tokio::signal::unix::{Signal, SignalKind, signal};
 
 use super::logs::LogReader;
 use super::{EXIT_UNREACHABLE, EXIT_USAGE, connection, discover, output};
@@ -167,6 +167,14 @@ fn console(args: &Args) -> Result<(), Failure> {
     let site = Arc::new(Site::new(hub, rules, open_log));
     let multicast = args.multicast;
     runtime.block_on(async {
+        // before anybody is let in: who has been let in gets an answer
+        let kinds = [
+            SignalKind::terminate(),
+            SignalKind::interrupt(),
+            SignalKind::quit(),
+        ];
+        let signals: io::Result<Vec<Signal>> = kinds.into_iter().map(signal).collect();
+        let signals = signals.map_err(|why| failed(format!("cannot listen to signals: {why}")))?;
         let listener = listener(socket).map_err(failed)?;
         if let Some(multicast) = multicast {
             tokio::spawn(discover(site.clone(), multicast));
@@ -174,7 +182,7 @@ fn console(args: &Args) -> Result<(), Failure> {
         let daemons = site.hub.daemons();
         let daemons: Vec<String> = daemons.iter().map(|d| d.endpoint.to_string()).collect();
         tracing::info!("the web console serves {place}, for {}", daemons.join(", "));
-        tokio::spawn(end_when_told(site.clone(), args.with_daemon));
+        tokio::spawn(end_when_told(site.clone(), signals, args.with_daemon));
         serve(site, listener).await;
         tracing::info!("the web console ends");
         Ok(())
@@ -285,24 +293,18 @@ async fn discover(site: Arc<Site>, multicast: Multicast) {
 }
 
 /// Ends the console on a signal, or with the daemon that has started it.
-async fn end_when_told(site: Arc<Site>, with_daemon: bool) {
-    let wait = |kind: SignalKind| async move {
-        match signal(kind) {
-            Ok(mut signal) => {
-                signal.recv().await;
-            }
-            Err(error) => {
-                tracing::error!("cannot listen to signals: {error}");
-                std::future::pending::<()>().await;
-            }
-        }
-    };
-    tokio::select! {
-        () = wait(SignalKind::terminate()) => {}
-        () = wait(SignalKind::interrupt()) => {}
-        () = wait(SignalKind::quit()) => {}
-        () = parent_ends(), if with_daemon => {}
+async fn end_when_told(site: Arc<Site>, signals: Vec<Signal>, with_daemon: bool) {
+    let mut waiting = tokio::task::JoinSet::new();
+    for mut signal in signals {
+        waiting.spawn(async move {
+            signal.recv().await;
+        });
     }
+    if with_daemon {
+        waiting.spawn(parent_ends());
+    }
+    // the first of them is enough
+    waiting.join_next().await;
     site.end();
 }
 

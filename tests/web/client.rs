@@ -1,5 +1,8 @@
 //! A console under test, and the little of HTTP that is needed to ask it: every byte that is sent is the test's own.
 
+// Every test program compiles its own copy of this module and uses another part of it.
+#![allow(dead_code)]
+
 use std::fs::File;
 use std::io::{BufRead, BufReader, Read, Write};
 use std::net::TcpStream;
