@@ -145,21 +145,26 @@ fn command_page(command: &Command) -> std::io::Result<String> {
         .get_after_help()
         .map(ToString::to_string)
         .unwrap_or_default();
-    if let Some(examples) = after.strip_prefix("Examples:\n") {
+    let (notes, examples) = after.split_once("Examples:\n").unwrap_or((&after, ""));
+    if !notes.trim().is_empty() {
+        blocks.push(heading("Notes"));
+        let notes = notes.trim().split("\n\n");
+        blocks.extend(notes.map(|note| text(note.replace('\n', " "))));
+    }
+    if !examples.is_empty() {
         blocks.push(heading("Examples"));
         let lines: Vec<&str> = examples.lines().map(str::trim_start).collect();
         blocks.push(code(lines.join("\n")));
-    } else if !after.is_empty() {
-        blocks.push(heading("Notes"));
-        blocks.push(text(after.replace('\n', " ")));
     }
     let name = command
         .get_display_name()
         .unwrap_or_else(|| command.get_name());
     let wire = crate::wire::command::find(command.get_name())
         .is_some_and(|spec| name == format!("circ-{}", spec.name));
-    if wire {
+    if wire || name == "circ-events" {
         blocks.extend(exit_codes::of_control());
+    } else if name == "circ-doctor" {
+        blocks.extend(exit_codes::of_doctor());
     } else if name.starts_with("circ-state") {
         blocks.extend(exit_codes::of_state());
     } else if name.starts_with("circ-config") {

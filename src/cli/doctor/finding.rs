@@ -129,3 +129,35 @@ pub fn summary(findings: &[Finding]) -> String {
         false => parts.join(", "),
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_person_reads_what_where_why_and_what_to_do() {
+        let found = [
+            Finding::new(Severity::Error, "flapping", "flapping: 5 failures in a row")
+                .at("watcher web")
+                .because("last exit 2s ago: exit code 3\n| no database")
+                .fix("mend it"),
+            Finding::new(Severity::Note, "version", "the daemon is circ 0.0.9"),
+        ];
+        let lines: Vec<String> = found
+            .iter()
+            .flat_map(|one| one.lines(Paint::none()))
+            .collect();
+        assert_eq!(
+            lines,
+            [
+                "error: watcher web: flapping: 5 failures in a row",
+                "    last exit 2s ago: exit code 3",
+                "    | no database",
+                "    -> mend it",
+                "note: the daemon is circ 0.0.9"
+            ]
+        );
+        assert_eq!(summary(&found), "1 error, 1 note");
+        assert_eq!(summary(&[]), "nothing is wrong");
+    }
+}

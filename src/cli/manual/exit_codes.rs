@@ -13,6 +13,7 @@ pub fn blocks() -> Vec<Block> {
     )];
     for (title, part) in [
         ("Commands that talk to a daemon", of_control()),
+        ("`circ doctor`", of_doctor()),
         ("`circ daemon`", of_daemon()),
         ("`circ state`", of_state()),
         ("`circ agent`", of_agent()),
@@ -57,6 +58,24 @@ pub fn of_control() -> Vec<Block> {
             (
                 format!("`{EXIT_REFUSED}`").as_str(),
                 "The daemon answered with an error; with `--json` the reply is still printed.",
+            ),
+            usage(&format!("`{EXIT_USAGE}`")),
+        ]),
+    ]
+}
+
+/// Of the doctor.
+pub fn of_doctor() -> Vec<Block> {
+    vec![
+        heading("Exit status"),
+        terms([
+            (
+                "`0`",
+                "Nothing is wrong, or only what warnings and notes say.",
+            ),
+            (
+                "`1`",
+                "There are errors, one of which may be that the daemon is not reached; with `--strict`, or warnings.",
             ),
             usage(&format!("`{EXIT_USAGE}`")),
         ]),
