@@ -294,6 +294,50 @@ fn exists(test: &str) -> bool {
     (function && source.contains("#[test]")) || scenario
 }
 
+/// docs/circus-tests.md: each test of Circus's own has a test here, or a reason why not.
+#[test]
+fn the_tests_of_circus_have_tests_here() {
+    let page = fs::read_to_string(root().join("docs/circus-tests.md")).unwrap();
+    let problems = problems_of_tests(&page);
+    assert!(problems.is_empty(), "{}", problems.join("\n"));
+    assert!(page.lines().filter(|line| line.starts_with("| `")).count() >= 272);
+}
+
+fn problems_of_tests(page: &str) -> Vec<String> {
+    let mut problems = Vec::new();
+    let mut seen = BTreeSet::new();
+    let mut file = "";
+    for line in page.lines() {
+        if let Some(title) = line.strip_prefix("## ") {
+            file = title;
+        }
+        let Some((name, cell)) = line
+            .strip_prefix("| `")
+            .and_then(|row| row.split_once("` | "))
+        else {
+            continue;
+        };
+        if !seen.insert((file, name)) {
+            problems.push(format!("{file} {name} stands there twice"));
+        }
+        let tests = typed(cell);
+        let reasoned = cell.strip_prefix("not: ").is_some_and(|why| why.len() > 15);
+        if tests.is_empty() && !reasoned {
+            problems.push(format!("{file} {name}: neither a test nor a reason"));
+        }
+        let missing = tests.iter().filter(|test| !exists(test));
+        problems.extend(missing.map(|test| format!("{file} {name}: there is no test {test}")));
+    }
+    problems
+}
+
+#[test]
+fn a_wrong_row_of_tests_is_found() {
+    let page = "## test_x\n| `A.a` | `tests/compatibility.rs::a_wrong_row_is_found` |\n| `A.b` | not: it |\n| `A.a` | not: a reason that can be read |\n\
+                | `A.c` | `tests/compatibility.rs::nothing` |\n## test_y\n| `A.a` | not: a reason that can be read |\n";
+    assert_eq!(problems_of_tests(page).len(), 3);
+}
+
 /// The checks find what they are there for.
 #[test]
 fn a_wrong_row_is_found() {

@@ -524,3 +524,20 @@ fn user_with_groups() -> Option<Account> {
         .chain(["nobody".to_string()])
         .find_map(|name| find(&name))
 }
+
+/// A shell keeps symbolic links in `PWD`. Circus means to tell them, and its real daemon does not: it tells the real place.
+#[test]
+fn a_working_directory_is_told_without_symbolic_links() {
+    for program in BOTH {
+        let site = TempSite::ipc();
+        site.ini("[watcher:web]\ncmd = sleep 1000\n");
+        let real = fs::canonicalize(site.dir()).expect("ours");
+        let link = site.path("link");
+        std::os::unix::fs::symlink(&real, &link).expect("ours");
+        let daemon = site.start_with(program, |command| {
+            command.current_dir(&link).env("PWD", &link);
+        });
+        let reply = daemon.ok("get", json!({"name": "web", "keys": ["working_dir"]}));
+        assert_eq!(reply["options"]["working_dir"], json!(real), "{program:?}");
+    }
+}

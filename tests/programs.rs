@@ -313,6 +313,7 @@ fn circusd_tells_what_is_wrong_also_when_it_shall_go_to_the_background() {
         } else {
             "/no/such/file.ini"
         };
+        assert!(told.stderr.starts_with("circusd: "), "{told:?}");
         assert!(told.stderr.contains(expected), "{told:?}");
     }
 }

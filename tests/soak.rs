@@ -30,7 +30,7 @@ const WATCHERS: &[(&str, usize)] = &[
 
 /// KiB that the busiest moment may have taken and the allocator keeps, in the heaps of all threads. What is lost a little
 /// at a time passes this in a run of an hour.
-const BUSY: u64 = 12 * 1024;
+const BUSY: u64 = 6 * 1024;
 
 /// How many seconds of a long run are played until everything is counted.
 const LOOK_EVERY: u64 = 60;

@@ -61,6 +61,7 @@ pub fn run(args: Vec<OsString>) -> ExitCode {
         return ExitCode::SUCCESS;
     };
     daemon::start(Options {
+        program: PROGRAM.name,
         config: PathBuf::from(config),
         background: line.has("daemon"),
         pidfile: line.value("pidfile").map(PathBuf::from),

@@ -35,6 +35,7 @@ pub struct Args {
 /// Runs the daemon until it stops; the result is its exit code.
 pub fn run(args: Args) -> ExitCode {
     start(Options {
+        program: "circ daemon",
         config: args.config,
         background: args.daemon,
         pidfile: args.pidfile,

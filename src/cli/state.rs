@@ -336,7 +336,7 @@ pub(super) fn environ() -> BTreeMap<String, String> {
         .collect()
 }
 
-/// As the shell shows it if that is the same place (it keeps symbolic links), as circus does.
+/// As the shell shows it if that is the same place (it keeps symbolic links).
 pub(super) fn current_directory() -> PathBuf {
     use std::os::unix::fs::MetadataExt;
     let real = std::env::current_dir().unwrap_or_else(|_| PathBuf::from("."));

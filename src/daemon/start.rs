@@ -38,6 +38,8 @@ const CALLS: usize = 256;
 /// How to start, from the command line. What is not given there comes from the configuration.
 #[derive(Debug, Clone, Default)]
 pub struct Options {
+    /// The name that messages of a start that fails begin with.
+    pub program: &'static str,
     /// The configuration file.
     pub config: PathBuf,
     /// Go to the background.
@@ -73,7 +75,7 @@ pub fn run(options: &Options, companion: Box<dyn Companion>) -> u8 {
         Err(message) => {
             match ready.take() {
                 Some(report) => report.fail(1, &message),
-                None => eprintln!("circ daemon: {message}"),
+                None => eprintln!("{}: {message}", options.program),
             }
             1
         }
