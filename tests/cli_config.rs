@@ -759,6 +759,38 @@ fn a_backup_is_kept_when_asked_for() {
 }
 
 #[test]
+fn a_backup_that_would_be_read_is_not_made() {
+    let site = TempSite::new();
+    fs::create_dir(site.path("conf.d")).expect("ours");
+    let included = "[watcher:cron]\ncmd = sleep 1\n";
+    site.write("conf.d/cron.ini", included);
+    site.write(
+        "circus.ini",
+        "[circus]\ninclude = conf.d/*\n[watcher:web]\ncmd = sleep 1\n",
+    );
+    let set = |more: &[&str]| {
+        let mut args = vec!["circus.ini", "cron", "numprocesses", "3", "--json"];
+        args.extend(more);
+        circ(&site, "set", &args, "").json()
+    };
+    let report = set(&["--backup"]);
+    assert_eq!(
+        (&report["failed"], &report["changed"]),
+        (&json!(true), &json!(false)),
+        "{report}"
+    );
+    let error = report["error"].as_str().unwrap_or_default();
+    assert!(error.contains("an include pattern matches it"), "{error}");
+    assert_eq!(
+        fs::read_to_string(site.path("conf.d/cron.ini")).expect("it is there"),
+        included
+    );
+    let names = fs::read_dir(site.path("conf.d")).expect("ours").count();
+    assert_eq!(names, 1, "the backup is gone");
+    assert_eq!(set(&[])["failed"], json!(false));
+}
+
+#[test]
 fn both_spellings_convert_into_each_other() {
     let site = site();
     let toml = ok(&site, "convert", &["circus.ini"]);

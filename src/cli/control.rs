@@ -21,7 +21,11 @@ pub fn subcommands() -> Vec<Command> {
 fn subcommand(spec: &'static CommandSpec) -> Command {
     let mut command = Command::new(spec.name)
         // `signal NAME [PID] SIGNAL` leaves out the middle; elsewhere the end is what may lack.
-        .allow_missing_positional(spec.words.last().is_some_and(|word| word.required));
+        .allow_missing_positional(
+            // Only then: with it, all that follows `--` would be taken for the last word.
+            spec.words.last().is_some_and(|word| word.required)
+                && spec.words.iter().any(|word| !word.required),
+        );
     if let Some(examples) = examples(spec.name) {
         command = command.after_help(format!("Examples:\n{examples}"));
     }
@@ -247,6 +251,10 @@ mod tests {
     fn lines_become_messages() {
         for (line, properties) in [
             ("list", json!({})),
+            (
+                "set -- web graceful_timeout 4",
+                json!({"name": "web", "options": {"graceful_timeout": 4.0}}),
+            ),
             ("list web", json!({"name": "web"})),
             ("incr web", json!({"name": "web"})),
             (

@@ -163,6 +163,9 @@ fn work(
     }
     writing::write(&outcome.files, run.backup, &mut report);
     if !report.failed {
+        writing::leave_no_backup_that_is_read(&opened, &outcome.files, &mut report);
+    }
+    if !report.failed {
         for action in &mut report.actions {
             action.status = ActionStatus::Done;
         }

@@ -7,6 +7,7 @@ use std::time::{Duration, Instant};
 use serde_json::Value;
 
 use super::editing::Edited;
+use super::opened::Opened;
 use crate::cli::output;
 use crate::cli::state::Format;
 use crate::state::report::{Diff, Report};
@@ -66,6 +67,39 @@ pub fn write(files: &[Edited], backup: bool, report: &mut Report) {
             report.fail(error.to_string());
         }
     }
+}
+
+/// An `include` pattern such as `conf.d/*` would make a backup part of the configuration: then all is put back.
+pub fn leave_no_backup_that_is_read(opened: &Opened, files: &[Edited], report: &mut Report) {
+    let real = |path: &Path| std::fs::canonicalize(path).ok();
+    // What cannot be read any more could be read without them.
+    let Some(backup) = report.backups.iter().find(|backup| {
+        Opened::open(&opened.shown).map_or(true, |now| {
+            let backup = real(Path::new(backup));
+            now.files.iter().any(|file| real(&file.path) == backup)
+        })
+    }) else {
+        return;
+    };
+    let mut reason = format!(
+        "the backup {backup} would be read as part of the configuration, because an include pattern matches it: give no \
+         --backup, or include *.ini only"
+    );
+    for file in files {
+        let options = store::Options::default();
+        if let Err(error) = store::replace(&file.path, &file.after, &file.before, &options) {
+            report.fail(format!("{reason}; could not be undone: {error}"));
+            return;
+        }
+    }
+    for backup in std::mem::take(&mut report.backups) {
+        // A copy of what is there again.
+        if let Err(error) = std::fs::remove_file(&backup) {
+            reason.push_str(&format!("; {backup} is left: {error}"));
+        }
+    }
+    report.changed = false;
+    report.fail(reason);
 }
 
 /// What changes in the files, for the report; the values of environment variables are masked unless `secrets` are to be
