@@ -59,23 +59,35 @@ daemon = call("dstats")["info"]
 assert daemon["pid"] == process.pid, daemon
 assert isinstance(daemon["create_time"], float) and daemon["create_time"] <= time.time(), daemon
 
+REAL = "python" in os.path.basename(process.exe())
+
+
+def order(command, **properties):
+    # The real circusd refuses while it is still at what came before; circ never does.
+    while True:
+        answer = call(command, **properties)
+        if not REAL or "already running" not in answer.get("reason", ""):
+            return answer
+        time.sleep(0.05)
+
+
 # More workers, fewer workers.
-answer = call("incr", name=name, nb=2)
+answer = order("incr", name=name, nb=2)
 assert answer["status"] == "ok", answer
 until("four workers", lambda: len(call("stats", name=name).get("info", [])) == 4)
-answer = call("decr", name=name, nb=3)
+answer = order("decr", name=name, nb=3)
 assert answer["status"] == "ok", answer
 until("one worker", lambda: len(call("stats", name=name).get("info", [])) == 1)
 
 # A restart that is waited for gives new workers.
 before = set(call("stats", name=name)["info"])
-answer = call("restart", name=name, waiting=True)
+answer = order("restart", name=name, waiting=True)
 assert answer["status"] == "ok", answer
 after = set(call("stats", name=name)["info"])
 assert after and not after & before, (before, after)
 
 # The end: an answer, no pid file, no process; then the sockets' directory goes.
-answer = call("quit", waiting=True)
+answer = order("quit", waiting=True)
 assert answer["status"] == "ok", answer
 until("the pid file to go", lambda: not os.path.exists(pidfile))
 until("the daemon to end", lambda: not process.is_running() or process.status() == psutil.STATUS_ZOMBIE)

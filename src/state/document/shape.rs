@@ -90,7 +90,7 @@ impl Shape {
             "Python class" => Shape::Filled,
             // Circus takes an empty endpoint as none: `multicast_endpoint =` is how discovery is turned off.
             "endpoint" => Shape::Endpoint,
-            "patterns of files" | "directories" => Shape::Words,
+            "patterns of files" | "directories" | "host names" => Shape::Words,
             "file" if spec.name == "path" => Shape::Filled,
             form if form.contains(" or ") && form.contains(", ") => Shape::OneOf(
                 form.split(", ")
@@ -351,6 +351,7 @@ mod tests {
             "debug, info, warning, error or critical",
             "patterns of files",
             "directories",
+            "host names",
             "truth value",
             "host",
             "whole number",
