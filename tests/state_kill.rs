@@ -30,7 +30,6 @@ const MOST_POINTS_LIVE: usize = 300;
 /// others wait for one another is not the same in every run.
 const FEW: usize = 5;
 
-
 /// A file as it is on disk, but for the times.
 #[derive(Debug, Clone, PartialEq)]
 struct Seen {

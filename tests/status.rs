@@ -155,7 +155,12 @@ fn a_page_says_all_about_a_watcher() {
         (daemon.call("status", json!({"name": "nope", "details": true}))["gave_up"] == true)
             .then_some(())
     });
-    let page = masked(&site, &said(&daemon, &["status", "--details", "crash"]));
+    let pausing = |text: &str| text.contains("next try") && text.contains("flapping");
+    // It pauses most of the time, but for the moment in which it tries.
+    let page = daemon.wait_for("its page while it pauses", || {
+        let page = masked(&site, &said(&daemon, &["status", "--details", "crash"]));
+        pausing(&page).then_some(page)
+    });
     for words in [
         "flapping",
         "times in a row; the next try is in Ns",
@@ -165,8 +170,15 @@ fn a_page_says_all_about_a_watcher() {
     ] {
         assert!(page.contains(words), "{words}: {page}");
     }
-    let table = masked(&site, &said(&daemon, &["status", "--details"]));
-    let line = |name: &str| table.lines().find(|line| line.starts_with(name)).unwrap();
+    let line = |table: &str, name: &str| {
+        let line = table.lines().find(|line| line.starts_with(name));
+        line.map(str::to_string).unwrap_or_default()
+    };
+    let table = daemon.wait_for("its line while it pauses", || {
+        let table = masked(&site, &said(&daemon, &["status", "--details"]));
+        pausing(&line(&table, "crash")).then_some(table)
+    });
+    let line = |name: &str| line(&table, name);
     assert!(
         line("crash")
             .contains("next try in Ns; exit code 3 Ns ago: cannot connect to the database"),
