@@ -21,14 +21,19 @@ class Controller:
         self.number = number
         self.client = CircusClient(endpoint=endpoint, timeout=60)
 
-    def send(self, command, **properties):
-        """One command; where the daemon may be busy it is sent again."""
+    def ask(self, command, **properties):
+        """The answer to one command; where the daemon may be busy it is sent again."""
         for attempt in range(patience + 1):
             answer = self.client.send_message(command, **properties)
             if answer.get("status") == "ok" or "already running" not in answer.get("reason", ""):
                 break
             assert attempt < patience, answer
             time.sleep(0.05)
+        return answer
+
+    def send(self, command, **properties):
+        """One command, which must be done."""
+        answer = self.ask(command, **properties)
         assert answer["status"] == "ok", (command, answer)
         return answer
 
@@ -88,7 +93,7 @@ assert not failures, failures
 # A second watcher of the same name is refused, with a reason.
 controller = Controller(9)
 controller.add("twice")
-answer = controller.client.send_message("add", name="twice", cmd="sleep 1000", args=[], options={}, start=True)
+answer = controller.ask("add", name="twice", cmd="sleep 1000", args=[], options={}, start=True)
 assert answer["status"] == "error" and "exist" in answer["reason"], answer
 # One that hangs is removed with its process.
 controller.send("rm", name="twice", waiting=True, nostop=True)
