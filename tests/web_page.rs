@@ -121,6 +121,18 @@ fn content(browser: &Browser, but: &[&str]) {
     assert!(left.is_empty(), "{left:?}");
 }
 
+/// With the right password, once a guess may be made.
+#[track_caller]
+fn log_in(browser: &Browser) {
+    browser.fill("#password", "correct horse");
+    browser.until(
+        "the next guess may be made",
+        "!document.querySelector('form button.main').disabled",
+    );
+    browser.click("form button.main");
+    browser.until("the watchers are there", &cell("web", "Processes"));
+}
+
 #[test]
 fn a_person_logs_in_scales_up_and_watches() {
     let Some(browser) = Browser::start(1280, 900) else {
@@ -139,13 +151,7 @@ fn a_person_logs_in_scales_up_and_watches() {
         "a wrong password is told",
         "document.body.innerText.includes('That is not the password')",
     );
-    browser.fill("#password", "correct horse");
-    browser.until(
-        "the next guess may be made",
-        "!document.querySelector('form button.main').disabled",
-    );
-    browser.click("form button.main");
-    browser.until("the watchers are there", &cell("web", "Processes"));
+    log_in(&browser);
     let url = browser.run("return location.href");
     assert!(!url.as_str().unwrap().contains("horse"), "{url}");
 
@@ -312,9 +318,7 @@ fn a_foreign_page_can_do_nothing() {
     let file = password(&site, "correct horse");
     let console = Console::start(&site, &["--password-file", &file]);
     browser.open(&console.url);
-    browser.fill("#password", "correct horse");
-    browser.click("form button.main");
-    browser.until("the watchers are there", &cell("web", "Processes"));
+    log_in(&browser);
     let daemon_id = browser.run_async(
         "const r = await fetch('/api/v1/daemons'); return (await r.json()).daemons[0].id",
     );

@@ -77,6 +77,11 @@ impl Counters {
         }
     }
 
+    /// How many workers of a watcher have ended by themselves.
+    pub fn lost_of(&self, watcher: WatcherId) -> u64 {
+        self.watchers.get(&watcher).map_or(0, |counts| counts.lost)
+    }
+
     /// The watcher is gone.
     pub fn forget(&mut self, watcher: WatcherId) {
         self.watchers.remove(&watcher);
@@ -148,45 +153,16 @@ impl Shell {
 
     fn watcher_metrics(&self, view: &View<'_>) -> Value {
         let (id, options) = (view.id(), view.options());
-        let workers: Vec<Value> = view
-            .workers()
-            .iter()
-            .map(|worker| {
-                json!({
-                    "pid": worker.pid,
-                    "wid": worker.wid,
-                    "started": self.births.get(&worker.pid),
-                    "leaving": worker.leaving,
-                })
-            })
-            .collect();
-        let mut told = Map::from_iter([
-            ("status".to_string(), json!(view.status().as_str())),
+        let mut told = self.told_of(view);
+        told.extend([
             ("wanted".to_string(), json!(options.numprocesses())),
             ("singleton".to_string(), json!(options.singleton())),
-            ("workers".to_string(), Value::from(workers)),
+            ("workers".to_string(), self.workers_told(view)),
         ]);
         if let Some(counts) = self.counters.watchers.get(&id) {
             told.extend(counts.told());
         } else {
             told.extend(Counts::default().told());
-        }
-        if options.on_demand() {
-            let waits = view.status() == crate::supervisor::Status::Waiting;
-            told.insert("waiting".to_string(), waits.into());
-        }
-        if let Some(trouble) = view.trouble() {
-            told.insert("trouble".to_string(), trouble.into());
-        }
-        if let Some(last) = self.last_exits.get(&id) {
-            told.insert("last_exit".to_string(), Value::Object(last.told()));
-        }
-        if let Some(sake) = self.sakes.told(id) {
-            told.insert("stopped_by".to_string(), Value::Object(sake));
-        }
-        let streams = self.streams.told(id);
-        if !streams.is_empty() {
-            told.insert("streams".to_string(), Value::Object(streams));
         }
         Value::Object(told)
     }

@@ -20,9 +20,7 @@ pub(super) struct Records(HashMap<WatcherId, Record>);
 struct Record {
     /// When it came up, in seconds since the epoch; nothing while it is down.
     since: Option<f64>,
-    /// Workers that ended by themselves.
-    ends: u64,
-    /// Workers that were started in the place of such.
+    /// Workers that were started in the place of such as had ended by themselves.
     restarts: u64,
     /// Places of such that are empty.
     empty: u32,
@@ -44,7 +42,6 @@ impl Records {
     /// A worker has ended by itself.
     pub fn ended(&mut self, id: WatcherId) {
         let record = self.0.entry(id).or_default();
-        record.ends += 1;
         record.empty = record.empty.saturating_add(1);
     }
 
@@ -132,7 +129,21 @@ impl Past {
 }
 
 impl Shell {
-    /// What the reply to `status` tells of one watcher.
+    /// The living workers of a watcher, as `status` with `details` and `metrics` tell them.
+    pub(super) fn workers_told(&self, watcher: &View<'_>) -> Value {
+        let workers = watcher.workers();
+        let told = workers.iter().map(|worker| {
+            json!({
+                "pid": worker.pid,
+                "wid": worker.wid,
+                "started": self.births.get(&worker.pid),
+                "leaving": worker.leaving,
+            })
+        });
+        told.collect()
+    }
+
+    /// What the replies to `status` and `metrics` tell of one watcher.
     pub(super) fn told_of(&self, watcher: &View<'_>) -> Map<String, Value> {
         let mut told = Map::from_iter([("status".to_string(), watcher.status().as_str().into())]);
         if watcher.options().on_demand() {
@@ -159,26 +170,17 @@ impl Shell {
     pub(super) fn detailed(&self, watcher: &View<'_>) -> Map<String, Value> {
         let fresh = Record::default();
         let record = self.records.0.get(&watcher.id()).unwrap_or(&fresh);
-        let workers: Vec<Value> = watcher
-            .workers()
-            .iter()
-            .map(|worker| {
-                json!({
-                    "pid": worker.pid,
-                    "wid": worker.wid,
-                    "started": self.births.get(&worker.pid),
-                    "leaving": worker.leaving,
-                })
-            })
-            .collect();
         let mut told = Map::from_iter([
             (
                 "numprocesses".to_string(),
                 watcher.options().numprocesses().into(),
             ),
-            ("workers".to_string(), workers.into()),
+            ("workers".to_string(), self.workers_told(watcher)),
             ("since".to_string(), json!(record.since)),
-            ("ends".to_string(), record.ends.into()),
+            (
+                "ends".to_string(),
+                self.counters.lost_of(watcher.id()).into(),
+            ),
             ("restarts".to_string(), record.restarts.into()),
             ("gave_up".to_string(), watcher.gave_up().into()),
         ]);

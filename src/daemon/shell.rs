@@ -374,6 +374,7 @@ impl Shell {
             Effect::Publish { name, event } => {
                 if let Some(view) = self.core.watcher(&name) {
                     self.counters.published(view.id(), &event);
+                    self.records.heard(view.id(), &event);
                     if matches!(event, supervisor::Event::Updated) {
                         self.streams.update(view.id(), view.options());
                     }
@@ -406,9 +407,6 @@ impl Shell {
 
     fn publish(&mut self, name: &str, event: supervisor::Event) {
         use supervisor::Event;
-        if let Some(id) = self.core.watcher(name).map(|view| view.id()) {
-            self.records.heard(id, &event);
-        }
         let time = wall_clock();
         let event = match event {
             Event::Spawn(pid) => event::Event::Spawn {

@@ -64,11 +64,14 @@ REAL = "python" in os.path.basename(process.exe())
 
 def order(command, **properties):
     # The real circusd refuses while it is still at what came before; circ never does.
-    while True:
-        answer = call(command, **properties)
-        if not REAL or "already running" not in answer.get("reason", ""):
-            return answer
-        time.sleep(0.05)
+    answers = []
+
+    def taken():
+        answers.append(call(command, **properties))
+        return not REAL or "already running" not in answers[-1].get("reason", "")
+
+    until("the daemon to take " + command, taken)
+    return answers[-1]
 
 
 # More workers, fewer workers.
