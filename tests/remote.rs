@@ -1,157 +1,27 @@
 //! A daemon on another host, through ssh: `--ssh`. The other host is an sshd of the test's own on loopback.
 
+#[path = "remote/host.rs"]
+mod host;
 mod support;
+#[path = "top/tmux.rs"]
+mod tmux;
+#[path = "remote/watched.rs"]
+mod watched;
 
+use host::{Host, text};
 use serde_json::{Value, json};
 use std::fs;
 use std::io::{BufRead, BufReader};
-use std::net::TcpStream;
-use std::os::unix::fs::PermissionsExt;
-use std::path::{Path, PathBuf};
-use std::process::{Child, Command, Output, Stdio};
-use support::{Program, TempSite, need, skip, wait_for};
+use std::process::Stdio;
+use support::{Program, TempSite, need, wait_for};
 
-/// An sshd, and a directory with an `ssh` that knows its key and no file of the user's. Dropping it ends the sshd.
-struct Host {
-    sshd: Child,
-    port: u16,
-    bin: PathBuf,
-    tmp: PathBuf,
-}
-
-impl Drop for Host {
-    fn drop(&mut self) {
-        let pid = nix::unistd::Pid::from_raw(self.sshd.id() as i32);
-        let _ = nix::sys::signal::kill(pid, nix::sys::signal::Signal::SIGTERM);
-        let _ = self.sshd.wait();
-    }
-}
-
-impl Host {
-    fn start(desk: &TempSite) -> Option<Host> {
-        if !nix::unistd::Uid::effective().is_root() {
-            skip("sshd with logins of its own needs root");
-            return None;
-        }
-        need("unshare", "util-linux")?;
-        let ssh = need("ssh", "openssh-client")?;
-        need("ssh-keygen", "openssh-client")?;
-        let sshd = need("sshd", "openssh-server")?;
-        for name in ["host_key", "user_key"] {
-            let made = Command::new("ssh-keygen")
-                .args(["-q", "-t", "ed25519", "-N", "", "-f"])
-                .arg(desk.path(name))
-                .status();
-            assert!(made.expect("ssh-keygen runs").success());
-        }
-        let port = desk.port();
-        let shown = |name: &str| desk.path(name).display().to_string();
-        let config = desk.write(
-            "sshd_config",
-            format!(
-                "Port {port}\nSetEnv PATH={}:/usr/bin:/bin\nListenAddress 127.0.0.1\nHostKey {}\nAuthorizedKeysFile {}\nPidFile none\n\
-                 PermitRootLogin prohibit-password\nPasswordAuthentication no\nKbdInteractiveAuthentication no\n\
-                 UsePAM no\nStrictModes no\nAllowUsers root\n",
-                shown("there"),
-                shown("host_key"),
-                shown("user_key.pub")
-            ),
-        );
-        let key = fs::read_to_string(desk.path("host_key.pub")).expect("the key");
-        desk.write("known_hosts", format!("[127.0.0.1]:{port} {key}"));
-        let own = desk.write(
-            "ssh_config",
-            format!(
-                "IdentityFile {}\nIdentitiesOnly yes\nUserKnownHostsFile {}\nGlobalKnownHostsFile /dev/null\n\
-                 StrictHostKeyChecking yes\nBatchMode yes\n",
-                shown("user_key"),
-                shown("known_hosts")
-            ),
-        );
-        let (bin, tmp) = (desk.path("bin"), desk.path("tmp"));
-        for dir in [&bin, &tmp, &desk.path("there")] {
-            fs::create_dir(dir).expect("our own directory");
-        }
-        let wrapper = format!(
-            "#!/bin/sh\nexec {} -F {} \"$@\"\n",
-            ssh.display(),
-            own.display()
-        );
-        fs::write(bin.join("ssh"), wrapper).expect("our own directory");
-        fs::set_permissions(bin.join("ssh"), fs::Permissions::from_mode(0o755)).expect("ours");
-        let child = Command::new("unshare")
-            .args(["--mount", "sh", "-c"])
-            .arg("mount -t tmpfs tmpfs /run && mkdir -m 755 /run/sshd && exec \"$0\" -D -e -f \"$1\"")
-            .arg(sshd)
-            .arg(config)
-            .stdin(Stdio::null())
-            .stdout(Stdio::null())
-            .stderr(Stdio::null())
-            .spawn()
-            .expect("unshare runs");
-        let host = Host {
-            sshd: child,
-            port,
-            bin,
-            tmp,
-        };
-        wait_for("sshd to listen", || {
-            TcpStream::connect(("127.0.0.1", port)).ok()
-        });
-        Some(host)
-    }
-
-    fn command(&self, args: &[&str]) -> Command {
-        let mut command = Command::new(env!("CARGO_BIN_EXE_circ"));
-        let path = std::env::var("PATH").unwrap_or_default();
-        command
-            .args(args)
-            .env("PATH", format!("{}:{path}", self.bin.display()))
-            .env("TMPDIR", &self.tmp)
-            .env_remove("CIRCUSCTL_ENDPOINT")
-            .stdin(Stdio::null());
-        command
-    }
-
-    fn run(&self, args: &[&str]) -> Output {
-        self.command(args).output().expect("circ runs")
-    }
-
-    /// How the host is named.
-    fn name(&self) -> String {
-        format!("root@127.0.0.1:{}", self.port)
-    }
-
-    /// Waits until nothing is left of any tunnel: no directory, and no ssh of ours.
-    fn assert_clean(&self) {
-        let bin = self.bin.parent().expect("the desk").join("ssh_config");
-        wait_for("the tunnels to be gone", || {
-            let left = fs::read_dir(&self.tmp).expect("ours").count();
-            (left == 0 && !mentioned(&bin)).then_some(())
-        });
-    }
-}
-
-/// Whether any process has this path in its command line.
-fn mentioned(path: &Path) -> bool {
-    let path = path.to_string_lossy().into_owned();
-    let entries = fs::read_dir("/proc").into_iter().flatten().flatten();
-    entries
-        .filter_map(|entry| fs::read(entry.path().join("cmdline")).ok())
-        .any(|line| String::from_utf8_lossy(&line).contains(&path))
-}
-
-/// The same for both of two texts.
+/// Whether any process has both texts in its command line.
 fn mentioned_with(one: &str, other: &str) -> bool {
     let entries = fs::read_dir("/proc").into_iter().flatten().flatten();
     entries
         .filter_map(|entry| fs::read(entry.path().join("cmdline")).ok())
         .map(|line| String::from_utf8_lossy(&line).into_owned())
         .any(|line| line.contains(one) && line.contains(other))
-}
-
-fn text(bytes: &[u8]) -> String {
-    String::from_utf8_lossy(bytes).into_owned()
 }
 
 const WEB: &str = "[watcher:web]\ncmd = sleep 1000\nnumprocesses = 2\n";

@@ -121,14 +121,6 @@ impl Args {
     /// What is wrong with the words, or why there is no tunnel.
     pub fn route(&self) -> Result<Route, RouteError> {
         let endpoint = self.named_endpoint().map_err(RouteError::Usage)?;
-        self.route_to(endpoint)
-    }
-
-    /// The way to another endpoint of the same daemon.
-    ///
-    /// # Errors
-    /// As [`Args::route`].
-    pub fn route_to(&self, endpoint: Endpoint) -> Result<Route, RouteError> {
         let Some(server) = &self.ssh else {
             return Ok(Route {
                 endpoint,
@@ -188,7 +180,7 @@ impl Args {
     }
 }
 
-/// A way to an endpoint; a tunnel closes when this is dropped.
+/// A way to an endpoint; a tunnel closes when the last way through it is dropped.
 #[derive(Debug)]
 pub struct Route {
     /// Where to connect.
@@ -197,6 +189,24 @@ pub struct Route {
 }
 
 impl Route {
+    /// The way to another endpoint of the same daemon, without another log-in.
+    ///
+    /// # Errors
+    /// It cannot be reached this way; why.
+    pub fn beside(&self, endpoint: Endpoint) -> Result<Route, String> {
+        let Some(tunnel) = &self.tunnel else {
+            return Ok(Route {
+                endpoint,
+                tunnel: None,
+            });
+        };
+        let tunnel = tunnel.beside(&endpoint)?;
+        Ok(Route {
+            endpoint: tunnel.endpoint(),
+            tunnel: Some(tunnel),
+        })
+    }
+
     /// The words for an error of a call on this way.
     pub fn explain(&self, error: &dyn std::fmt::Display) -> String {
         let text = error.to_string();

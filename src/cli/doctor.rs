@@ -8,13 +8,14 @@ mod reach;
 
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
+use std::time::Duration;
 
 use serde_json::{Map, Value, json};
 
 use self::finding::{Finding, Severity, summary};
 use self::live::Answers;
 use super::config::check;
-use super::connection::{self, RouteError};
+use super::connection::{self, Route, RouteError};
 use super::paint::Paint;
 use super::state::current_directory;
 use super::status::asking::{Failure, call, now};
@@ -195,12 +196,12 @@ fn meet(connection: &connection::Args, found: &mut Vec<Finding>) -> Result<Optio
         now: now(),
     };
     found.extend(live::findings(&answers));
-    publishers(&mut client, connection, found);
+    publishers(&mut client, &route, connection.timeout(), found);
     Ok(Some(Met { answers }))
 }
 
 /// Whether the events, which many programs live on, can be had.
-fn publishers(client: &mut Client, connection: &connection::Args, found: &mut Vec<Finding>) {
+fn publishers(client: &mut Client, control: &Route, timeout: Duration, found: &mut Vec<Finding>) {
     let Ok(options) = call(client, "globaloptions", Map::new()) else {
         return;
     };
@@ -211,11 +212,11 @@ fn publishers(client: &mut Client, connection: &connection::Args, found: &mut Ve
     else {
         return;
     };
-    let Ok(route) = connection.route_to(endpoint) else {
+    let Ok(route) = control.beside(endpoint) else {
         return;
     };
     // Any ZeroMQ socket shakes hands; that it is the right kind is not seen by this.
-    if let Err(error) = Client::connect(&route.endpoint, connection.timeout())
+    if let Err(error) = Client::connect(&route.endpoint, timeout)
         && !matches!(error, ClientError::NotZeroMq { .. })
     {
         found.push(

@@ -1,16 +1,20 @@
 //! `--ssh USER@HOST`: a daemon on another host, through the ssh program and with its configuration, keys and questions.
 //!
-//! ssh forwards a Unix socket in a directory of our own, which nobody else can enter, to the daemon's endpoint as the host
-//! sees it. A small shell script stands between: it ends ssh and removes the directory when this process ends, however it
-//! ends.
+//! ssh forwards Unix sockets in a directory of our own, which nobody else can enter, to the daemon's endpoints as the host
+//! sees them (see `line`). Small shell scripts stand between: they end ssh and remove the directory when this process ends,
+//! however it ends.
+
+use std::io;
+use std::os::unix::fs::DirBuilderExt;
+use std::path::{Path, PathBuf};
+use std::process::{Command, ExitStatus, Stdio};
+use std::time::Duration;
+
+mod line;
 
 use crate::wire::Endpoint;
-use std::fs::File;
-use std::io;
-use std::os::unix::fs::{DirBuilderExt, FileExt};
-use std::path::{Path, PathBuf};
-use std::process::{Child, ChildStdin, Command, ExitStatus, Stdio};
-use std::time::{Duration, Instant};
+use line::Line;
+use std::sync::Arc;
 
 /// Where to log in, and how.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -56,8 +60,7 @@ impl Server {
     fn command(&self, dir: &Path, timeout: Duration) -> Command {
         let mut command = Command::new("sh");
         command.args(["-c", KEEPER, "sh"]).arg(dir).arg("ssh");
-        // nothing of a connection that somebody else keeps open
-        command.args(["-T", "-x", "-a", "-S", "none", "-o", "ControlMaster=no"]);
+        command.args(["-T", "-x", "-a"]);
         let seconds = timeout.as_secs_f64().ceil().clamp(1.0, 3600.0);
         command.args(["-o", &format!("ConnectTimeout={seconds}")]);
         if let Some(port) = self.port {
@@ -79,6 +82,8 @@ impl Server {
         let dir =
             directory().map_err(|error| format!("--ssh: no directory of our own: {error}"))?;
         let mut command = self.command(&dir, timeout);
+        // nothing of a connection that somebody else keeps open
+        command.args(["-S", "none", "-o", "ControlMaster=no"]);
         let words: Vec<String> = words.iter().map(|word| quoted(word)).collect();
         command.args(["--", &self.host, &words.join(" ")]);
         let ended = command.spawn().and_then(|mut child| {
@@ -99,156 +104,76 @@ fn quoted(word: &str) -> String {
     format!("'{}'", word.replace('\'', r"'\''"))
 }
 
-/// An open tunnel. Dropping it closes it.
-#[derive(Debug)]
+/// An endpoint of another host, through a line that may have others. The line closes with the last of them.
+#[derive(Debug, Clone)]
 pub struct Tunnel {
-    server: Server,
+    line: Arc<Line>,
     /// What lies at its other end.
     target: Endpoint,
-    keeper: Child,
-    /// What ssh writes to its standard error; it can be read when the directory is gone already.
-    errors: File,
-    /// Closed with this process.
-    _alive: Option<ChildStdin>,
-    dir: PathBuf,
+    local: Endpoint,
 }
 
 impl Tunnel {
     /// Logs in and forwards; ssh may ask for a password on the terminal. Where nobody answers, ssh gives up after `timeout`.
+    /// An ssh that ends later is started again.
     ///
     /// # Errors
     /// An endpoint that cannot be reached this way, no ssh program, or what ssh says.
     pub fn open(server: &Server, target: &Endpoint, timeout: Duration) -> Result<Tunnel, String> {
-        let remote = match target {
-            Endpoint::Tcp { host, port } if host.contains(':') => format!("[{host}]:{port}"),
-            Endpoint::Tcp { host, port } => format!("{host}:{port}"),
-            Endpoint::Ipc(path) if path.is_absolute() => path.display().to_string(),
-            Endpoint::Ipc(path) => {
-                return Err(format!(
-                    "--ssh: the path of ipc://{} has to be absolute, it is on the other host",
-                    path.display()
-                ));
-            }
-        };
-        let dir =
-            directory().map_err(|error| format!("--ssh: no directory of our own: {error}"))?;
-        let local = dir.join("s");
-        let mut command = server.command(&dir, timeout);
-        command.args(["-N", "-o", "ExitOnForwardFailure=no"]);
-        command.args(["-o", "StreamLocalBindMask=0177"]);
-        command
-            .arg("-L")
-            .arg(format!("{}:{remote}", local.display()));
-        command.args(["--", &server.host]);
-        command.stdout(Stdio::null());
-        let mut options = File::options();
-        let errors = options.read(true).append(true).create_new(true);
-        let started = errors.open(dir.join("errors")).and_then(|errors| {
-            let keeper = command.stderr(errors.try_clone()?).spawn()?;
-            Ok((keeper, errors))
-        });
-        let (mut keeper, errors) = started.map_err(|error| {
-            // it is empty but for our own file
-            let _ = std::fs::remove_dir_all(&dir);
-            format!("--ssh: cannot run sh: {error}")
-        })?;
-        let mut tunnel = Tunnel {
-            server: server.clone(),
+        let (line, local) = Line::open(server, target, timeout)?;
+        Ok(Tunnel {
+            line: Arc::new(line),
             target: target.clone(),
-            _alive: keeper.stdin.take(),
-            keeper,
-            errors,
-            dir,
-        };
-        tunnel.wait(&local)?;
-        Ok(tunnel)
+            local,
+        })
     }
 
-    /// Until ssh listens, however long somebody takes to type a password.
-    fn wait(&mut self, local: &Path) -> Result<(), String> {
-        let mut said = String::new();
-        loop {
-            if local.exists() {
-                return Ok(());
-            }
-            let ended = self.keeper.try_wait();
-            said = self.says().unwrap_or(said);
-            match ended {
-                Ok(None) => std::thread::sleep(LOOK),
-                Ok(Some(status)) => {
-                    let why = match said.is_empty() {
-                        false => said,
-                        true if status.code() == Some(127) => "there is no ssh program".to_string(),
-                        true => format!("it ended with {status}"),
-                    };
-                    return Err(format!("ssh {}: {why}", self.server.host));
-                }
-                Err(error) => return Err(format!("ssh {}: {error}", self.server.host)),
-            }
-        }
+    /// As [`Tunnel::open`], for one that goes on trying: what keeps it from coming about is told by [`Tunnel::explain`]. With
+    /// `ask` ssh may ask for a password, and the first try is over when this returns.
+    ///
+    /// # Errors
+    /// An endpoint that cannot be reached this way, or no directory or thread of our own.
+    pub fn lasting(
+        server: &Server,
+        target: &Endpoint,
+        timeout: Duration,
+        ask: bool,
+    ) -> Result<Tunnel, String> {
+        let (line, local) = Line::lasting(server, target, timeout, ask)?;
+        Ok(Tunnel {
+            line: Arc::new(line),
+            target: target.clone(),
+            local,
+        })
+    }
+
+    /// The way to another endpoint, through the same line. May take a moment.
+    ///
+    /// # Errors
+    /// It cannot be reached this way, or what ssh says.
+    pub fn beside(&self, target: &Endpoint) -> Result<Tunnel, String> {
+        Ok(Tunnel {
+            line: self.line.clone(),
+            target: target.clone(),
+            local: self.line.to(target)?,
+        })
     }
 
     /// Where a client connects to.
     pub fn endpoint(&self) -> Endpoint {
-        Endpoint::Ipc(self.dir.join("s"))
+        self.local.clone()
     }
 
-    /// What ssh has complained of.
-    fn says(&self) -> Option<String> {
-        let mut bytes = [0; 4096];
-        let size = self.errors.read_at(&mut bytes, 0).ok()?;
-        let text = String::from_utf8_lossy(bytes.get(..size)?).into_owned();
-        let lines: Vec<&str> = text
-            .lines()
-            .map(str::trim)
-            .filter(|line| !line.is_empty())
-            .collect();
-        let mut lines = lines;
-        // each connection is complained of
-        lines.dedup();
-        Some(lines.join("; ")).filter(|text| !text.is_empty())
-    }
-
-    /// An error of a call through the tunnel, in terms of the other host.
+    /// An error of a call through the tunnel, in terms of the other host. May take a moment.
     pub fn explain(&self, error: &str) -> String {
-        // ssh tells on a thread of its own
-        let end = Instant::now() + SOON;
-        let mut said = self.says();
-        while said.is_none() && Instant::now() < end {
-            std::thread::sleep(LOOK);
-            said = self.says();
-        }
-        let (host, target) = (&self.server.host, &self.target);
-        let local = self.endpoint().to_string();
-        match said {
-            Some(said) => format!("{target} of {host} is not reached through ssh: {said}"),
-            None => error.replace(&local, &format!("{target} of {host}")),
-        }
+        self.line.explain(&self.target, error)
+    }
+
+    /// Why there is no line, if there is none.
+    pub fn trouble(&self) -> Option<String> {
+        self.line.trouble()
     }
 }
-
-impl Drop for Tunnel {
-    fn drop(&mut self) {
-        // the keeper ends ssh at the end of its input, and then itself
-        self._alive = None;
-        let end = Instant::now() + Duration::from_secs(2);
-        while matches!(self.keeper.try_wait(), Ok(None)) {
-            if Instant::now() > end {
-                let _ = self.keeper.kill();
-                let _ = self.keeper.wait();
-                break;
-            }
-            std::thread::sleep(LOOK);
-        }
-        // the keeper has done so already, unless it was killed
-        let _ = std::fs::remove_dir_all(&self.dir);
-    }
-}
-
-/// From one look to the next.
-const LOOK: Duration = Duration::from_millis(5);
-/// So long ssh may take to say why it closed a connection.
-const SOON: Duration = Duration::from_millis(300);
 
 /// Runs its arguments after the first, which is a directory; ends them at the end of its input, and removes the directory.
 /// Signals of the terminal end the others, and with them its input.
@@ -267,6 +192,11 @@ while :; do
 done
 rm -rf "$dir"
 exit "$code""#;
+
+/// Removes its argument, a directory, at the end of its input.
+const KEEPER_OF_A_DIRECTORY: &str = r#"trap '' INT TERM HUP QUIT
+cat >/dev/null
+rm -rf "$1" || { sleep 1; rm -rf "$1"; }"#;
 
 /// A directory that nobody else can enter, with a short name: the path of a socket has little room.
 fn directory() -> io::Result<PathBuf> {

@@ -209,15 +209,17 @@ fn ways(connection: &connection::Args) -> Result<(Ways, String), (u8, String)> {
         })
     };
     // a way that cannot be had now is none: the screen says what is missing
-    let way = |endpoint: Option<Endpoint>| Some(Arc::new(connection.route_to(endpoint?).ok()?));
+    let way = |endpoint: Option<Endpoint>| Some(Arc::new(control.beside(endpoint?).ok()?));
     let local = connection.remote_host().is_none() && is_here(&named);
     let shown = match connection.remote_host() {
         Some(host) => format!("{host} {named}"),
         None => named.to_string(),
     };
+    let events = way(told("pubsub_endpoint"));
+    let statistics = way(told("stats_endpoint"));
     let ways = Ways {
-        events: way(told("pubsub_endpoint")),
-        statistics: way(told("stats_endpoint")),
+        events,
+        statistics,
         control: Arc::new(control),
         local,
         timeout: connection.timeout(),

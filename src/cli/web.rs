@@ -1,6 +1,7 @@
 //! `circ web`: the web console. Opens the socket, reads the secrets, finds the daemons; the console room serves.
 
-use std::io;
+use std::collections::BTreeMap;
+use std::io::{self, IsTerminal};
 use std::net::{SocketAddr, TcpListener, ToSocketAddrs};
 use std::os::fd::OwnedFd;
 use std::path::{Path, PathBuf};
@@ -13,6 +14,7 @@ use tokio::io::unix::AsyncFd;
 use tokio::signal::unix::{Signal, SignalKind, signal};
 
 use super::logs::LogReader;
+use super::ssh::{Server, Tunnel};
 use super::{EXIT_UNREACHABLE, EXIT_USAGE, connection, discover, output};
 use crate::config::DEFAULT_MULTICAST_ENDPOINT;
 use crate::console::access::Rules;
@@ -20,6 +22,7 @@ use crate::console::credentials::{self, Credentials};
 use crate::console::hub::Hub;
 use crate::console::logs::LogFile;
 use crate::console::server::{Listener, Site, serve};
+use crate::console::way::Way;
 use crate::daemon::{log, spawn};
 use crate::wire::Endpoint;
 use crate::wire::multicast::Multicast;
@@ -28,6 +31,8 @@ use crate::wire::multicast::Multicast;
 const BLOCKING: usize = 8;
 /// From one look for daemons in the network to the next.
 const LOOK_AGAIN: Duration = Duration::from_secs(30);
+/// How long a host may take to answer ssh.
+const LOGIN: Duration = Duration::from_secs(10);
 /// How long daemons may take to answer to that.
 const LOOK: Duration = Duration::from_secs(1);
 
@@ -37,6 +42,7 @@ const LOOK: Duration = Duration::from_secs(1);
     after_help = "Without a password or a token the console is served on this machine alone, to every user of it.\n\
     Examples:\n  circ web\n  circ web --config circus.ini --port 9000\n  \
     circ web --endpoint tcp://127.0.0.1:5555 --endpoint ipc:///run/other.sock\n  \
+    circ web --ssh ops@web1 --ssh ops@web2=ipc:///run/circ.sock\n  \
     circ web --hash-password > password\n  \
     circ web --host 0.0.0.0 --password-file password --token-file tokens"
 )]
@@ -47,6 +53,9 @@ pub struct Args {
     /// Take an endpoint from the [circus] section of this circus.ini; may be repeated
     #[arg(long, value_name = "FILE")]
     config: Vec<PathBuf>,
+    /// Log in to this host with ssh and reach the endpoints from there, or this one alone if it is named; may be repeated
+    #[arg(long, value_name = "USER@HOST[:PORT][=ENDPOINT]")]
+    ssh: Vec<String>,
     /// Find further daemons in the network, in this group: udp://GROUP:PORT
     #[arg(long, value_name = "ENDPOINT", num_args = 0..=1, default_missing_value = DEFAULT_MULTICAST_ENDPOINT)]
     multicast: Option<Multicast>,
@@ -142,9 +151,20 @@ fn console(args: &Args) -> Result<(), Failure> {
         None => bind(&args.host, args.port)?,
     };
     let place = place(&socket, credentials.is_open())?;
+    let daemons = Daemons::of(args)?;
     let hub = Hub::default();
-    for endpoint in endpoints(args)? {
+    for endpoint in daemons.here {
         hub.add(endpoint);
+    }
+    let mut tunnels: BTreeMap<String, Tunnel> = BTreeMap::new();
+    for (host, server, endpoint) in daemons.elsewhere {
+        let tunnel = match tunnels.get(&host) {
+            Some(tunnel) => tunnel.beside(&endpoint).map_err(failed)?,
+            None => reach(&host, &server, &endpoint)?,
+        };
+        let local = tunnel.endpoint();
+        tunnels.insert(host.clone(), tunnel.clone());
+        hub.add_through(Arc::new(Through { host, tunnel }), &endpoint, local);
     }
     let wish = log::Wish {
         level: args.log_level.as_deref(),
@@ -180,7 +200,7 @@ fn console(args: &Args) -> Result<(), Failure> {
             tokio::spawn(discover(site.clone(), multicast));
         }
         let daemons = site.hub.daemons();
-        let daemons: Vec<String> = daemons.iter().map(|d| d.endpoint.to_string()).collect();
+        let daemons: Vec<String> = daemons.iter().map(|d| d.address.clone()).collect();
         tracing::info!("the web console serves {place}, for {}", daemons.join(", "));
         tokio::spawn(end_when_told(site.clone(), signals, args.with_daemon));
         serve(site, listener).await;
@@ -244,27 +264,89 @@ fn listener(socket: Socket) -> io::Result<Listener> {
     tokio::net::TcpListener::from_std(socket).map(Listener::Tcp)
 }
 
-/// The daemons that were named; the one of the environment, or the default, if there is none.
-fn endpoints(args: &Args) -> Result<Vec<Endpoint>, Failure> {
-    let mut found = Vec::new();
-    let mut add = |text: &str, origin: &str| {
-        let endpoint: Result<Endpoint, _> = text.parse();
-        let endpoint = endpoint.map_err(|error| misused(format!("{origin}: {error}")))?;
-        found.push(endpoint.reachable());
-        Ok(())
-    };
-    for text in &args.endpoint {
-        add(text, "--endpoint")?;
+/// The daemons that were named.
+struct Daemons {
+    here: Vec<Endpoint>,
+    /// The host as it was named, and the endpoint as it is seen there.
+    elsewhere: Vec<(String, Server, Endpoint)>,
+}
+
+impl Daemons {
+    /// Without any the one of the environment, or the default.
+    fn of(args: &Args) -> Result<Daemons, Failure> {
+        let (mut hosts, mut elsewhere) = (Vec::new(), Vec::new());
+        for text in &args.ssh {
+            match text.split_once('=') {
+                Some((host, endpoint)) => {
+                    let server = Server::parse(host, None).map_err(misused)?;
+                    elsewhere.push((host.to_string(), server, endpoint_from(endpoint, "--ssh")?));
+                }
+                None => hosts.push((text, Server::parse(text, None).map_err(misused)?)),
+            }
+        }
+        let mut named = Vec::new();
+        for text in &args.endpoint {
+            named.push(endpoint_from(text, "--endpoint")?);
+        }
+        for path in &args.config {
+            let text = connection::endpoint_of(path).map_err(misused)?;
+            named.push(endpoint_from(&text, &path.display().to_string())?);
+        }
+        let some = args.multicast.is_some() || !elsewhere.is_empty();
+        if named.is_empty() && (!some || !hosts.is_empty()) {
+            let default = connection::Args::default().control_endpoint();
+            named.push(default.map_err(misused)?);
+        }
+        if hosts.is_empty() {
+            let here = named;
+            return Ok(Daemons { here, elsewhere });
+        }
+        for (host, server) in hosts {
+            for endpoint in &named {
+                elsewhere.push((host.clone(), server.clone(), endpoint.clone()));
+            }
+        }
+        Ok(Daemons {
+            here: Vec::new(),
+            elsewhere,
+        })
     }
-    for path in &args.config {
-        let text = connection::endpoint_of(path).map_err(misused)?;
-        add(&text, &path.display().to_string())?;
+}
+
+fn endpoint_from(text: &str, origin: &str) -> Result<Endpoint, Failure> {
+    let endpoint: Result<Endpoint, _> = text.parse();
+    let endpoint = endpoint.map_err(|error| misused(format!("{origin}: {error}")))?;
+    Ok(endpoint.reachable())
+}
+
+/// A host that is away is tried again and again, as a daemon is; on a terminal ssh may ask for a password once.
+fn reach(host: &str, server: &Server, endpoint: &Endpoint) -> Result<Tunnel, Failure> {
+    let ask = io::stdin().is_terminal();
+    let tunnel = Tunnel::lasting(server, endpoint, LOGIN, ask).map_err(failed)?;
+    if let Some(why) = tunnel.trouble().filter(|_| ask) {
+        output::plain_error(&format!("{host} is tried again and again: {why}"));
     }
-    if found.is_empty() && args.multicast.is_none() {
-        let named = connection::Args::default().control_endpoint();
-        found.push(named.map_err(misused)?);
+    Ok(tunnel)
+}
+
+/// The way to the daemon of another host.
+struct Through {
+    host: String,
+    tunnel: Tunnel,
+}
+
+impl Way for Through {
+    fn host(&self) -> &str {
+        &self.host
     }
-    Ok(found)
+
+    fn to(&self, endpoint: &Endpoint) -> Result<Endpoint, String> {
+        Ok(self.tunnel.beside(endpoint)?.endpoint())
+    }
+
+    fn explain(&self, error: &str) -> String {
+        self.tunnel.explain(error)
+    }
 }
 
 /// The names under which this console is reached, in lower case.

@@ -3,6 +3,7 @@
 use super::feeds::{Feed, Told};
 use super::snapshot::{CircusReplies, Identity, Snapshot};
 use super::usage::Looks;
+use super::way::Way;
 use crate::wire::{Endpoint, News, Session, session};
 use serde_json::{Map, Value, json};
 use std::collections::BTreeMap;
@@ -31,8 +32,12 @@ pub struct Hub(Mutex<Vec<Arc<Daemon>>>);
 pub struct Daemon {
     /// What it is called in paths.
     pub id: String,
-    /// Its control endpoint.
+    /// Its control endpoint as a person names it, with the machine if it is another.
+    pub address: String,
+    /// Where its control endpoint is reached from here.
     pub endpoint: Endpoint,
+    /// The way to its machine, if there has to be one.
+    way: Option<Arc<dyn Way>>,
     idle: Mutex<Vec<Session>>,
     calls: Semaphore,
     looks: Mutex<Looks>,
@@ -73,21 +78,34 @@ pub fn wall_clock() -> f64 {
 impl Hub {
     /// Adds a daemon, if it is not there already.
     pub fn add(&self, endpoint: Endpoint) {
+        self.insert(id_of(&endpoint), endpoint.to_string(), endpoint, None);
+    }
+
+    /// Adds a daemon of another machine, whose control endpoint is `endpoint` there and is reached at `local`.
+    pub fn add_through(&self, way: Arc<dyn Way>, endpoint: &Endpoint, local: Endpoint) {
+        let host = way.host();
+        let name = host.rsplit_once('@').map_or(host, |(_, name)| name);
+        let id = plain(&format!("{name}-{}", id_of(endpoint)));
+        self.insert(id, format!("{host} {endpoint}"), local, Some(way));
+    }
+
+    fn insert(&self, id: String, address: String, endpoint: Endpoint, way: Option<Arc<dyn Way>>) {
         let mut daemons = lock(&self.0);
-        if daemons.iter().any(|daemon| daemon.endpoint == endpoint) {
+        if daemons.iter().any(|daemon| daemon.address == address) {
             return;
         }
-        let plain = id_of(&endpoint);
         let taken = |id: &str| daemons.iter().any(|daemon| daemon.id == id);
-        let mut id = plain.clone();
+        let mut one = id.clone();
         let mut number = 2;
-        while taken(&id) {
-            id = format!("{plain}-{number}");
+        while taken(&one) {
+            one = format!("{id}-{number}");
             number += 1;
         }
         daemons.push(Arc::new(Daemon {
-            id,
+            id: one,
+            address,
             endpoint,
+            way,
             idle: Mutex::default(),
             calls: Semaphore::new(CALLS),
             looks: Mutex::default(),
@@ -114,6 +132,11 @@ fn id_of(endpoint: &Endpoint) -> String {
         Endpoint::Tcp { host, port } => format!("{host}-{port}"),
         Endpoint::Ipc(path) => path.display().to_string(),
     };
+    plain(&text)
+}
+
+/// What may stand in a path as it is.
+fn plain(text: &str) -> String {
     let plain = text.replace(
         |c: char| !c.is_ascii_alphanumeric() && c != '.' && c != '_',
         "-",
@@ -132,10 +155,21 @@ fn is_loopback(host: &str) -> bool {
 impl Daemon {
     /// Whether it is on this machine, so that its files are ours.
     pub fn is_local(&self) -> bool {
-        match &self.endpoint {
+        let here = match &self.endpoint {
             Endpoint::Ipc(_) => true,
             Endpoint::Tcp { host, .. } => is_loopback(host),
-        }
+        };
+        here && self.way.is_none()
+    }
+
+    /// The words for an error of a call.
+    async fn explain(&self, error: String) -> String {
+        let Some(way) = self.way.clone() else {
+            return error;
+        };
+        let told = error.clone();
+        let explained = tokio::task::spawn_blocking(move || way.explain(&told)).await;
+        explained.unwrap_or(error)
     }
 
     /// Sends a command; the reply comes as it is.
@@ -170,9 +204,9 @@ impl Daemon {
         let fresh = || Session::new(self.endpoint.clone(), timeout * 2);
         let late = |_| {
             let seconds = timeout.as_secs_f64();
-            let endpoint = &self.endpoint;
+            let address = &self.address;
             AskError::Late(format!(
-                "{endpoint} did not answer `{command}` within {seconds} s"
+                "{address} did not answer `{command}` within {seconds} s"
             ))
         };
         let had_one = kept.is_some();
@@ -187,7 +221,10 @@ impl Daemon {
             let asking = session.ask(command, properties);
             reply = tokio::time::timeout(timeout, asking).await.map_err(late)?;
         }
-        let reply = reply.map_err(|error| AskError::Away(error.to_string()))?;
+        let reply = match reply {
+            Ok(reply) => reply,
+            Err(error) => return Err(AskError::Away(self.explain(error.to_string()).await)),
+        };
         if timeout == PATIENCE {
             let mut idle = lock(&self.idle);
             if idle.len() < KEPT {
@@ -254,7 +291,7 @@ impl Daemon {
             Ok(Err(error)) => State::Down(AskError::to_string(&error)),
             Err(_) => State::Down(format!(
                 "{} did not answer within {} s",
-                self.endpoint,
+                self.address,
                 GLANCE.as_secs()
             )),
         }
@@ -270,7 +307,7 @@ impl Daemon {
             }
         };
         told["id"] = json!(self.id);
-        told["endpoint"] = json!(self.endpoint.to_string());
+        told["endpoint"] = json!(self.address);
         told["local"] = json!(self.is_local());
         told["state"] = json!(if matches!(state, State::Up(_)) {
             "up"
@@ -341,6 +378,7 @@ impl Daemon {
             match news {
                 News::Connected => self.events.tell_state(sender, Ok(())),
                 News::Lost(why) => {
+                    let why = self.explain(why).await;
                     self.events.tell_state(sender, Err(why));
                     return;
                 }
@@ -363,16 +401,22 @@ impl Daemon {
         let text = text.ok_or_else(|| {
             format!(
                 "{} does not say where it publishes its events",
-                self.endpoint
+                self.address
             )
         })?;
         let endpoint: Endpoint = text.parse().map_err(|error| {
             format!(
                 "{} publishes its events at an address of no use: {error}",
-                self.endpoint
+                self.address
             )
         })?;
-        Ok(seen_from(&self.endpoint, endpoint))
+        let Some(way) = self.way.clone() else {
+            return Ok(seen_from(&self.endpoint, endpoint));
+        };
+        // as that machine sees it
+        let endpoint = endpoint.reachable();
+        let found = tokio::task::spawn_blocking(move || way.to(&endpoint)).await;
+        found.unwrap_or_else(|error| Err(error.to_string()))
     }
 }
 

@@ -31,3 +31,4 @@ pub mod scrape;
 pub mod server;
 pub mod snapshot;
 mod usage;
+pub mod way;

@@ -33,13 +33,13 @@ async fn one(daemon: &Arc<Daemon>) -> Seen {
     );
     Seen {
         daemon: daemon.id.clone(),
-        endpoint: daemon.endpoint.to_string(),
+        endpoint: daemon.address.clone(),
         snapshot: match look {
             Ok(Ok(snapshot)) => Ok(snapshot),
             Ok(Err(error)) => Err(error.to_string()),
             Err(_) => Err(format!(
                 "{} did not answer within {} s",
-                daemon.endpoint,
+                daemon.address,
                 PATIENCE.as_secs()
             )),
         },

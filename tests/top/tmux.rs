@@ -1,5 +1,8 @@
 //! A terminal of its own, by tmux: what a person would see, and the keys he would press.
 
+// Each test program uses another part of it.
+#![allow(dead_code)]
+
 use std::path::PathBuf;
 use std::process::{Command, Output};
 
@@ -77,6 +80,13 @@ impl Tmux {
         let size = [columns.to_string(), rows.to_string()];
         let resized = self.run(&["resize-window", "-x", &size[0], "-y", &size[1]]);
         assert!(resized.status.success(), "{resized:?}");
+    }
+
+    /// The process in the window: the shell, or what it has become.
+    pub fn process(&self) -> i32 {
+        let told = self.run(&["display-message", "-p", "#{pane_pid}"]);
+        let told = String::from_utf8_lossy(&told.stdout).trim().to_string();
+        told.parse().expect("tmux tells a number")
     }
 
     /// What is on the screen.

@@ -90,9 +90,8 @@ fn attend(
         false => unreachable(&why),
     })?;
     drop(client);
-    let publisher = connection
-        .route_to(publisher)
-        .map_err(|error| (error.code(), error.to_string()))?;
+    let publisher = control.beside(publisher);
+    let publisher = publisher.map_err(|why| (EXIT_UNREACHABLE, why))?;
     let stop = tokio::sync::Notify::new();
     follow(&publisher.endpoint, connection.timeout(), &stop, tell)
         .map_err(|error| (EXIT_UNREACHABLE, publisher.explain(&error)))

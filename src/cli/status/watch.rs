@@ -282,9 +282,9 @@ fn hear_signals(sender: Sender<Wake>) {
 fn hear_events(connection: connection::Args, sender: Sender<Wake>) {
     std::thread::spawn(move || {
         loop {
-            let publisher = connect(&connection).ok().and_then(|(_route, mut client)| {
+            let publisher = connect(&connection).ok().and_then(|(route, mut client)| {
                 let endpoint = asking::publisher(&mut client).ok()?;
-                connection.route_to(endpoint).ok()
+                route.beside(endpoint).ok()
             });
             if let Some(route) = publisher {
                 let stop = tokio::sync::Notify::new();
