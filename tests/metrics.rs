@@ -1,11 +1,18 @@
 //! What the daemon counts and tells by `metrics`, and what `circ metrics` makes of it.
 
+#[path = "wsgi/client.rs"]
+mod client;
 mod support;
 
+use std::collections::BTreeMap;
 use std::io::Write;
 use std::process::{Command, Stdio};
 
 use circ::console::exposition::FAMILIES;
+use circ::stats::front;
+use client::Connection;
+use nix::sys::signal::{Signal, kill};
+use nix::unistd::Pid;
 use serde_json::{Value, json};
 use support::{Program, TempSite, venv_of};
 
@@ -240,6 +247,152 @@ fn a_file_is_replaced_and_a_daemon_that_is_away_is_told_in_it() {
     );
 }
 
+/// The samples of a text, by what stands before the number, without the labels of daemon and watcher.
+fn samples(text: &str) -> BTreeMap<String, f64> {
+    let lines = text.lines().filter(|line| !line.starts_with('#'));
+    let sample = |line: &str| {
+        let (key, number) = line.rsplit_once(' ')?;
+        let labels = key.split(['{', ',', '}']).filter(|part| {
+            !part.is_empty() && !part.starts_with("daemon=") && !part.starts_with("watcher=")
+        });
+        Some((labels.collect::<Vec<_>>().join(" "), number.parse().ok()?))
+    };
+    lines.filter_map(sample).collect()
+}
+
+/// What the web servers of a watcher count is told as one sum, which goes on when they are replaced, and when they are killed.
+#[test]
+fn web_servers_are_counted_over_their_ends() {
+    let site = TempSite::new();
+    site.write("applications.py", include_str!("wsgi/applications.py"));
+    site.ini(&format!(
+        "[socket:web]\nhost = 127.0.0.1\nport = 0\n\
+         [watcher:web]\ncmd = {} chaussette --fd $(circus.sockets.web) applications:dying\nnumprocesses = 2\n\
+         use_sockets = True\ncopy_env = True\nworking_dir = {}\n[watcher:other]\ncmd = sleep 1000\n",
+        env!("CARGO_BIN_EXE_circ"),
+        site.dir().display(),
+    ));
+    let daemon = site.start(Program::Circ);
+    let pids = daemon.wait_pids("web", 2);
+    let reply = daemon.ok("listsockets", json!({}));
+    let port = reply["sockets"][0]["port"].as_u64().expect("a port") as u16;
+    let scrape = |format: &str| {
+        let endpoint = daemon.endpoint();
+        let (code, text) = circ(
+            &site,
+            &["metrics", "--format", format, "--endpoint", endpoint],
+        );
+        assert_eq!(code, Some(0), "{text}");
+        text
+    };
+    let numbers = || samples(&scrape("prometheus"));
+    const ANSWERED: &str = "circ_front_requests_total class=\"2xx\"";
+    let counted = |what: &str, wanted: f64| {
+        let mut before = 0.0;
+        daemon.wait_for(what, || {
+            let all = numbers();
+            let now = all.get(ANSWERED).copied().unwrap_or(0.0);
+            assert!(now >= before, "{before} and then {now}");
+            before = now;
+            (now >= wanted).then_some(all)
+        })
+    };
+    let ask = |times: usize| {
+        for _ in 0..times {
+            let mut connection = Connection::try_open(port).expect("a connection");
+            assert_eq!(connection.ask("GET", "/", "", b"").status, 200);
+        }
+    };
+    daemon.wait_for("both servers", || {
+        (numbers().get("circ_front_workers") == Some(&2.0)).then_some(())
+    });
+    ask(7);
+    let mut dying = Connection::try_open(port).expect("a connection");
+    assert_eq!(dying.ask("GET", "/die", "", b"").status, 502);
+    drop(dying);
+    let all = counted("7 answers", 7.0);
+    assert_eq!(all[ANSWERED], 7.0);
+    daemon.wait_for("the failure, and the death", || {
+        let all = numbers();
+        let is = |key: &str| all.get(key).copied();
+        (is("circ_front_requests_total class=\"5xx\"") == Some(1.0)
+            && is("circ_front_worker_deaths_total") == Some(1.0)
+            && is("circ_front_request_duration_seconds_count") == Some(8.0)
+            && is("circ_front_request_duration_seconds_bucket le=\"+Inf\"") == Some(8.0)
+            && is("circ_front_accepted_connections_total") == Some(8.0)
+            && is("circ_front_connections") == Some(0.0))
+        .then_some(())
+    });
+
+    // two generations between two looks: the last words of each are heard
+    daemon.ok("reload", json!({"name": "web", "waiting": true}));
+    daemon.wait_for("an answer of the second generation", || {
+        let new = daemon.pids("web");
+        (!new.is_empty() && new.iter().all(|pid| !pids.contains(pid))).then_some(())
+    });
+    ask(5);
+    daemon.ok("reload", json!({"name": "web", "waiting": true}));
+    ask(3);
+    assert_eq!(counted("15 answers", 15.0)[ANSWERED], 15.0);
+
+    // one that is killed has been seen
+    let pids = daemon.pids("web");
+    kill(Pid::from_raw(pids[0]), Signal::SIGKILL).expect("a process");
+    daemon.wait_for("another one", || {
+        (daemon.pids("web").len() == 2 && !daemon.pids("web").contains(&pids[0])).then_some(())
+    });
+    ask(2);
+    let all = counted("17 answers", 17.0);
+    assert_eq!(all[ANSWERED], 17.0);
+    assert!(all["circ_front_sent_bytes_total"] > 17.0 * 40.0);
+    assert!(all["circ_front_request_duration_seconds_sum"] > 0.0);
+    let of_others = |text: String| {
+        text.lines()
+            .filter(|line| line.starts_with("circ_front") && line.contains("watcher=\"other\""))
+            .count()
+    };
+    assert_eq!(of_others(scrape("prometheus")), 0);
+    let text = scrape("openmetrics");
+    for line in [
+        "# TYPE circ_front_request_duration_seconds histogram",
+        "# UNIT circ_front_request_duration_seconds seconds",
+        "# TYPE circ_front_received_bytes counter",
+        "# UNIT circ_front_received_bytes bytes",
+    ] {
+        assert!(text.lines().any(|have| have == line), "{line}\n{text}");
+    }
+
+    // removed and added: it begins anew
+    let told = daemon.ok("metrics", json!({"processes": true}));
+    assert_eq!(
+        told["watchers"]["web"]["front"]["requests_total"]["2xx"],
+        17
+    );
+    assert_eq!(told["watchers"]["other"].get("front"), None);
+    daemon.ok("rm", json!({"name": "web", "waiting": true}));
+    let told = daemon.ok("metrics", json!({"processes": true}));
+    assert_eq!(told["watchers"].get("web"), None);
+}
+
+/// What a web server counts is what the metrics show of it.
+#[test]
+fn the_families_of_web_servers_are_those_of_the_metrics() {
+    for family in front::FAMILIES {
+        let shown = FAMILIES.iter().find(|shown| shown.name == family.name);
+        let shown = shown.unwrap_or_else(|| panic!("{} is not shown", family.name));
+        assert_eq!(format!("{:?}", shown.kind), format!("{:?}", family.kind));
+        assert_eq!(
+            shown.labels,
+            [&["daemon", "watcher"], family.labels].concat()
+        );
+        assert_eq!(shown.help, family.help);
+    }
+    let shown = FAMILIES
+        .iter()
+        .filter(|family| family.name.starts_with("circ_front_"));
+    assert_eq!(shown.count(), front::FAMILIES.len());
+}
+
 /// Every name in the dashboard's expressions, and every row of the page, is one of the table; and every one of the table has
 /// its row.
 #[test]
@@ -249,7 +402,10 @@ fn the_dashboard_and_the_page_name_what_there_is() {
         std::fs::read_to_string(root.join("examples/grafana/circ.json")).expect("the dashboard");
     let dashboard: Value = serde_json::from_str(&dashboard).expect("JSON");
     let mut named = 0;
-    let known = |name: &str| FAMILIES.iter().any(|family| family.name == name);
+    let known = |name: &str| {
+        let name = name.trim_end_matches("_bucket");
+        FAMILIES.iter().any(|family| family.name == name)
+    };
     for panel in dashboard["panels"].as_array().into_iter().flatten() {
         for target in panel["targets"].as_array().into_iter().flatten() {
             let expression = target["expr"].as_str().unwrap_or_default();

@@ -6,7 +6,6 @@
 
 use std::ffi::OsString;
 use std::io;
-use std::os::fd::OwnedFd;
 use std::process::ExitCode;
 use std::sync::mpsc::{self, Receiver, RecvTimeoutError};
 use std::thread;
@@ -20,7 +19,7 @@ use crate::cli::output;
 use crate::cli::ssh::{Server, Tunnel};
 use crate::daemon::endpoint::Listener;
 use crate::daemon::log;
-use crate::daemon::socket_reads::SocketReads;
+use crate::daemon::socket_reads::{Since, SocketReads};
 use crate::daemon::stats_feed::{self, Feed, Turn};
 use crate::stats::{self, Interest, Round, Sampler};
 use crate::wire::client::{Followed, follow};
@@ -28,7 +27,7 @@ use crate::wire::endpoint::{DEFAULT_CONTROL, DEFAULT_PUBSUB, DEFAULT_STATS, Endp
 
 mod source;
 
-use source::{News, Source};
+use source::{News, Socket, Source};
 
 /// The command line of circusd-stats.
 pub const PROGRAM: Program = Program {
@@ -220,29 +219,24 @@ fn measure(mut source: Source, turns: &Receiver<Turn>) {
 fn socket_reads(
     source: &Source,
     interest: &Interest,
-    reads: &mut Option<SocketReads>,
+    reads: &mut Option<(SocketReads, Since)>,
 ) -> Vec<stats::SocketReads> {
     let sockets = source.sockets();
     if sockets.is_empty() || !interest.in_or_under(&Round::topic(Round::SOCKETS)) {
         *reads = None;
         return Vec::new();
     }
-    if reads.is_none() {
-        match SocketReads::count(sockets.iter().map(|socket| &socket.own)) {
-            Ok(counting) => *reads = Some(counting),
-            Err(error) => tracing::warn!("cannot count the reads of sockets: {error}"),
-        }
+    let (counted, since) = reads.get_or_insert_default();
+    let names: Vec<String> = sockets.iter().map(|one| one.fd.to_string()).collect();
+    let owns = sockets.iter().map(|socket| &socket.own);
+    let counting = counted.want(names.iter().map(String::as_str).zip(owns), FORGOTTEN);
+    if let Err(error) = counting {
+        tracing::warn!("cannot count the reads of sockets: {error}");
     }
-    let count = |own: &OwnedFd| {
-        let fd = std::os::fd::AsRawFd::as_raw_fd(own);
-        reads.as_ref().map_or(0, |reads| reads.take(fd))
+    let told = |(socket, name): (&Socket, &String)| stats::SocketReads {
+        fd: socket.fd,
+        address: socket.address.clone(),
+        reads: since.take(counted, name),
     };
-    sockets
-        .iter()
-        .map(|socket| stats::SocketReads {
-            fd: socket.fd,
-            address: socket.address.clone(),
-            reads: count(&socket.own),
-        })
-        .collect()
+    sockets.iter().zip(&names).map(told).collect()
 }

@@ -245,7 +245,15 @@ fn sockets(reply: &Value) -> Option<String> {
                 Some(path) => plain(path),
                 None => format!("{}:{}", field("host"), field("port")),
             };
-            vec![field("name"), format!("fd {}", field("fd")), place]
+            let mut row = vec![field("name"), format!("fd {}", field("fd")), place];
+            if socket.get("waiting").is_some() {
+                row.push(format!(
+                    "{} of {} waiting",
+                    field("waiting"),
+                    field("limit")
+                ));
+            }
+            row
         })
         .collect();
     Some(columns(&rows))
@@ -512,6 +520,12 @@ mod tests {
                 json!({"sockets": [{"fd": 5, "name": "web", "host": "127.0.0.1", "port": 80, "backlog": 1},
                                    {"fd": 12, "name": "s", "path": "/run/s", "backlog": 1}]}),
                 "web  fd 5   127.0.0.1:80\ns    fd 12  /run/s",
+            ),
+            (
+                "listsockets",
+                json!({"sockets": [{"fd": 5, "name": "web", "host": "127.0.0.1", "port": 80, "backlog": 9, "waiting": 1,
+                                    "limit": 9}]}),
+                "web  fd 5  127.0.0.1:80  1 of 9 waiting",
             ),
             (
                 "restart",

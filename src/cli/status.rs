@@ -6,6 +6,7 @@ mod page;
 pub mod picture;
 mod table;
 mod watch;
+mod web;
 
 use std::io::IsTerminal;
 use std::process::ExitCode;

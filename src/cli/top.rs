@@ -27,7 +27,6 @@ use crate::wire::{Client, Endpoint, command};
 
 mod daemon;
 mod follow;
-mod queue;
 mod terminal;
 
 use daemon::Ways;

@@ -14,6 +14,8 @@ pub enum Kind {
     Gauge,
     /// It is 1; what it tells is in the labels.
     Info,
+    /// Samples that end in `_bucket` (with the label `le` more), `_sum` and `_count`.
+    Histogram,
 }
 
 /// A family of numbers.
@@ -45,6 +47,7 @@ const fn family(
 
 const DAEMON: &[&str] = &["daemon"];
 const WATCHER: &[&str] = &["daemon", "watcher"];
+const SOCKET: &[&str] = &["daemon", "socket"];
 const PROCESS: &[&str] = &["daemon", "watcher", "wid", "pid"];
 
 /// Every family, in the order in which they are written.
@@ -84,10 +87,26 @@ pub static FAMILIES: &[Family] = &[
     family("circ_process_threads", Kind::Gauge, PROCESS, "Threads of a worker"),
     family("circ_process_open_fds", Kind::Gauge, PROCESS, "Open files of a worker"),
     family("circ_process_start_time_seconds", Kind::Gauge, PROCESS, "When a worker was started, since the epoch"),
+    family("circ_front_requests_total", Kind::Counter, &["daemon", "watcher", "class"], "Answered requests by the class of their status"),
+    family("circ_front_refused_total", Kind::Counter, WATCHER, "Connections closed because what came was no proper request"),
+    family("circ_front_request_duration_seconds", Kind::Histogram, WATCHER, "From the head of a request to the beginning of its answer"),
+    family("circ_front_requests_in_flight", Kind::Gauge, WATCHER, "Requests that wait or are being handled"),
+    family("circ_front_requests_queued", Kind::Gauge, WATCHER, "Requests that wait for a process"),
+    family("circ_front_connections", Kind::Gauge, WATCHER, "Open connections"),
+    family("circ_front_accepted_connections_total", Kind::Counter, WATCHER, "Accepted connections"),
+    family("circ_front_received_bytes_total", Kind::Counter, WATCHER, "Bytes received from clients"),
+    family("circ_front_sent_bytes_total", Kind::Counter, WATCHER, "Bytes sent to clients"),
+    family("circ_front_workers", Kind::Gauge, WATCHER, "Processes of Python that are ready"),
+    family("circ_front_worker_deaths_total", Kind::Counter, WATCHER, "Processes of Python that have died"),
+    family("circ_front_python_seconds_total", Kind::Counter, WATCHER, "Time in which the application was at work, of all threads together"),
     family("circ_stream_bytes_total", Kind::Counter, &["daemon", "watcher", "stream"], "Bytes that workers have said"),
     family("circ_stream_dropped_bytes_total", Kind::Counter, &["daemon", "watcher", "stream"], "Bytes of them that were thrown away"),
     family("circ_socket_info", Kind::Info, &["daemon", "socket", "address"], "A socket that the daemon holds"),
-    family("circ_socket_backlog_limit", Kind::Gauge, &["daemon", "socket"], "Connections that may wait on a socket"),
+    family("circ_socket_backlog_configured", Kind::Gauge, SOCKET, "Connections that may wait at a socket, as the configuration says"),
+    family("circ_socket_backlog_limit", Kind::Gauge, SOCKET, "Connections that may wait at a socket, as the kernel has it"),
+    family("circ_socket_backlog_waiting", Kind::Gauge, SOCKET, "Connections that wait at a socket to be accepted"),
+    family("circ_socket_backlog_full", Kind::Gauge, SOCKET, "Whether the kernel takes no more connections for a socket"),
+    family("circ_socket_reads_total", Kind::Counter, SOCKET, "Hundredths of a second in which there was something to read at a socket"),
     family("circ_agent_up", Kind::Gauge, DAEMON, "Whether an agent holds the daemon to a desired state"),
     family("circ_agent_drift", Kind::Gauge, DAEMON, "Whether the last run of the agent has left something that differs from the desired state"),
     family("circ_agent_last_run_time_seconds", Kind::Gauge, DAEMON, "When the last run of the agent began, since the epoch"),
@@ -151,6 +170,18 @@ struct Samples(Vec<String>);
 impl Samples {
     /// Adds a sample; what is not known is left out.
     fn put(&mut self, name: &str, values: &[&str], number: Option<f64>) {
+        self.line(name, "", values, None, number);
+    }
+
+    /// Adds a sample whose name has an ending, and perhaps a label, that are not in its family.
+    fn line(
+        &mut self,
+        name: &str,
+        ending: &str,
+        values: &[&str],
+        more: Option<(&str, &str)>,
+        number: Option<f64>,
+    ) {
         let Some(number) = number.filter(|number| number.is_finite()) else {
             return;
         };
@@ -163,8 +194,9 @@ impl Samples {
             return;
         };
         debug_assert_eq!(family.labels.len(), values.len(), "{name}");
-        text.push_str(name);
-        for (at, (label, value)) in family.labels.iter().zip(values).enumerate() {
+        text.extend([name, ending]);
+        let labels = family.labels.iter().copied().zip(values.iter().copied());
+        for (at, (label, value)) in labels.chain(more).enumerate() {
             text.push_str(if at == 0 { "{" } else { "," });
             let value = value
                 .replace('\\', "\\\\")
@@ -173,12 +205,27 @@ impl Samples {
             // writing to a text does not fail
             let _ = write!(text, "{label}=\"{value}\"");
         }
-        if !values.is_empty() {
+        if !family.labels.is_empty() || more.is_some() {
             text.push('}');
         }
         let _ = writeln!(text, " {number}");
     }
 }
+
+impl Family {
+    /// Its unit, as OpenMetrics names it: the end of its name.
+    fn unit(&self) -> Option<&'static str> {
+        let name = self.name.trim_end_matches("_total");
+        let has = |unit: &&str| {
+            name.strip_suffix(*unit)
+                .is_some_and(|rest| rest.ends_with('_'))
+        };
+        UNITS.into_iter().find(has)
+    }
+}
+
+/// The units that names end in.
+const UNITS: [&str; 3] = ["seconds", "bytes", "percent"];
 
 /// The text.
 pub fn render(seen: &[Seen], format: Format) -> String {
@@ -207,9 +254,13 @@ pub fn render(seen: &[Seen], format: Format) -> String {
             (Format::OpenMetrics, Kind::Info) => (family.name.trim_end_matches("_info"), "info"),
             (Format::Prometheus, Kind::Counter) => (family.name, "counter"),
             (_, Kind::Gauge | Kind::Info) => (family.name, "gauge"),
+            (_, Kind::Histogram) => (family.name, "histogram"),
         };
         let _ = writeln!(text, "# HELP {name} {}.", family.help);
         let _ = writeln!(text, "# TYPE {name} {kind}");
+        if let (Format::OpenMetrics, Some(unit)) = (format, family.unit()) {
+            let _ = writeln!(text, "# UNIT {name} {unit}");
+        }
         text.push_str(&samples);
     }
     if format == Format::OpenMetrics {
@@ -301,12 +352,18 @@ fn of_daemon(samples: &mut Samples, daemon: &str, snapshot: &Snapshot) {
             &[daemon, text("name"), &address],
             Some(1.0),
         );
-        let backlog = socket.get("backlog").and_then(Value::as_f64);
-        samples.put(
-            "circ_socket_backlog_limit",
-            &[daemon, text("name")],
-            backlog,
-        );
+        let labels = &[daemon, text("name")];
+        let number = |key: &str| socket.get(key).and_then(Value::as_f64);
+        let full = socket.get("full").and_then(Value::as_bool);
+        for (name, value) in [
+            ("circ_socket_backlog_configured", number("backlog")),
+            ("circ_socket_backlog_limit", number("limit")),
+            ("circ_socket_backlog_waiting", number("waiting")),
+            ("circ_socket_backlog_full", full.and_then(flag)),
+            ("circ_socket_reads_total", number("reads")),
+        ] {
+            samples.put(name, labels, value);
+        }
     }
 }
 
@@ -369,11 +426,44 @@ fn of_watcher(samples: &mut Samples, daemon: &str, watcher: &Watcher) {
     for process in watcher.processes.iter().flatten() {
         of_process(samples, labels, process);
     }
+    if let Some(front) = &watcher.front {
+        of_front(samples, labels, front);
+    }
     for (stream, told) in &watcher.streams {
         let labels = &[daemon, name, stream.as_str()];
         let number = |key: &str| told.get(key).and_then(Value::as_f64);
         samples.put("circ_stream_bytes_total", labels, number("bytes"));
         samples.put("circ_stream_dropped_bytes_total", labels, number("dropped"));
+    }
+}
+
+/// What the web servers of a watcher count: under the names of its families without `circ_front_`.
+fn of_front(samples: &mut Samples, watcher: &[&str; 2], front: &Value) {
+    let [daemon, name] = *watcher;
+    for family in FAMILIES {
+        let key = family.name.strip_prefix("circ_front_");
+        let Some(told) = key.and_then(|key| front.get(key)) else {
+            continue;
+        };
+        let part = |key: &str| told.get(key).and_then(Value::as_f64);
+        match (family.kind, told) {
+            (Kind::Histogram, _) => {
+                let buckets = told.get("buckets").and_then(Value::as_object);
+                for (bound, number) in buckets.into_iter().flatten() {
+                    let bound = Some(("le", bound.as_str()));
+                    samples.line(family.name, "_bucket", watcher, bound, number.as_f64());
+                }
+                for end in ["sum", "count"] {
+                    samples.line(family.name, &format!("_{end}"), watcher, None, part(end));
+                }
+            }
+            (_, Value::Object(by_label)) => {
+                for (label, number) in by_label {
+                    samples.put(family.name, &[daemon, name, label], number.as_f64());
+                }
+            }
+            (_, number) => samples.put(family.name, watcher, number.as_f64()),
+        }
     }
 }
 
@@ -464,6 +554,10 @@ mod tests {
             streams: Map::from_iter([("stdout".into(), json!({"bytes": 9, "dropped": 1}))]),
             ..Watcher::default()
         };
+        watcher.front = Some(
+            json!({"requests_total": {"2xx": 4}, "connections": 2, "request_duration_seconds":
+            {"buckets": {"0.1": 3, "+Inf": 4}, "sum": 0.25, "count": 4}}),
+        );
         watcher.counts.exits = BTreeMap::from([("-9".into(), 2), ("3".into(), 1)]);
         Seen {
             daemon: "5555".into(),
@@ -473,7 +567,10 @@ mod tests {
                 usage: Usage::default(),
                 identity: Identity::default(),
                 watchers: vec![watcher],
-                sockets: vec![json!({"name": "web", "host": "::1", "port": 80, "backlog": 5})],
+                sockets: vec![
+                    json!({"name": "web", "host": "::1", "port": 80, "backlog": 5, "limit": 4,
+                    "waiting": 5, "full": true, "reads": 8}),
+                ],
             }),
             took: 0.5,
             agent: Some(
@@ -491,7 +588,15 @@ mod tests {
             r#"circ_watcher_exits_total{daemon="5555",watcher="a \"b\"\\\n",reason="signal",code="SIGKILL"} 2"#,
             r#"circ_watcher_exits_total{daemon="5555",watcher="a \"b\"\\\n",reason="exit",code="3"} 1"#,
             r#"circ_process_cpu_seconds_total{daemon="5555",watcher="a \"b\"\\\n",wid="1",pid="7"} 0.25"#,
+            r#"circ_socket_backlog_full{daemon="5555",socket="web"} 1"#,
+            r#"circ_socket_backlog_waiting{daemon="5555",socket="web"} 5"#,
+            r#"circ_socket_reads_total{daemon="5555",socket="web"} 8"#,
             r#"circ_socket_info{daemon="5555",socket="web",address="::1:80"} 1"#,
+            r#"circ_front_requests_total{daemon="5555",watcher="a \"b\"\\\n",class="2xx"} 4"#,
+            r#"circ_front_connections{daemon="5555",watcher="a \"b\"\\\n"} 2"#,
+            "# TYPE circ_front_request_duration_seconds histogram",
+            r#"circ_front_request_duration_seconds_bucket{daemon="5555",watcher="a \"b\"\\\n",le="+Inf"} 4"#,
+            r#"circ_front_request_duration_seconds_sum{daemon="5555",watcher="a \"b\"\\\n"} 0.25"#,
             r#"circ_agent_drift{daemon="5555"} 1"#,
             r#"circ_agent_last_run_time_seconds{daemon="5555"} 10"#,
         ] {
@@ -504,6 +609,13 @@ mod tests {
             "{text}"
         );
         assert!(text.contains("# TYPE circ_daemon info\n"), "{text}");
+        for unit in [
+            "circ_process_cpu_seconds seconds",
+            "circ_stream_bytes bytes",
+            "circ_front_request_duration_seconds seconds",
+        ] {
+            assert!(text.contains(&format!("# UNIT {unit}\n")), "{unit}\n{text}");
+        }
         assert!(text.ends_with("# EOF\n"));
     }
 
@@ -524,7 +636,9 @@ mod tests {
     fn the_table_is_sound() {
         let mut names = BTreeSet::new();
         for family in FAMILIES {
-            assert!(names.insert(family.name), "{}", family.name);
+            // OpenMetrics leaves these endings out of the names of families
+            let name = family.name.trim_end_matches("_total");
+            assert!(names.insert(name.trim_end_matches("_info")), "{name}");
             assert_eq!(
                 family.name.ends_with("_total"),
                 family.kind == Kind::Counter,

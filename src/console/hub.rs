@@ -240,7 +240,7 @@ impl Daemon {
     /// It does not answer, or refuses to.
     pub async fn look(&self) -> Result<Snapshot, AskError> {
         let reply = self.ask("metrics", one("processes", true)).await?;
-        let sockets = self.ask("listsockets", Map::new()).await?;
+        let sockets = self.ask("listsockets", one("details", true)).await?;
         if reply.get("status").and_then(Value::as_str) == Some("ok") {
             let now = Instant::now();
             let mut looks = lock(&self.looks);

@@ -162,6 +162,7 @@ fn schemas() -> Value {
         "restarts": whole, "reloads": whole, "kills": whole, "hook_failures": whole,
         "exits": {"type": "object", "additionalProperties": {"type": "integer"}},
         "last_exit": nullable("object"), "stopped_by": nullable("object"), "streams": {"type": "object"},
+        "front": nullable("object"),
         "cpu": number, "rss": whole, "processes": list("Process"),
     });
     let names: Vec<String> = keys(&watcher)

@@ -97,6 +97,8 @@ pub struct Watcher {
     pub stopped_by: Option<Value>,
     /// Its output, as `status` tells it.
     pub streams: Map<String, Value>,
+    /// What its web servers have counted, as `metrics` tells it; null if it has none.
+    pub front: Option<Value>,
     /// Of all its processes.
     pub cpu: Option<f64>,
     /// Of all its processes.
@@ -344,6 +346,7 @@ fn watcher(
         last_exit: there("last_exit"),
         stopped_by: there("stopped_by"),
         streams: object(told, "streams").cloned().unwrap_or_default(),
+        front: there("front"),
         ..Watcher::default()
     }
     .with(processes)

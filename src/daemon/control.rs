@@ -114,11 +114,16 @@ impl Shell {
             }
             Command::Metrics { name, processes } => match self.metrics(name.as_deref()) {
                 Ok(answer) if processes => {
-                    self.measure(Work::Metrics(answer), reply_to);
+                    self.measure(Work::Metrics(Box::new(self.to_measure(answer))), reply_to);
                     return;
                 }
                 answer => answer,
             },
+            Command::ListSockets { details: true } => {
+                let sockets = self.sockets_to_measure();
+                self.measure(Work::Sockets(sockets), reply_to);
+                return;
+            }
             Command::Dstats => {
                 self.measure(Work::Daemon, reply_to);
                 return;

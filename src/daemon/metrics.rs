@@ -2,9 +2,9 @@
 //! counts in one reply, so that whoever looks at a daemon asks it one question and not several for each watcher.
 
 use super::control::Answer;
-use super::shell::Shell;
+use super::shell::{Shell, wall_clock};
 use crate::options::{Map, Value};
-use crate::stats::Sampler;
+use crate::stats::{Fronts, ProcStat, Sampler};
 use crate::supervisor::{Event, Loss, Pid, View, WatcherId};
 use crate::wire::Command;
 use serde_json::json;
@@ -111,7 +111,26 @@ impl Counts {
     }
 }
 
+/// An answer to `metrics` that lacks what has to be measured.
+#[derive(Debug)]
+pub struct Asked {
+    /// The answer.
+    pub answer: Map<String, Value>,
+    /// The watchers in it.
+    pub ids: HashMap<String, WatcherId>,
+}
+
 impl Shell {
+    /// The answer, to be given to [`measure`].
+    pub(super) fn to_measure(&self, answer: Map<String, Value>) -> Asked {
+        let names = self.core.watchers();
+        let ids = names.map(|view| (view.options().name.clone(), view.id()));
+        Asked {
+            ids: ids.collect(),
+            answer,
+        }
+    }
+
     /// The answer to `metrics`, as far as nothing has to be measured.
     pub(super) fn metrics(&self, name: Option<&str>) -> Answer {
         let watchers: Map<String, Value> = match name {
@@ -168,28 +187,50 @@ impl Shell {
     }
 }
 
-/// Adds to an answer of [`Shell::metrics`] what the processes use. Reads `/proc`: for the sampling thread.
-pub(super) fn measure(sampler: &Sampler, answer: &mut Map<String, Value>) {
-    let mut add = |process: &mut Value| {
-        let pid = process.get("pid").and_then(Value::as_i64);
-        let pid: Option<Pid> = pid.and_then(|pid| pid.try_into().ok());
-        let usage = pid.and_then(|pid| sampler.usage(pid));
-        if let (Some(usage), Value::Object(process)) = (usage, process) {
-            process.extend([
-                ("cpu_seconds".to_string(), json!(usage.cpu_seconds)),
-                ("rss".to_string(), json!(usage.resident)),
-                ("vms".to_string(), json!(usage.mapped)),
-                ("threads".to_string(), json!(usage.threads)),
-                ("fds".to_string(), json!(usage.open_files)),
-            ]);
-        }
-    };
+/// Adds to an answer of [`Shell::metrics`] what the processes use, and what those that serve the web have counted. Reads
+/// `/proc`: for the sampling thread.
+pub(super) fn measure(sampler: &Sampler, fronts: &mut Fronts, asked: Asked) -> Map<String, Value> {
+    let Asked { mut answer, ids } = asked;
     if let Some(daemon) = answer.get_mut("daemon") {
-        add(daemon);
+        add_usage(sampler, daemon);
     }
     let watchers = answer.get_mut("watchers").and_then(Value::as_object_mut);
-    for watcher in watchers.into_iter().flat_map(Map::values_mut) {
-        let workers = watcher.get_mut("workers").and_then(Value::as_array_mut);
-        workers.into_iter().flatten().for_each(&mut add);
+    let now = wall_clock();
+    for (name, told) in watchers.into_iter().flatten() {
+        let (Some(WatcherId(id)), Some(told)) = (ids.get(name), told.as_object_mut()) else {
+            continue;
+        };
+        let workers = told.get_mut("workers").and_then(Value::as_array_mut);
+        let (mut pids, mut oldest) = (Vec::new(), now);
+        for worker in workers.into_iter().flatten() {
+            let started = worker.get("started").and_then(Value::as_f64);
+            oldest = started.map_or(oldest, |started| oldest.min(started));
+            pids.extend(pid_of(worker));
+            if let Some(stat) = add_usage(sampler, worker) {
+                fronts.see(*id, &stat);
+            }
+        }
+        if let Some(front) = fronts.told(*id, &pids, now - oldest) {
+            told.insert("front".to_string(), Value::Object(front));
+        }
     }
+    answer
+}
+
+fn pid_of(process: &Value) -> Option<Pid> {
+    process.get("pid")?.as_i64()?.try_into().ok()
+}
+
+/// Adds what a process uses, if it is there.
+fn add_usage(sampler: &Sampler, process: &mut Value) -> Option<ProcStat> {
+    let stat = ProcStat::read(pid_of(process)?).filter(|stat| !stat.is_zombie())?;
+    let usage = sampler.usage(&stat);
+    process.as_object_mut()?.extend([
+        ("cpu_seconds".to_string(), json!(usage.cpu_seconds)),
+        ("rss".to_string(), json!(usage.resident)),
+        ("vms".to_string(), json!(usage.mapped)),
+        ("threads".to_string(), json!(usage.threads)),
+        ("fds".to_string(), json!(usage.open_files)),
+    ]);
+    Some(stat)
 }

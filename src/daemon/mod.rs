@@ -30,6 +30,7 @@ pub mod router;
 mod sakes;
 mod sampling;
 mod shell;
+mod socket_queues;
 pub mod socket_reads;
 pub mod sockets;
 pub mod spawn;

@@ -140,7 +140,7 @@ impl Shell {
                     .collect();
                 Ok(one("options", values))
             }
-            Command::ListSockets => {
+            Command::ListSockets { .. } => {
                 let mut sockets: Vec<_> = self.sockets.values().collect();
                 sockets.sort_by_key(|socket| socket.fd());
                 let infos: Vec<Value> = sockets

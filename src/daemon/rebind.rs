@@ -59,9 +59,7 @@ impl Shell {
         // what is watched from now on is under other names
         self.demand.let_go();
         self.sockets = next;
-        if let Some(feed) = &mut self.feed {
-            feed.sockets_changed();
-        }
+        self.socket_reads.changed();
         Ok(retired)
     }
 

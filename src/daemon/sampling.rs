@@ -1,14 +1,15 @@
 //! The thread that reads `/proc` for `stats`, `dstats` and the statistics publisher, so that the supervision thread never
 //! does.
 
-use super::metrics;
+use super::metrics::{self, Asked};
 use super::shell::wall_clock;
+use super::socket_queues::{self, Waiting};
 use super::stats_feed::Turn;
 use crate::options::{Map, Value};
-use crate::stats::{Round, Sampler};
-use crate::supervisor::{Pid, Wid};
+use crate::stats::{Fronts, Round, Sampler};
+use crate::supervisor::{Pid, WatcherId, Wid};
 use std::io;
-use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::sync::{Arc, mpsc};
 
 /// Questions that may wait. One takes some milliseconds, so that the last of so many waits for seconds.
@@ -37,7 +38,9 @@ pub enum Work {
     /// The daemon itself.
     Daemon,
     /// The processes in an answer to `metrics`.
-    Metrics(Map<String, Value>),
+    Metrics(Box<Asked>),
+    /// What waits at the sockets.
+    Sockets(Vec<Waiting>),
 }
 
 /// Takes the properties of the answer on the sampling thread, or the reason why there is none on the asking one. What is
@@ -47,6 +50,18 @@ pub type Done = Box<dyn FnOnce(Result<Map<String, Value>, String>) + Send>;
 enum Job {
     Question { work: Work, done: Done },
     Round { turn: Turn, round: Round },
+    Web(WatcherId, Fate),
+}
+
+/// What happens to who may be a web server, whose numbers are kept.
+#[derive(Debug, Clone, Copy)]
+pub enum Fate {
+    /// This worker gets a signal, and may end.
+    Signalled(Pid),
+    /// This worker has ended.
+    Ended(Pid),
+    /// The watcher has gone.
+    Dropped,
 }
 
 /// The way to the sampling thread, which starts with the first question.
@@ -54,6 +69,8 @@ enum Job {
 pub struct Sampling {
     jobs: Option<mpsc::Sender<Job>>,
     waiting: Arc<AtomicUsize>,
+    /// Web servers among the workers have been seen.
+    web: Arc<AtomicBool>,
 }
 
 impl Sampling {
@@ -72,6 +89,15 @@ impl Sampling {
         }
     }
 
+    /// Tells what happens to a worker or watcher, as far as that is of any use.
+    pub fn fate(&mut self, watcher: WatcherId, fate: Fate) {
+        if self.web.load(Ordering::Relaxed)
+            && let Err((_, reason)) = self.submit(Job::Web(watcher, fate))
+        {
+            tracing::warn!("what a web server has counted may be lost: {reason}");
+        }
+    }
+
     fn submit(&mut self, mut job: Job) -> Result<(), (Job, String)> {
         if self.waiting.load(Ordering::Relaxed) >= QUESTIONS {
             let reason = "too many questions for statistics are waiting; ask less often";
@@ -80,7 +106,7 @@ impl Sampling {
         for _ in 0..2 {
             let jobs = match &self.jobs {
                 Some(jobs) => jobs,
-                None => match start(&self.waiting) {
+                None => match start(&self.waiting, &self.web) {
                     Ok(jobs) => self.jobs.insert(jobs),
                     Err(error) => {
                         return Err((job, format!("cannot start the sampling thread: {error}")));
@@ -102,18 +128,27 @@ impl Sampling {
     }
 }
 
-fn start(waiting: &Arc<AtomicUsize>) -> io::Result<mpsc::Sender<Job>> {
+fn start(waiting: &Arc<AtomicUsize>, web: &Arc<AtomicBool>) -> io::Result<mpsc::Sender<Job>> {
     let (jobs, queue) = mpsc::channel::<Job>();
-    let waiting = waiting.clone();
+    let (waiting, web) = (waiting.clone(), web.clone());
     std::thread::Builder::new()
         .name("stats".to_string())
         .stack_size(512 * 1024)
         .spawn(move || {
-            let mut sampler = Sampler::new();
+            let (mut sampler, mut fronts) = (Sampler::new(), Fronts::default());
             for job in queue {
                 waiting.fetch_sub(1, Ordering::Relaxed);
                 match job {
-                    Job::Question { work, done } => done(Ok(measure(&mut sampler, work))),
+                    Job::Question { work, done } => {
+                        let answer = measure(&mut sampler, &mut fronts, work);
+                        web.store(fronts.any(), Ordering::Relaxed);
+                        done(Ok(answer));
+                    }
+                    Job::Web(WatcherId(watcher), fate) => match fate {
+                        Fate::Signalled(pid) => fronts.hold(watcher, pid),
+                        Fate::Ended(pid) => fronts.ended(watcher, pid),
+                        Fate::Dropped => fronts.forget(watcher),
+                    },
                     Job::Round { turn, round } => turn.publish(&round, &mut sampler),
                 }
             }
@@ -121,13 +156,14 @@ fn start(waiting: &Arc<AtomicUsize>) -> io::Result<mpsc::Sender<Job>> {
     Ok(jobs)
 }
 
-fn measure(sampler: &mut Sampler, work: Work) -> Map<String, Value> {
+fn measure(sampler: &mut Sampler, fronts: &mut Fronts, work: Work) -> Map<String, Value> {
     let mut answer = Map::new();
     match work {
-        Work::Metrics(mut asked) => {
-            metrics::measure(sampler, &mut asked);
-            return asked;
+        Work::Sockets(sockets) => {
+            let told: Vec<Value> = socket_queues::measure(sockets);
+            answer.insert("sockets".to_string(), told.into());
         }
+        Work::Metrics(asked) => return metrics::measure(sampler, fronts, *asked),
         Work::All(watchers) => {
             let all: Vec<Worker> = watchers.iter().flat_map(|(_, w)| w.clone()).collect();
             let mut infos = sample(sampler, &all).into_iter();

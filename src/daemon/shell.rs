@@ -19,7 +19,8 @@ use super::records::Records;
 use super::reload::{Gathering, Reload};
 use super::router::{Call, Router};
 use super::sakes::Sakes;
-use super::sampling::Sampling;
+use super::sampling::{Fate, Sampling};
+use super::socket_reads::SocketReads;
 use super::sockets::ListenSocket;
 use super::spawn;
 use super::spawner::Spawner;
@@ -80,6 +81,7 @@ pub struct Shell {
     pub(super) environ: BTreeMap<String, String>,
     pub(super) cwd: PathBuf,
     pub(super) sockets: BTreeMap<String, Arc<ListenSocket>>,
+    pub(super) socket_reads: SocketReads,
     /// The sockets that the service manager gave.
     pub(super) handed: HandedSockets,
     /// Tells it how the daemon is.
@@ -348,6 +350,7 @@ impl Shell {
                     Scope::Tree | Scope::Below => stats::descendants(&[pid], true),
                 };
                 let own = (scope != Scope::Below).then_some(pid);
+                self.sampling.fate(watcher, Fate::Signalled(pid));
                 for target in own.into_iter().chain(below) {
                     let sent = send_signal(target, signum);
                     if sent && announce {
@@ -390,6 +393,7 @@ impl Shell {
                 self.records.forget(id);
                 self.sakes.forget(id);
                 self.counters.forget(id);
+                self.sampling.fate(id, Fate::Dropped);
             }
         }
     }

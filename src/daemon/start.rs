@@ -17,6 +17,7 @@ use super::publisher::Publisher;
 use super::router::Router;
 use super::sampling::Sampling;
 use super::shell::{Shell, wall_clock};
+use super::socket_reads::SocketReads;
 use super::spawn::{give_back_code, share_heaps};
 use super::spawner::Spawner;
 use super::stats_feed::Feed;
@@ -287,6 +288,7 @@ fn assemble(
         config_path: path,
         environ,
         sockets,
+        socket_reads: SocketReads::default(),
         handed: handed.sockets,
         notifier: Notifier::new(handed.notify.map(Into::into)),
         watchdog: handed.watchdog,

@@ -6,7 +6,8 @@
 use super::endpoint::Listener;
 use super::publisher::Publisher;
 use super::shell::Shell;
-use super::socket_reads::SocketReads;
+use super::socket_reads::Since;
+use super::sockets::ListenSocket;
 use super::spawn::give_back_code;
 use crate::stats::{self, Group, Interest, Member, Round};
 use std::sync::Arc;
@@ -26,8 +27,8 @@ pub struct Feed {
     next: Instant,
     /// A round is being measured.
     busy: Arc<AtomicBool>,
-    /// While somebody wants them.
-    reads: Option<SocketReads>,
+    /// The reads of the sockets from round to round, while somebody wants them.
+    reads: Since,
     /// The last round has left things behind in memory that nobody needs while nobody listens.
     warm: bool,
 }
@@ -67,7 +68,7 @@ impl Feed {
             publisher: Arc::new(Publisher::serve(listener)),
             next: Instant::now(),
             busy: Arc::default(),
-            reads: None,
+            reads: Since::default(),
             warm: false,
         }
     }
@@ -85,11 +86,6 @@ impl Feed {
     /// Messages that wait to be sent.
     pub fn waiting(&self) -> usize {
         self.publisher.waiting()
-    }
-
-    /// The sockets of the daemon are others than they were: what counted on the old ones ends.
-    pub fn sockets_changed(&mut self) {
-        self.reads = None;
     }
 
     /// Begins a round; `None` if the last one is still being measured.
@@ -127,7 +123,7 @@ pub async fn due(feed: &mut Option<Feed>) {
         if feed.interest().in_or_under(Round::TOPIC) {
             return tokio::time::sleep_until(feed.next.into()).await;
         }
-        feed.reads = None;
+        feed.reads.forget();
         if feed.warm {
             tokio::select! {
                 biased;
@@ -196,34 +192,40 @@ impl Shell {
 
     /// What was counted on the sockets since the last round, if somebody wants to hear of it.
     fn socket_reads(&mut self, interest: &Interest) -> Vec<stats::SocketReads> {
+        let wanted = interest.in_or_under(&Round::topic(Round::SOCKETS));
+        if wanted {
+            self.count_reads(PERIOD * 2);
+        }
         let Some(feed) = &mut self.feed else {
             return Vec::new();
         };
-        if self.sockets.is_empty() || !interest.in_or_under(&Round::topic(Round::SOCKETS)) {
-            feed.reads = None;
+        if !wanted {
+            feed.reads.forget();
             return Vec::new();
         }
-        if feed.reads.is_none() {
-            // nobody listens on a socket of which each worker has its own
-            let counted = self.sockets.values().filter(|socket| !socket.reuses_port());
-            match SocketReads::count(counted.map(Arc::as_ref)) {
-                Ok(reads) => feed.reads = Some(reads),
-                Err(error) => tracing::warn!("cannot count the reads of sockets: {error}"),
-            }
-        }
-        let mut sockets: Vec<stats::SocketReads> = self
-            .sockets
-            .values()
-            .map(|socket| stats::SocketReads {
-                fd: socket.fd(),
-                address: socket.plain_location(),
-                reads: feed
-                    .reads
-                    .as_ref()
-                    .map_or(0, |reads| reads.take(socket.fd())),
-            })
-            .collect();
+        let counted = &self.socket_reads;
+        let told = |(name, socket): (&String, &Arc<ListenSocket>)| stats::SocketReads {
+            fd: socket.fd(),
+            address: socket.plain_location(),
+            reads: feed.reads.take(counted, name),
+        };
+        let mut sockets: Vec<stats::SocketReads> = self.sockets.iter().map(told).collect();
         sockets.sort_by_key(|socket| socket.fd);
         sockets
+    }
+
+    /// Has the reads of the sockets counted for so long.
+    pub(super) fn count_reads(&mut self, time: Duration) {
+        // nobody listens on a socket of which each worker has its own
+        let counted = self
+            .sockets
+            .iter()
+            .filter(|(_, socket)| !socket.reuses_port());
+        let counted = counted.map(|(name, socket)| (name.as_str(), socket.as_ref()));
+        if !self.sockets.is_empty()
+            && let Err(error) = self.socket_reads.want(counted, time)
+        {
+            tracing::warn!("cannot count the reads of sockets: {error}");
+        }
     }
 }

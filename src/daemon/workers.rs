@@ -3,6 +3,7 @@
 
 use super::launch::LaunchError;
 use super::lookups::{self, Question};
+use super::sampling::Fate;
 use super::shell::{Shell, send_signal};
 use super::spawn;
 use super::spawner::Done;
@@ -141,6 +142,7 @@ impl Shell {
     fn exited(&mut self, pid: Pid, code: i32) {
         if let Some(watcher) = self.core.owner(pid) {
             self.counters.ended(watcher, code);
+            self.sampling.fate(watcher, Fate::Ended(pid));
         }
         self.step(Input::Exited { pid, code });
         self.births.remove(&pid);

@@ -9,6 +9,7 @@
 //! the last line is left from before.
 
 use std::fmt::Write;
+use std::fs::File;
 use std::io;
 use std::os::unix::fs::FileExt;
 
@@ -16,6 +17,8 @@ use std::os::unix::fs::FileExt;
 pub const NAME: &str = "circ-metrics";
 /// How often a file that is being written is read.
 const TRIES: usize = 5;
+/// Most files are shorter.
+const USUAL: usize = 4096;
 /// More than any file is long.
 const LONGEST: usize = 64 * 1024;
 
@@ -66,7 +69,7 @@ pub static FAMILIES: &[Family] = &[
     family("circ_front_requests_in_flight", Kind::Gauge, &[], "Requests that wait or are being handled"),
     family("circ_front_requests_queued", Kind::Gauge, &[], "Requests that wait for a process"),
     family("circ_front_connections", Kind::Gauge, &[], "Open connections"),
-    family("circ_front_connections_total", Kind::Counter, &[], "Accepted connections"),
+    family("circ_front_accepted_connections_total", Kind::Counter, &[], "Accepted connections"),
     family("circ_front_received_bytes_total", Kind::Counter, &[], "Bytes received from clients"),
     family("circ_front_sent_bytes_total", Kind::Counter, &[], "Bytes sent to clients"),
     family("circ_front_workers", Kind::Gauge, &[], "Processes of Python that are ready"),
@@ -99,30 +102,44 @@ pub fn text(serial: u64, samples: impl FnOnce(&mut String)) -> String {
 /// # Errors
 /// Its descriptors may not be looked at, or it was gone meanwhile.
 pub fn samples_of(pid: i32) -> io::Result<Option<Vec<Sample>>> {
+    find(pid)?.map(|file| read(&file)).transpose()
+}
+
+/// The memory file of the front with this process id; none if it is no front. What is in it can be read for as long as
+/// the result is kept, even when the front has ended.
+///
+/// # Errors
+/// As [`samples_of`].
+pub fn find(pid: i32) -> io::Result<Option<File>> {
     let wanted = format!("/memfd:{NAME} (deleted)");
     for entry in std::fs::read_dir(format!("/proc/{pid}/fd"))? {
         let path = entry?.path();
         // one that was closed meanwhile is not it
-        let Ok(target) = std::fs::read_link(&path) else {
-            continue;
-        };
-        if target.as_os_str() != wanted.as_str() {
-            continue;
+        if std::fs::read_link(&path).is_ok_and(|target| target.as_os_str() == wanted.as_str()) {
+            return File::open(&path).map(Some);
         }
-        let file = std::fs::File::open(&path)?;
-        for _ in 0..TRIES {
-            let mut bytes = vec![0; LONGEST];
-            let length = file.read_at(&mut bytes, 0)?;
-            let text = String::from_utf8_lossy(bytes.get(..length).unwrap_or_default());
-            if let Some(samples) = parse(&text) {
-                return Ok(Some(samples));
-            }
-        }
-        return Err(io::Error::other(format!(
-            "what process {pid} counts cannot be read"
-        )));
     }
     Ok(None)
+}
+
+/// What is in a memory file that [`find`] has found.
+///
+/// # Errors
+/// It is none, or its front died while it was writing.
+pub fn read(file: &File) -> io::Result<Vec<Sample>> {
+    let mut bytes = vec![0; USUAL];
+    for _ in 0..TRIES {
+        let mut length = file.read_at(&mut bytes, 0)?;
+        if length == bytes.len() {
+            bytes.resize(LONGEST, 0);
+            length = file.read_at(&mut bytes, 0)?;
+        }
+        let text = String::from_utf8_lossy(bytes.get(..length).unwrap_or_default());
+        if let Some(samples) = parse(&text) {
+            return Ok(samples);
+        }
+    }
+    Err(io::Error::other("what is counted there cannot be read"))
 }
 
 /// Reads the text; none if it was being written.
@@ -192,7 +209,8 @@ mod tests {
 
     #[test]
     fn who_is_no_front_has_none() {
-        assert!(samples_of(std::process::id() as i32).unwrap().is_none());
+        let parent = nix::unistd::getppid().as_raw();
+        assert!(samples_of(parent).unwrap().is_none());
         assert!(samples_of(i32::MAX).is_err());
     }
 }

@@ -7,13 +7,16 @@
 
 pub mod front;
 pub mod names;
+pub mod queues;
 
+mod fronts;
 mod interest;
 mod pass;
 mod round;
 mod sampler;
 mod tree;
 
+pub use fronts::Fronts;
 pub use interest::Interest;
 pub use pass::{Pass, ProcStat};
 pub use round::{Group, Member, Round, SocketReads};

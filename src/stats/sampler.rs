@@ -126,18 +126,18 @@ impl Sampler {
         infos.collect()
     }
 
-    /// What one process uses, in plain numbers; `None` if it is not there (any more).
-    pub fn usage(&self, pid: i32) -> Option<Usage> {
-        let stat = ProcStat::read(pid).filter(|stat| !stat.is_zombie())?;
+    /// What one process uses, in plain numbers.
+    pub fn usage(&self, stat: &ProcStat) -> Usage {
+        let pid = stat.pid;
         let (size, resident) = statm(pid).unwrap_or((stat.vsize / self.page, stat.rss));
         let files = std::fs::read_dir(format!("/proc/{pid}/fd"));
-        Some(Usage {
+        Usage {
             cpu_seconds: (stat.utime + stat.stime) as f64 / self.ticks,
             resident: resident * self.page,
             mapped: size * self.page,
             threads: stat.threads,
             open_files: files.ok().map(Iterator::count),
-        })
+        }
     }
 
     fn begin(&mut self) {

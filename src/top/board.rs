@@ -155,11 +155,13 @@ pub struct Socket {
     /// `HOST:PORT`, or the path.
     pub address: String,
     /// In how many of the hundred pieces of the last second there was something to read; known where statistics are
-    /// published.
+    /// published, and of circ.
     pub reads: Option<u64>,
-    /// Connections that wait to be accepted; known on the daemon's machine.
+    /// What circ has counted of that so far, and when it said so.
+    counted: Option<(u64, f64)>,
+    /// Connections that wait to be accepted; known of circ, and on the daemon's machine.
     pub waiting: Option<u32>,
-    /// How many may wait.
+    /// How many may wait: what the kernel grants, or else the configuration's number.
     pub backlog: Option<i64>,
 }
 
@@ -324,7 +326,7 @@ impl Board {
     }
 
     /// Takes the `sockets` of a reply to `listsockets`.
-    pub fn take_sockets(&mut self, sockets: &[Value]) {
+    pub fn take_sockets(&mut self, sockets: &[Value], now: f64) {
         self.changes += 1;
         let before = std::mem::take(&mut self.sockets);
         for info in sockets {
@@ -338,14 +340,28 @@ impl Board {
                 (None, Some(host), Some(port)) => format!("{host}:{port}"),
                 _ => "?".to_string(),
             };
-            let old = before.iter().find(|old| old.fd == fd);
+            let name = text("name").unwrap_or("?");
+            let old = before.iter().find(|old| old.fd == fd && old.name == name);
+            let number = |key: &str| info.get(key).and_then(Value::as_i64);
+            let waiting = number("waiting").and_then(|waiting| waiting.try_into().ok());
+            let counted = number("reads").and_then(|reads| reads.try_into().ok());
+            let counted: Option<(u64, f64)> = counted.map(|reads| (reads, now));
+            let published = self.published.is_some_and(|then| now - then < SILENCE);
+            let reads = match (counted, old.and_then(|old| old.counted)) {
+                (Some((now, at)), Some((then, before))) if !published && at > before => {
+                    let each_second = now.saturating_sub(then) as f64 / (at - before);
+                    Some(each_second.round() as u64)
+                }
+                _ => old.and_then(|old| old.reads),
+            };
             self.sockets.push(Socket {
                 fd,
-                name: text("name").unwrap_or("?").to_string(),
+                name: name.to_string(),
                 address,
-                reads: old.and_then(|old| old.reads),
-                waiting: old.and_then(|old| old.waiting),
-                backlog: info.get("backlog").and_then(Value::as_i64),
+                reads,
+                counted,
+                waiting: waiting.or(old.and_then(|old| old.waiting)),
+                backlog: number("limit").or(number("backlog")),
             });
         }
         self.sockets.sort_by_key(|socket| socket.fd);

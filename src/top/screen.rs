@@ -225,7 +225,7 @@ impl Screen {
             News::Wanted(name, wanted) => self.board.take_wanted(&name, wanted),
             News::Stats(infos) => self.board.take_stats(&infos, now),
             News::Daemon(info) => self.board.take_daemon(&info, now),
-            News::Sockets(sockets) => self.board.take_sockets(&sockets),
+            News::Sockets(sockets) => self.board.take_sockets(&sockets, now),
             News::Waiting(fd, waiting) => self.board.take_waiting(fd, waiting),
             News::Published(topic, payload) => {
                 self.board.take_published(&topic, &payload, now);

@@ -281,7 +281,12 @@ pub static COMMANDS: &[CommandSpec] = &[
         doc: "List the sockets that the daemon holds for its watchers",
         required: &[],
         words: &[],
-        switches: &[],
+        switches: &[switch(
+            "details",
+            "details",
+            Shape::Present,
+            "With the connections that wait at each of them (circusd passes over it)",
+        )],
         circus: true,
     },
     CommandSpec {
@@ -586,7 +591,7 @@ impl Command {
             Command::Kill { .. } => "kill",
             Command::List { .. } => "list",
             Command::Listen => "listen",
-            Command::ListSockets => "listsockets",
+            Command::ListSockets { .. } => "listsockets",
             Command::LogTail { .. } => "logtail",
             Command::Metrics { .. } => "metrics",
             Command::NumProcesses { .. } => "numprocesses",
@@ -657,7 +662,10 @@ pub enum Command {
     /// Only an error: events are on the publishing socket.
     Listen,
     /// Sockets of the daemon.
-    ListSockets,
+    ListSockets {
+        /// With what waits at them.
+        details: bool,
+    },
     /// Where an output goes, and the end of what is in no file.
     LogTail {
         name: String,

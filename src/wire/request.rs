@@ -224,7 +224,9 @@ fn parse_command(name: &str, properties: &Properties) -> Result<Command, Fault> 
         "listen" => {
             return Err(Fault::message("invalid message. use a pub/sub socket"));
         }
-        "listsockets" => Command::ListSockets,
+        "listsockets" => Command::ListSockets {
+            details: properties.flag("details"),
+        },
         "logtail" => log_tail(properties)?,
         "metrics" => Command::Metrics {
             name: properties.text_if_any("name")?,

@@ -117,7 +117,7 @@ impl Counts {
         line("requests_in_flight", state.in_flight as f64);
         line("requests_queued", state.queued as f64);
         line("connections", of(&self.open) as f64);
-        line("connections_total", of(&self.connections) as f64);
+        line("accepted_connections_total", of(&self.connections) as f64);
         line("received_bytes_total", of(&self.received) as f64);
         line("sent_bytes_total", of(&self.sent) as f64);
         line("workers", state.workers as f64);

@@ -188,6 +188,10 @@ impl Front {
             }
             tokio::time::sleep(Duration::from_millis(5)).await;
         }
+        // the last numbers, for whoever holds on to them
+        if let Err(error) = self.shown.write(&self.pool) {
+            tracing::debug!("cannot show the numbers: {error}");
+        }
     }
 
     fn connection(

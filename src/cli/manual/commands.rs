@@ -45,6 +45,7 @@ pub static REPLIES: &[ReplyForm] = &[
     reply("list", "{}", &["watchers"], "The names of the watchers, in lower case, sorted"),
     reply("list", r#"{"name": "web"}"#, &["pids"], "The process ids of the workers"),
     reply("listsockets", "{}", &["sockets"], "A list of objects: `fd`, `name`, `backlog`, and `host` and `port` or `path`"),
+    reply("listsockets", r#"{"details": true}"#, &["sockets"], "The same with `waiting`, `limit`, `full` and `reads` in each, where they are known, see below"),
     reply("logtail", r#"{"name": "web"}"#, &["stream", "class"], "`class` is null if the output goes where the daemon's own goes; otherwise the answer has what `status` tells of the stream, and `text` and `end` if it is in no file, see below"),
     reply("metrics", r#"{"processes": true}"#, &["daemon", "watchers"], "`daemon` is what `identity` answers, with the requests by command in `commands`, the messages that were `rejected`, and the events and statistics that were dropped because a subscriber did not read: `events_dropped`, `stats_dropped`; `watchers` is an object by name, see below"),
     reply("metrics", r#"{"name": "web"}"#, &["daemon", "watchers"], "The same with the one watcher"),
@@ -181,7 +182,15 @@ const NOTES: &[(&str, &str)] = &[
          negative one is a signal's number), `reloads`, `kills` (signals that were announced) and `hook_failures`; and, as in \
          the answer to `status`, `waiting`, `trouble`, `last_exit`, `stopped_by` and `streams`, where there is such a thing. With \
          `processes` each worker, and the daemon, has `cpu_seconds`, `rss` and `vms` in bytes, `threads` and `fds`, without its \
-         children. circusd does not know this command (errno 2).",
+         children; and a watcher that has or had `circ chaussette` among its workers has `front`: what they have counted together, \
+         over their ends, by the names in docs/metrics.md without `circ_front_`; `fronts` of them run, `requests_each_second` is \
+         since somebody last asked. circusd does not know this command (errno 2).",
+    ),
+    (
+        "listsockets",
+        "With `details`: `waiting` connections of `limit` that may wait before the kernel takes no more (it is `full` then); `limit` \
+         is the backlog, but `net.core.somaxconn` at most; with `so_reuseport`, that of all workers together. `reads` is in how many \
+         hundredths of a second there was something to read; it is counted while somebody asks at least every two minutes.",
     ),
     (
         "identity",

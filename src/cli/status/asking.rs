@@ -135,15 +135,23 @@ pub fn watcher(client: &mut Client, name: &str) -> Result<Page, Failure> {
         told.insert("numprocesses".to_string(), wanted.clone());
     }
     let statistics = maybe(client, "stats", named(name)).and_then(|mut reply| reply.remove("info"));
-    let sockets = maybe(client, "listsockets", Map::new())
+    let details = Map::from_iter([("details".to_string(), Value::from(true))]);
+    let sockets = maybe(client, "listsockets", details)
         .and_then(|reply| reply.get("sockets")?.as_array().cloned())
         .unwrap_or_default();
+    let mut asked = named(name);
+    asked.insert("processes".to_string(), Value::from(true));
+    let front = maybe(client, "metrics", asked).and_then(|reply| {
+        let watchers = reply.get("watchers")?.as_object()?;
+        watchers.values().next()?.get("front").cloned()
+    });
     Ok(Page {
         name: name.to_string(),
         told,
         options,
         statistics,
         sockets,
+        front,
         now: now(),
     })
 }

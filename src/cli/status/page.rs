@@ -3,6 +3,7 @@
 use serde_json::{Map, Value};
 
 use super::picture::{self, Watcher};
+use super::web;
 use crate::cli::output::{self, plain};
 use crate::cli::paint::{Cell, Paint, Tone, cut, signal, span, table};
 use crate::config;
@@ -22,6 +23,8 @@ pub struct Page {
     pub statistics: Option<Value>,
     /// To `listsockets`.
     pub sockets: Vec<Value>,
+    /// What its web servers have counted, of the reply to `metrics`.
+    pub front: Option<Value>,
     /// When, in seconds since the epoch.
     pub now: f64,
 }
@@ -30,14 +33,13 @@ impl Page {
     /// The page, no wider than `width`.
     pub fn lines(&self, width: Option<usize>, paint: Paint) -> Vec<String> {
         let watcher = picture::watcher(&self.name, &self.told, self.statistics.as_ref(), self.now);
-        let mut out = Out {
-            lines: Vec::new(),
-            width,
-            paint,
-        };
+        let mut out = Out::new(width, paint);
         self.head(&watcher, &mut out);
         self.processes(&mut out);
         self.sockets(&mut out);
+        if let Some(front) = &self.front {
+            web::lines(front, &mut out);
+        }
         self.streams(&mut out);
         self.options(&mut out);
         self.events(&mut out);
@@ -190,13 +192,12 @@ impl Page {
                     Some(path) => plain(path),
                     None => format!("{}:{}", field("host"), field("port")),
                 };
-                let backlog = match field("backlog") {
-                    number if number.is_empty() => number,
-                    number => format!("backlog {number}"),
-                };
-                [field("name"), place, format!("fd {}", field("fd")), backlog]
+                let (queue, tone) = queue(socket);
+                let mut row = [field("name"), place, format!("fd {}", field("fd"))]
                     .map(|cell| (cell, Tone::Plain))
-                    .to_vec()
+                    .to_vec();
+                row.push((queue, tone));
+                row
             })
             .collect();
         if !rows.is_empty() {
@@ -335,6 +336,28 @@ impl Page {
     }
 }
 
+/// What waits at a socket, as far as it is known, of what may.
+fn queue(socket: &Value) -> (String, Tone) {
+    let number = |key: &str| socket.get(key).and_then(Value::as_u64);
+    let backlog = number("backlog");
+    let Some((waiting, limit)) = number("waiting").zip(number("limit")) else {
+        let text = backlog.map(|backlog| format!("backlog {backlog}"));
+        return (text.unwrap_or_default(), Tone::Plain);
+    };
+    let mut text = format!("{waiting} of {limit} waiting");
+    // with so_reuseport each worker has a queue of its own, and the limit is that of all of them
+    if let Some(backlog) = backlog.filter(|backlog| *backlog > limit) {
+        text.push_str(&format!(
+            " (backlog {backlog}, net.core.somaxconn is lower)"
+        ));
+    }
+    if socket.get("full") == Some(&Value::Bool(true)) {
+        text.push_str(", full: no more are taken");
+        return (text, Tone::Bad);
+    }
+    (text, Tone::Plain)
+}
+
 /// The names of the variables, not their values.
 fn names_of(env: &Map<String, Value>) -> String {
     const SHOWN: usize = 8;
@@ -358,21 +381,33 @@ fn words(value: &Value) -> String {
 }
 
 /// The page as it grows.
-struct Out {
-    lines: Vec<String>,
+pub struct Out {
+    /// What there is so far.
+    pub lines: Vec<String>,
     width: Option<usize>,
     paint: Paint,
 }
 
 impl Out {
-    fn line(&mut self, tone: Tone, text: &str) {
+    /// An empty page, no wider than `width`.
+    pub fn new(width: Option<usize>, paint: Paint) -> Out {
+        Out {
+            lines: Vec::new(),
+            width,
+            paint,
+        }
+    }
+
+    /// One more line.
+    pub fn line(&mut self, tone: Tone, text: &str) {
         let shown = self
             .width
             .map_or(text.to_string(), |width| cut(text, width));
         self.lines.push(self.paint.tone(tone, &shown));
     }
 
-    fn heading(&mut self, text: &str) {
+    /// The head of a part.
+    pub fn heading(&mut self, text: &str) {
         self.lines.push(String::new());
         self.line(Tone::Strong, text);
     }

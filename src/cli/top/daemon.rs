@@ -9,8 +9,9 @@ use std::time::{Duration, Instant};
 use serde_json::{Map, Value};
 use tokio::sync::{Notify, mpsc};
 
-use super::{Input, queue};
+use super::Input;
 use crate::cli::connection::Route;
+use crate::stats::queues;
 use crate::top::News;
 use crate::top::happenings::Weight;
 use crate::top::keys::Call;
@@ -98,7 +99,8 @@ pub fn talk(ways: &Ways, news: &mpsc::Sender<Input>) -> mpsc::Sender<Call> {
         local: ways.local,
         news: news.clone(),
         shared: shared.clone(),
-        sockets: Vec::new(),
+        untold: Vec::new(),
+        told: false,
         wanted: BTreeMap::new(),
         source: Source::Unknown,
         due: Due::default(),
@@ -225,8 +227,10 @@ struct Asking {
     local: bool,
     news: mpsc::Sender<Input>,
     shared: Arc<Shared>,
-    /// Descriptors of the daemon's sockets.
-    sockets: Vec<i64>,
+    /// Descriptors of the daemon's sockets of which it does not say how many connections wait.
+    untold: Vec<i64>,
+    /// Of others it does.
+    told: bool,
     /// Watchers whose number of processes is known, of a daemon that does not tell it with the status.
     wanted: BTreeMap<String, i64>,
     source: Source,
@@ -340,14 +344,23 @@ impl Asking {
         if !told {
             self.ask_wanted(&names).await?;
         }
-        let Some(mut reply) = self.ask("listsockets", Map::new()).await? else {
+        self.sockets().await
+    }
+
+    async fn sockets(&mut self) -> Result<(), Stop> {
+        let details = Map::from_iter([("details".to_string(), Value::Bool(true))]);
+        let Some(mut reply) = self.ask("listsockets", details).await? else {
             return Ok(());
         };
         if let Some(Value::Array(sockets)) = reply.remove("sockets") {
-            let fds = sockets.iter();
-            self.sockets = fds
+            // what the daemon itself tells need not be looked for
+            let untold = sockets
+                .iter()
+                .filter(|socket| socket.get("waiting").is_none());
+            self.untold = untold
                 .filter_map(|socket| socket.get("fd")?.as_i64())
                 .collect();
+            self.told = self.untold.len() < sockets.len();
             self.tell(News::Sockets(sockets)).await?;
         }
         Ok(())
@@ -404,13 +417,17 @@ impl Asking {
         Ok(())
     }
 
-    /// How many connections wait at each socket, if that can be seen from here.
+    /// How many connections wait at each socket: the daemon is asked, or the kernel, if that can be seen from here.
     async fn queues(&mut self) -> Result<(), Stop> {
+        if self.told {
+            self.sockets().await?;
+        }
         let pid = self.shared.pid.load(Ordering::Relaxed);
-        if !self.local || self.sockets.is_empty() || pid == 0 {
+        if !self.local || self.untold.is_empty() || pid == 0 {
             return Ok(());
         }
-        for (fd, waiting) in queue::waiting(pid, &self.sockets) {
+        for (fd, queue) in queues::waiting(pid, &self.untold) {
+            let waiting = queue.map(|queue| queue.waiting);
             self.tell(News::Waiting(fd, waiting)).await?;
         }
         Ok(())

@@ -49,3 +49,11 @@ export function lastExit({ pid, code, signal, lived, reason }) {
   const how = signal ? `killed by signal ${signal}` : `exit code ${code}`;
   return `process ${pid}: ${how} after ${lived < 60 ? `${lived.toFixed(2)} s` : duration(lived)}`;
 }
+
+// What the web servers of a watcher have counted.
+export function requests(front) {
+  const classes = front.requests_total ?? {};
+  const all = Object.values(classes).reduce((sum, count) => sum + count, 0);
+  const failed = ["4xx", "5xx"].filter((kind) => classes[kind]).map((kind) => `, ${classes[kind]} ${kind}`).join("");
+  return `${plural(all, "request")} answered${failed}; ${(front.requests_each_second ?? 0).toFixed(1)} a second; ${front.requests_in_flight} in flight, ${plural(front.connections, "connection")}`;
+}

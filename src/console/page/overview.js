@@ -16,6 +16,8 @@ const COLUMNS = [
   ["up", "Up", (w) => -(oldest(w) || Infinity)],
 ];
 
+const SOCKETS = ["Name", "Address", "Waiting", "Reads a second"];
+
 class Figure {
   constructor(label, chart) {
     this.value = el("b");
@@ -83,10 +85,22 @@ export class Overview {
     const add = store.readOnly ? null : el("button", { type: "button", onclick: () => addWatcher(store.current) }, "Add a watcher");
     this.socketBody = el("tbody");
     this.socketRows = new Keyed(this.socketBody, (socket) => socket.name, (socket) => {
-      const cells = ["Name", "Address", "Backlog"].map((label) => el("td", { "data-label": label }));
-      return { node: el("tr", {}, cells), update: (now) => [now.name, now.path ?? `${now.host}:${now.port}`, now.backlog].forEach((value, at) => write(cells[at], value ?? "–")), socket };
+      const cells = SOCKETS.map((label) => el("td", { "data-label": label }));
+      let [last, time, reads] = [null, 0, null];
+      return { node: el("tr", {}, cells), socket, update: (now) => {
+        // the daemon counts; here it is what came in a second, between two samples
+        if (now !== last) {
+          const at = Date.now() / 1000;
+          reads = now.reads == null || last?.reads == null || at <= time ? null : Math.round(Math.max(0, now.reads - last.reads) / (at - time));
+          [last, time] = [now, at];
+        }
+        const most = now.limit ?? now.backlog;
+        const queue = now.waiting == null ? most : `${now.waiting} of ${most}${now.full ? ", full" : ""}`;
+        attribute(cells[2], "class", now.full ? "bad" : null);
+        [now.name, now.path ?? `${now.host}:${now.port}`, queue, reads].forEach((value, at) => write(cells[at], value ?? "–"));
+      } };
     });
-    this.sockets = el("section", { class: "card", "aria-label": "Sockets" }, el("header", {}, el("h2", {}, "Sockets")), el("table", { class: "stack" }, el("thead", {}, el("tr", {}, ["Name", "Address", "Backlog"].map((label) => el("th", { scope: "col" }, label)))), this.socketBody));
+    this.sockets = el("section", { class: "card", "aria-label": "Sockets" }, el("header", {}, el("h2", {}, "Sockets")), el("table", { class: "stack" }, el("thead", {}, el("tr", {}, SOCKETS.map((label) => el("th", { scope: "col" }, label)))), this.socketBody));
     this.feed = new Feed();
     this.node = [
       el("div", { class: "figures whole" }, Object.values(this.figures).map((figure) => figure.node)),

@@ -6,7 +6,7 @@ import { Chart, Series } from "./chart.js";
 import { editOptions, plain, sendSignal } from "./dialogs.js";
 import { Keyed, LongList, attribute, el, write } from "./dom.js";
 import { Feed } from "./feed.js";
-import { bytes, clock, dotOf, duration, lastExit, percent } from "./format.js";
+import { bytes, clock, dotOf, duration, lastExit, percent, requests } from "./format.js";
 
 const TABS = [["processes", "Processes"], ["log", "Log"], ["options", "Options"], ["events", "Events"]];
 // Characters of output that are kept in the page.
@@ -120,6 +120,7 @@ export class WatcherPage {
     this.mem = new Chart({ label: "Memory", width: 600, height: 90, wide: true, floor: 1 << 20 });
     this.cpuText = el("b");
     this.memText = el("b");
+    this.web = el("p", { class: "quiet", hidden: true });
     this.panel = el("div", { role: "tabpanel", id: "panel" });
     this.tabs = TABS.map(([key, label]) => el("button", { type: "button", role: "tab", id: `tab-${key}`, "aria-controls": "panel", "data-key": key, onclick: () => this.open(key) }, label));
     const tablist = el("div", { class: "tabs grow", role: "tablist", "aria-label": "What to see", onkeydown: (event) => this.arrow(event) }, this.tabs);
@@ -128,7 +129,7 @@ export class WatcherPage {
       el("header", {}, el("a", { href: `#/${encodeURIComponent(store.current)}`, "aria-label": "Back to all watchers" }, "←"), el("h1", {}, name), el("span", { class: "state grow" }, this.dot, this.state),
         store.readOnly ? null : this.buttons.node,
         button("Restart", (self) => acts.restart(store, name, self)), button("Signal", () => sendSignal(store.current, name)), button("Remove", (self) => acts.remove(store, name, self), "danger")),
-      el("div", { class: "body" }, this.last, el("div", { class: "charts" }, el("div", {}, el("span", { class: "quiet" }, "CPU "), this.cpuText, this.cpu.node), el("div", {}, el("span", { class: "quiet" }, "Memory "), this.memText, this.mem.node))),
+      el("div", { class: "body" }, this.last, el("div", { class: "charts" }, el("div", {}, el("span", { class: "quiet" }, "CPU "), this.cpuText, this.cpu.node), el("div", {}, el("span", { class: "quiet" }, "Memory "), this.memText, this.mem.node)), this.web),
       el("header", {}, tablist), this.panel);
     this.node = [this.gone_, this.card];
     this.open("processes");
@@ -172,6 +173,8 @@ export class WatcherPage {
     if (last) write(this.last, `Last loss at ${clock(last.time)}, ${lastExit(last)}${last.stderr?.length ? `\n${last.stderr.join("\n")}` : ""}`);
     write(this.cpuText, percent(series.cpu.last));
     write(this.memText, bytes(series.rss.last));
+    this.web.hidden = !watcher.front;
+    if (watcher.front) write(this.web, requests(watcher.front));
     this.cpu.draw(series.cpu, percent);
     this.mem.draw(series.rss, bytes);
     this.buttons.update(watcher);

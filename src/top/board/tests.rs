@@ -131,7 +131,7 @@ fn statistics_that_were_asked_for_are_the_whole_truth() {
 fn published_statistics_are_taken_from_both_daemons() {
     let mut board = plain();
     let sockets = [json!({"fd": 6, "name": "web", "backlog": 128, "host": "::1", "port": 80})];
-    board.take_sockets(&sockets);
+    board.take_sockets(&sockets, 100.0);
     let status =
         json!({"statuses": {"My App": "active", "b.c": "active", "circusd-stats": "active"}});
     board.take_status(&map(status), 100.0);
@@ -170,7 +170,7 @@ fn published_statistics_are_taken_from_both_daemons() {
     assert_eq!(board.sockets[0].address, "[::1]:80");
     // the list of sockets comes again, and what was known of them stays
     board.take_waiting(6, Some(3));
-    board.take_sockets(&sockets);
+    board.take_sockets(&sockets, 100.0);
     assert_eq!(
         (board.sockets[0].reads, board.sockets[0].waiting),
         (Some(44), Some(3))

@@ -5,6 +5,7 @@
 //! address. Where the daemon's descriptors cannot be looked at (another user's, another machine), nothing is said.
 
 use std::collections::HashMap;
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
 
 use nix::sys::socket::{
     AddressFamily, MsgFlags, SockFlag, SockProtocol, SockType, recv, send, socket,
@@ -31,28 +32,67 @@ const INET6: u8 = 10;
 const UNIX: u8 = 1;
 const TCP: u8 = 6;
 
+/// How it is at a listening socket.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub struct Queue {
+    /// Connections that wait to be accepted.
+    pub waiting: u32,
+    /// How many may, as the kernel has it: the backlog, but `net.core.somaxconn` at most.
+    pub limit: u32,
+}
+
+impl Queue {
+    /// Whether the kernel takes no more connections for it. It takes one more than the limit says.
+    pub fn is_full(self) -> bool {
+        self.waiting > self.limit
+    }
+}
+
+/// The queues of all listening sockets.
+#[derive(Debug, Default)]
+pub struct Queues {
+    by_inode: HashMap<u32, Queue>,
+    by_address: HashMap<SocketAddr, Queue>,
+}
+
+impl Queues {
+    /// That of the socket with this inode.
+    pub fn of_inode(&self, inode: u64) -> Option<Queue> {
+        self.by_inode.get(&u32::try_from(inode).ok()?).copied()
+    }
+
+    /// Those of all sockets at a TCP address together.
+    pub fn at(&self, address: SocketAddr) -> Option<Queue> {
+        self.by_address.get(&plain(address)).copied()
+    }
+}
+
+/// Without what an address has besides host and port.
+fn plain(address: SocketAddr) -> SocketAddr {
+    SocketAddr::new(address.ip(), address.port())
+}
+
 /// For each of these descriptors of the process the connections that wait, where that is known.
-pub fn waiting(pid: i64, fds: &[i64]) -> Vec<(i64, Option<u32>)> {
+pub fn waiting(pid: i64, fds: &[i64]) -> Vec<(i64, Option<Queue>)> {
     let inode = |fd: &i64| {
         let link = std::fs::read_link(format!("/proc/{pid}/fd/{fd}")).ok()?;
         let name = link.to_str()?.strip_prefix("socket:[")?;
-        name.strip_suffix(']')?.parse::<u32>().ok()
+        name.strip_suffix(']')?.parse::<u64>().ok()
     };
-    let inodes: Vec<(i64, Option<u32>)> = fds.iter().map(|fd| (*fd, inode(fd))).collect();
-    if inodes.iter().all(|(_, inode)| inode.is_none()) {
-        return inodes;
-    }
-    let lengths = queues();
-    let length = |inode: u32| lengths.get(&inode).copied();
+    let inodes: Vec<(i64, Option<u64>)> = fds.iter().map(|fd| (*fd, inode(fd))).collect();
+    let queues = match inodes.iter().any(|(_, inode)| inode.is_some()) {
+        true => listening(),
+        false => Queues::default(),
+    };
     inodes
         .into_iter()
-        .map(|(fd, inode)| (fd, inode.and_then(length)))
+        .map(|(fd, inode)| (fd, inode.and_then(|inode| queues.of_inode(inode))))
         .collect()
 }
 
-/// By the inodes of all listening sockets how many connections wait at each.
-fn queues() -> HashMap<u32, u32> {
-    let mut found = HashMap::new();
+/// Asks for the queues of all listening sockets. Those that the kernel does not tell are left out.
+pub fn listening() -> Queues {
+    let mut found = Queues::default();
     let flags = SockFlag::SOCK_CLOEXEC;
     let protocol = SockProtocol::NetlinkSockDiag;
     let Ok(kernel) = socket(AddressFamily::Netlink, SockType::Datagram, flags, protocol) else {
@@ -106,7 +146,7 @@ fn ask(kernel: &OwnedFd, request: &[u8]) -> Option<()> {
 }
 
 /// Takes the answers up to the last one.
-fn collect(kernel: &OwnedFd, found: &mut HashMap<u32, u32>) {
+fn collect(kernel: &OwnedFd, found: &mut Queues) {
     let mut buffer = vec![0; 32 * 1024];
     loop {
         let Ok(size) = recv(kernel.as_raw_fd(), &mut buffer, MsgFlags::empty()) else {
@@ -122,7 +162,7 @@ fn collect(kernel: &OwnedFd, found: &mut HashMap<u32, u32>) {
 }
 
 /// Takes the answers of one datagram; false after the last one.
-fn take(mut answers: &[u8], found: &mut HashMap<u32, u32>) -> bool {
+fn take(mut answers: &[u8], found: &mut Queues) -> bool {
     while let (Some(length), Some(kind)) = (word(answers, 0), half(answers, 4)) {
         let length = length as usize;
         let Some(answer) = answers.get(16..length) else {
@@ -135,9 +175,14 @@ fn take(mut answers: &[u8], found: &mut HashMap<u32, u32>) -> bool {
                     // struct unix_diag_msg, and attributes
                     Some(&UNIX) => word(answer, 4).zip(attribute(answer, 16)),
                     // struct inet_diag_msg: behind its identity expires, rqueue, wqueue, uid, inode
-                    _ => word(answer, 68).zip(word(answer, 56)),
+                    _ => word(answer, 68).zip(queue(answer, 56)),
                 };
-                found.extend(told);
+                found.by_inode.extend(told);
+                if let (Some(address), Some((_, queue))) = (address(answer), told) {
+                    let all = found.by_address.entry(address).or_default();
+                    all.waiting = all.waiting.saturating_add(queue.waiting);
+                    all.limit = all.limit.saturating_add(queue.limit);
+                }
             }
             _ => {}
         }
@@ -147,15 +192,36 @@ fn take(mut answers: &[u8], found: &mut HashMap<u32, u32>) -> bool {
 }
 
 /// The length of the queue among the attributes from there on.
-fn attribute(answer: &[u8], from: usize) -> Option<u32> {
+fn attribute(answer: &[u8], from: usize) -> Option<Queue> {
     let mut rest = answer.get(from..)?;
     loop {
         let length = usize::from(half(rest, 0)?);
         if half(rest, 2)? == QUEUE {
-            return word(rest, 4);
+            return queue(rest, 4);
         }
         rest = rest.get(length.max(4).next_multiple_of(4)..)?;
     }
+}
+
+/// What waits, and the limit behind it.
+fn queue(bytes: &[u8], at: usize) -> Option<Queue> {
+    let (waiting, limit) = word(bytes, at).zip(word(bytes, at + 4))?;
+    Some(Queue { waiting, limit })
+}
+
+/// The address of a listening TCP socket: the port and the address at the beginning of `struct inet_diag_sockid`.
+fn address(answer: &[u8]) -> Option<SocketAddr> {
+    let port = u16::from_be_bytes(answer.get(4..6)?.try_into().ok()?);
+    let ip = match *answer.first()? {
+        INET => IpAddr::V4(Ipv4Addr::from(
+            <[u8; 4]>::try_from(answer.get(8..12)?).ok()?,
+        )),
+        INET6 => IpAddr::V6(Ipv6Addr::from(
+            <[u8; 16]>::try_from(answer.get(8..24)?).ok()?,
+        )),
+        _ => return None,
+    };
+    Some(SocketAddr::new(ip, port))
 }
 
 fn word(bytes: &[u8], at: usize) -> Option<u32> {
@@ -186,20 +252,53 @@ mod tests {
             let pid = i64::from(std::process::id());
             let waiting = waiting(pid, &fds);
             assert!(waiting.iter().map(|(fd, _)| *fd).eq(fds));
-            let counts: Vec<Option<u32>> = waiting.into_iter().map(|(_, count)| count).collect();
-            counts
+            let counts = waiting.into_iter().map(|(_, queue)| Some(queue?.waiting));
+            counts.collect::<Vec<Option<u32>>>()
         };
         assert_eq!(counted(), [Some(0), Some(0), None, None]);
-        let clients = [(); 3].map(|()| TcpStream::connect(tcp.local_addr().unwrap()).unwrap());
+        let address = tcp.local_addr().unwrap();
+        let clients = [(); 3].map(|()| TcpStream::connect(address).unwrap());
         let client = UnixStream::connect(&path).unwrap();
         assert_eq!(counted(), [Some(3), Some(1), None, None]);
+        assert_eq!(listening().at(address).map(|queue| queue.waiting), Some(3));
         drop(tcp.accept().unwrap());
         drop((clients, client));
     }
 
     #[test]
+    fn a_queue_is_full_beyond_its_limit() {
+        use socket2::{Domain, Socket, Type};
+        let tcp = Socket::new(Domain::IPV4, Type::STREAM, None).unwrap();
+        let any: SocketAddr = "127.0.0.1:0".parse().unwrap();
+        tcp.bind(&any.into()).unwrap();
+        tcp.listen(1).unwrap();
+        let address = tcp.local_addr().unwrap().as_socket().unwrap();
+        let fd = i64::from(tcp.as_raw_fd());
+        let queue = || waiting(i64::from(std::process::id()), &[fd])[0].1.unwrap();
+        assert_eq!(
+            queue(),
+            Queue {
+                waiting: 0,
+                limit: 1
+            }
+        );
+        let one = TcpStream::connect(address).unwrap();
+        assert!(!queue().is_full());
+        let other = TcpStream::connect(address).unwrap();
+        assert_eq!(
+            queue(),
+            Queue {
+                waiting: 2,
+                limit: 1
+            }
+        );
+        assert!(queue().is_full());
+        drop((one, other));
+    }
+
+    #[test]
     fn broken_answers_do_no_harm() {
-        let mut found = HashMap::new();
+        let mut found = Queues::default();
         for answers in [
             &b""[..],
             &[1, 0, 0],
@@ -210,6 +309,6 @@ mod tests {
         }
         // a header of length 0 is no step
         take(&[0; 64], &mut found);
-        assert!(found.is_empty());
+        assert!(found.by_inode.is_empty() && found.by_address.is_empty());
     }
 }
