@@ -69,10 +69,15 @@ fn times(front: &Value) -> Option<String> {
                 .is_some_and(|number| number >= count * share)
         });
         let bound: f64 = first?.0.parse().ok()?;
-        Some(match bound.is_finite() {
-            true => format!("within {}", milliseconds(bound)),
-            false => "longer".to_string(),
-        })
+        if bound.is_finite() {
+            return Some(format!("within {}", milliseconds(bound)));
+        }
+        let bounds = buckets.keys().filter_map(|bound| bound.parse().ok());
+        let longest = bounds.filter(|bound: &f64| bound.is_finite());
+        Some(format!(
+            "not within {}",
+            milliseconds(longest.fold(0.0, f64::max))
+        ))
     };
     Some(format!(
         "an answer began after {} on average, half {}, 99% {}",
@@ -134,7 +139,8 @@ mod tests {
         ];
         assert_eq!(told(&front), expected);
         let slow = json!({"request_duration_seconds": {"sum": 90.0, "count": 1, "buckets": {"10": 0, "+Inf": 1}}});
-        let words = "an answer began after 1m on average, half longer, 99% longer";
+        let words =
+            "an answer began after 1m30s on average, half not within 10s, 99% not within 10s";
         assert_eq!(times(&slow).as_deref(), Some(words));
     }
 }
