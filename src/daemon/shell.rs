@@ -82,6 +82,8 @@ pub struct Shell {
     pub(super) cwd: PathBuf,
     pub(super) sockets: BTreeMap<String, Arc<ListenSocket>>,
     pub(super) socket_reads: SocketReads,
+    /// When somebody last asked for what waits at them.
+    pub(super) sockets_asked: Option<Instant>,
     /// The sockets that the service manager gave.
     pub(super) handed: HandedSockets,
     /// Tells it how the daemon is.

@@ -8,10 +8,15 @@ use crate::stats::queues::{self, Queue};
 use serde_json::json;
 use std::net::SocketAddr;
 use std::os::fd::AsFd;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
-/// The reads of sockets are counted for so long after a question: longer than those who ask regularly pause.
-const REMEMBERED: Duration = Duration::from_secs(150);
+/// The reads of sockets are counted after a question for some time, so that whoever asks regularly misses none: for this
+/// many times as long as the pause before it was,
+const AGAIN: f64 = 2.5;
+/// but so long at least,
+const SHORTEST: Duration = Duration::from_secs(3);
+/// and at most. A longer pause is none: somebody has asked once.
+const LONGEST: Duration = Duration::from_secs(150);
 
 /// A socket of which something is to be told.
 #[derive(Debug)]
@@ -35,7 +40,11 @@ enum Whose {
 impl Shell {
     /// The sockets, to be given to [`measure`].
     pub(super) fn sockets_to_measure(&mut self) -> Vec<Waiting> {
-        self.count_reads(REMEMBERED);
+        let now = Instant::now();
+        let pause = self.sockets_asked.replace(now);
+        let pause = pause.map(|last| now.duration_since(last).mul_f64(AGAIN));
+        let regular = pause.filter(|time| *time <= LONGEST);
+        self.count_reads(regular.unwrap_or_default().max(SHORTEST));
         let mut sockets: Vec<&ListenSocket> = self.sockets.values().map(AsRef::as_ref).collect();
         sockets.sort_by_key(|socket| socket.fd());
         let waiting = |socket: &ListenSocket| {

@@ -289,6 +289,7 @@ fn assemble(
         environ,
         sockets,
         socket_reads: SocketReads::default(),
+        sockets_asked: None,
         handed: handed.sockets,
         notifier: Notifier::new(handed.notify.map(Into::into)),
         watchdog: handed.watchdog,

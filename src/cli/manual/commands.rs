@@ -190,7 +190,7 @@ const NOTES: &[(&str, &str)] = &[
         "listsockets",
         "With `details`: `waiting` connections of `limit` that may wait before the kernel takes no more (it is `full` then); `limit` \
          is the backlog, but `net.core.somaxconn` at most; with `so_reuseport`, that of all workers together. `reads` is in how many \
-         hundredths of a second there was something to read; it is counted while somebody asks at least every two minutes.",
+         hundredths of a second there was something to read; it is counted while somebody asks regularly, at least every minute.",
     ),
     (
         "identity",
