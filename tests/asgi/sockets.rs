@@ -4,6 +4,7 @@ use std::fs;
 use std::io::{Read, Write};
 use std::net::TcpStream;
 
+use flate2::{Compress, Compression, Decompress, FlushCompress, FlushDecompress};
 use nix::sys::signal::Signal;
 use tokio_tungstenite::tungstenite::client::{IntoClientRequest, client_with_config};
 use tokio_tungstenite::tungstenite::handshake::HandshakeError;
@@ -202,10 +203,17 @@ fn an_application_may_refuse_and_close() {
 
 /// A connection after its handshake, byte for byte.
 fn raw(server: &Server) -> TcpStream {
+    raw_with(server, "").0
+}
+
+/// The same with more headers; and the head of the answer, in lower case.
+fn raw_with(server: &Server, more: &str) -> (TcpStream, String) {
     let mut stream = TcpStream::connect(("127.0.0.1", server.port)).expect("it listens");
     stream.set_read_timeout(Some(deadline())).expect("a limit");
-    let request = "GET /echo HTTP/1.1\r\nHost: x\r\nUpgrade: websocket\r\nConnection: Upgrade\r\n\
-                   Sec-WebSocket-Key: dGhlIHNhbXBsZSBub25jZQ==\r\nSec-WebSocket-Version: 13\r\n\r\n";
+    let request = format!(
+        "GET /echo HTTP/1.1\r\nHost: x\r\nUpgrade: websocket\r\nConnection: Upgrade\r\n\
+         Sec-WebSocket-Key: dGhlIHNhbXBsZSBub25jZQ==\r\nSec-WebSocket-Version: 13\r\n{more}\r\n"
+    );
     stream.write_all(request.as_bytes()).unwrap();
     let mut head = Vec::new();
     while !head.ends_with(b"\r\n\r\n") {
@@ -216,7 +224,7 @@ fn raw(server: &Server) -> TcpStream {
     let head = String::from_utf8(head).unwrap().to_lowercase();
     assert!(head.starts_with("http/1.1 101"), "{head}");
     assert!(head.contains("s3pplmbitxaq9kygzzhzrbk+xoo="), "{head}");
-    stream
+    (stream, head)
 }
 
 /// A frame with a mask of zeros.
@@ -250,6 +258,110 @@ fn messages_may_come_in_fragments() {
         let mut got = [0; 9];
         stream.read_exact(&mut got).unwrap();
         assert_eq!(&got, b"\x8a\x01p\x81\x04a\xc3\xa9z");
+    });
+}
+
+/// First byte and payload of the next frame.
+fn heard(stream: &mut TcpStream) -> (u8, Vec<u8>) {
+    let mut head = [0; 2];
+    stream.read_exact(&mut head).expect("a frame");
+    let length = match head[1] {
+        126 => {
+            let mut length = [0; 2];
+            stream.read_exact(&mut length).unwrap();
+            u16::from_be_bytes(length).into()
+        }
+        127 => {
+            let mut length = [0; 8];
+            stream.read_exact(&mut length).unwrap();
+            u64::from_be_bytes(length) as usize
+        }
+        length => length.into(),
+    };
+    let mut payload = vec![0; length];
+    stream.read_exact(&mut payload).unwrap();
+    (head[0], payload)
+}
+
+/// As RFC 7692 has it: without the end of the last block.
+fn deflated(plain: &[u8]) -> Vec<u8> {
+    let mut packed = Vec::with_capacity(plain.len() / 100 + 1000);
+    let mut compress = Compress::new(Compression::best(), false);
+    compress
+        .compress_vec(plain, &mut packed, FlushCompress::Sync)
+        .unwrap();
+    packed.strip_suffix(&[0, 0, 0xff, 0xff]).unwrap().to_vec()
+}
+
+const OFFER: &str = "Sec-WebSocket-Extensions: permessage-deflate; client_max_window_bits\r\n";
+
+#[test]
+fn messages_are_compressed_if_the_client_offers_it() {
+    served("sockets", &[], |_, server| {
+        let (mut stream, head) = raw_with(server, OFFER);
+        let agreed = "sec-websocket-extensions: permessage-deflate; server_no_context_takeover; \
+                      client_no_context_takeover\r\n";
+        assert!(head.contains(agreed), "{head}");
+        // one of the RFC's, in two fragments with a ping between; the answer is too short to be compressed
+        for part in [
+            frame(0x41, &[0xf2, 0x48, 0xcd]),
+            frame(0x89, b"p"),
+            frame(0x80, &[0xc9, 0xc9, 0x07, 0x00]),
+        ] {
+            stream.write_all(&part).unwrap();
+        }
+        assert_eq!(heard(&mut stream), (0x8a, b"p".to_vec()));
+        assert_eq!(heard(&mut stream), (0x81, b"Hello".to_vec()));
+        // compressed and not, text and bytes, there and back
+        let text = "there and back, ".repeat(20_000);
+        for (first, payload) in [
+            (0xc1, deflated(text.as_bytes())),
+            (0x81, text.clone().into_bytes()),
+            (0xc2, deflated(text.as_bytes())),
+        ] {
+            stream.write_all(&frame(first, &payload)).unwrap();
+            let (kind, packed) = heard(&mut stream);
+            assert_eq!(kind, first | 0x40);
+            assert!(packed.len() < text.len() / 10);
+            let mut plain = Vec::with_capacity(text.len() + 1);
+            let whole = [&packed[..], &[0, 0, 0xff, 0xff]].concat();
+            Decompress::new(false)
+                .decompress_vec(&whole, &mut plain, FlushDecompress::Sync)
+                .unwrap();
+            assert!(plain == text.as_bytes());
+        }
+    });
+    served(
+        "sockets",
+        &["--ws-per-message-deflate", "false"],
+        |_, server| {
+            let (mut stream, head) = raw_with(server, OFFER);
+            assert!(!head.contains("extensions"), "{head}");
+            stream.write_all(&frame(0xc1, &deflated(b"x"))).unwrap();
+            assert_eq!(heard(&mut stream), (0x88, vec![3, 234]));
+        },
+    );
+}
+
+#[test]
+fn a_compressed_message_is_not_larger_than_others_may_be() {
+    served("sockets", &["--ws-max-size", "1000000"], |_, server| {
+        for (packed, code) in [
+            // 17 KB that become 17 MB
+            (deflated(&vec![0; 17 << 20]), 1009),
+            (vec![0xff; 100], 1002),
+        ] {
+            let (mut stream, _) = raw_with(server, OFFER);
+            stream.write_all(&frame(0xc2, &packed)).unwrap();
+            let (kind, payload) = heard(&mut stream);
+            assert_eq!((kind, &payload[..2]), (0x88, &u16::to_be_bytes(code)[..]));
+        }
+        let (mut stream, _) = raw_with(server, OFFER);
+        let largest = deflated(&vec![7; 1_000_000]);
+        stream.write_all(&frame(0xc2, &largest)).unwrap();
+        // too long to be compressed again
+        let (kind, payload) = heard(&mut stream);
+        assert!(kind == 0x82 && payload == vec![7; 1_000_000]);
     });
 }
 

@@ -54,6 +54,9 @@ pub struct AsgiArgs {
     /// Seconds that the answer to a ping may take; 0: any time
     #[arg(long, default_value_t = 20.0, value_name = "SECONDS")]
     ws_ping_timeout: f64,
+    /// Whether messages of WebSockets are compressed if the client offers it
+    #[arg(long, default_value_t = true, action = clap::ArgAction::Set, value_name = "BOOL")]
+    ws_per_message_deflate: bool,
 }
 
 impl AsgiArgs {
@@ -92,6 +95,7 @@ impl AsgiArgs {
             message: self.ws_max_size,
             ping_interval: seconds(self.ws_ping_interval),
             ping_timeout: seconds(self.ws_ping_timeout),
+            compressed: self.ws_per_message_deflate,
         }
     }
 

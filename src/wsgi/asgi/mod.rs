@@ -6,9 +6,11 @@
 //! * A request begins while its body is still coming, if that is long: its parts follow as orders, and the worker tells
 //!   how much of them the application has taken ([`link`]). So neither side keeps more than a window of them.
 //! * A client that goes away is told to the application at once (`http.disconnect`).
-//! * WebSockets are spoken here, frames and all ([`websocket`]): the worker sees whole messages. Slow clients, pings and
-//!   masks cost no Python.
+//! * WebSockets are spoken here, frames and all ([`websocket`], compressed ones with [`deflate`] and [`inflate`]): the worker
+//!   sees whole messages. Slow clients, pings and masks cost no Python.
 
+pub mod deflate;
+pub mod inflate;
 pub mod link;
 pub mod scope;
 pub mod serving;
@@ -75,6 +77,8 @@ pub struct SocketLimits {
     pub ping_interval: Option<Duration>,
     /// How long the answer to a ping may take; none: any time.
     pub ping_timeout: Option<Duration>,
+    /// Messages may be compressed if the client offers it.
+    pub compressed: bool,
 }
 
 impl Default for SocketLimits {
@@ -84,6 +88,7 @@ impl Default for SocketLimits {
             message: 16 << 20,
             ping_interval: usual,
             ping_timeout: usual,
+            compressed: true,
         }
     }
 }

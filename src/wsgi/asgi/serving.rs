@@ -1,5 +1,6 @@
 //! The front for ASGI: requests whose bodies may still be coming, clients that may go, and WebSockets.
 
+use super::deflate::Agreed;
 use super::link::{Order, PART, Window};
 use super::scope;
 use super::websocket::{self, Call};
@@ -157,7 +158,11 @@ impl Front {
                     return Ok(response);
                 }
             };
-        websocket::accepted(&mut response, accept);
+        let compression = match self.limits.sockets.compressed {
+            true => Agreed::with(&head.headers),
+            false => None,
+        };
+        websocket::accepted(&mut response, accept, compression);
         waiting.answered = true;
         let call = Call {
             pool: self.pool.clone(),
@@ -165,6 +170,7 @@ impl Front {
             window,
             said,
             limits: self.limits.sockets,
+            compression,
         };
         let counted = self.count();
         tokio::spawn(async move {

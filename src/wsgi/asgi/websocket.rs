@@ -5,6 +5,8 @@
 //! find clients that are gone without a word.
 
 use super::SocketLimits;
+use super::deflate::Agreed;
+use super::inflate::Plain;
 use super::link::{Order, PART, Say, Window};
 use crate::wsgi::listen::Stream;
 use crate::wsgi::pool::Pool;
@@ -26,7 +28,9 @@ use tokio::sync::mpsc;
 use tokio::time::{Instant, sleep_until};
 use tokio_tungstenite::WebSocketStream;
 use tokio_tungstenite::tungstenite::handshake::derive_accept_key;
-use tokio_tungstenite::tungstenite::protocol::{CloseFrame, Role, WebSocketConfig};
+use tokio_tungstenite::tungstenite::protocol::frame::coding::{Data, OpCode};
+use tokio_tungstenite::tungstenite::protocol::frame::{CloseFrame, Frame};
+use tokio_tungstenite::tungstenite::protocol::{Role, WebSocketConfig};
 use tokio_tungstenite::tungstenite::{Error, Message, Utf8Bytes};
 
 /// How long a client may take to answer that the WebSocket is closed.
@@ -109,7 +113,11 @@ fn is_key(key: &[u8]) -> bool {
 }
 
 /// Turns the application's acceptance into the answer that switches protocols.
-pub fn accepted(response: &mut Response<ReplyBody>, accept: HeaderValue) {
+pub fn accepted(
+    response: &mut Response<ReplyBody>,
+    accept: HeaderValue,
+    compression: Option<Agreed>,
+) {
     let headers = response.headers_mut();
     let subprotocol = headers.get_all(header::SEC_WEBSOCKET_PROTOCOL);
     let subprotocol = subprotocol.iter().next_back().cloned();
@@ -129,6 +137,9 @@ pub fn accepted(response: &mut Response<ReplyBody>, accept: HeaderValue) {
     if let Some(subprotocol) = subprotocol {
         headers.insert(header::SEC_WEBSOCKET_PROTOCOL, subprotocol);
     }
+    if let Some(answer) = compression.and_then(|agreed| agreed.answer()) {
+        headers.insert(header::SEC_WEBSOCKET_EXTENSIONS, answer);
+    }
     *response.status_mut() = StatusCode::SWITCHING_PROTOCOLS;
 }
 
@@ -144,6 +155,8 @@ pub struct Call {
     pub said: mpsc::UnboundedReceiver<Say>,
     /// What the client may do.
     pub limits: SocketLimits,
+    /// How messages may be compressed.
+    pub compression: Option<Agreed>,
 }
 
 impl Call {
@@ -166,9 +179,8 @@ impl Call {
             .max_message_size(Some(self.limits.message))
             .max_frame_size(Some(self.limits.message));
         let early = parts.read_buf.to_vec();
-        let config = Some(config);
-        let socket =
-            WebSocketStream::from_partially_read(stream, early, Role::Server, config).await;
+        let stream = Plain::new(stream, early, self.compression.is_some());
+        let socket = WebSocketStream::from_raw_socket(stream, Role::Server, Some(config)).await;
         let now = Instant::now();
         let mut talk = Talk {
             socket,
@@ -225,7 +237,7 @@ enum Event {
 }
 
 struct Talk {
-    socket: WebSocketStream<Stream>,
+    socket: WebSocketStream<Plain>,
     call: Call,
     farewell: Farewell,
     /// A message for which the application has no room yet.
@@ -377,7 +389,28 @@ impl Talk {
             }
         };
         self.unflushed += (message.len() + super::link::OVERHEAD) as u64;
-        self.send(message);
+        self.send(self.packed(message));
+    }
+
+    /// The message, compressed if that was agreed and is worth it.
+    fn packed(&self, message: Message) -> Message {
+        let (bytes, kind) = match &message {
+            Message::Text(text) => (text.as_bytes(), Data::Text),
+            Message::Binary(bytes) => (&bytes[..], Data::Binary),
+            _ => return message,
+        };
+        let packed = self
+            .call
+            .compression
+            .and_then(|agreed| agreed.compress(bytes));
+        match packed {
+            Some(packed) => {
+                let mut frame = Frame::message(packed, OpCode::Data(kind), true);
+                frame.header_mut().rsv1 = true;
+                Message::Frame(frame)
+            }
+            None => message,
+        }
     }
 
     fn send(&mut self, message: Message) {
@@ -468,10 +501,14 @@ impl Talk {
         let Some(code) = code.filter(|_| self.closing.is_none()) else {
             return;
         };
-        let reason = why.map(|why| why.to_string()).unwrap_or_default();
-        tracing::debug!("WebSocket: {reason}");
+        let why = why.map(|why| why.to_string()).unwrap_or_default();
+        tracing::debug!("WebSocket: {why}");
+        let reason = match code {
+            1009 => format!("messages may have {} bytes", self.call.limits.message),
+            _ => String::new(),
+        };
         self.farewell.tell(code, "");
-        self.close(code, "");
+        self.close(code, &reason);
         let _ = tokio::time::timeout(FAREWELL, async {
             self.written().await;
             // what it still sends is read, or the system would throw away what we have said
