@@ -55,6 +55,7 @@ fn which_interface_it_is_is_seen_from_the_application() {
         ("partial", &[], "hello\n"),
         ("method", &[], "hello\n"),
         ("Awaited", &[], "hello\n"),
+        ("handing_out", &[], "hello\n"),
         ("wsgi", &[], "wsgi\n"),
         ("asgi_by_word", &["--interface", "asgi"], "hello\n"),
     ] {

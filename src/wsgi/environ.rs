@@ -138,8 +138,17 @@ pub fn write(out: &mut Writer, head: &Parts, ends: &Ends, site: &Site) {
     };
     pair(b"REQUEST_METHOD", head.method.as_str().as_bytes());
     pair(b"SCRIPT_NAME", site.script_name.as_bytes());
-    pair(b"SERVER_NAME", ends.server.as_bytes());
-    pair(b"SERVER_PORT", ends.server_port.as_bytes());
+    let forwarded = trusted.then(|| Forwarded::of(&head.headers, &site.trusted));
+    let forwarded = forwarded.unwrap_or_default();
+    let secure = forwarded.https || ends.secure;
+    if ends.server_port.is_empty() {
+        let (name, port) = named(&head.headers, secure);
+        pair(b"SERVER_NAME", name.as_bytes());
+        pair(b"SERVER_PORT", port.as_bytes());
+    } else {
+        pair(b"SERVER_NAME", ends.server.as_bytes());
+        pair(b"SERVER_PORT", ends.server_port.as_bytes());
+    }
     pair(
         b"SERVER_PROTOCOL",
         match head.version {
@@ -151,22 +160,13 @@ pub fn write(out: &mut Writer, head: &Parts, ends: &Ends, site: &Site) {
         b"SERVER_SOFTWARE",
         concat!("circ/", env!("CARGO_PKG_VERSION")).as_bytes(),
     );
-    let forwarded = trusted.then(|| Forwarded::of(&head.headers, &site.trusted));
-    let forwarded = forwarded.unwrap_or_default();
     let remote = match (forwarded.remote, ends.remote) {
         (Some(said), _) => said.to_string(),
         (None, Some(address)) => address.to_canonical().to_string(),
         (None, None) => String::new(),
     };
     pair(b"REMOTE_ADDR", remote.as_bytes());
-    pair(
-        b"wsgi.url_scheme",
-        if forwarded.https || ends.secure {
-            b"https"
-        } else {
-            b"http"
-        },
-    );
+    pair(b"wsgi.url_scheme", if secure { b"https" } else { b"http" });
     headers(out, &head.headers, trusted);
     for (name, value) in [
         ("wsgi.multithread", site.multithread),
@@ -176,6 +176,22 @@ pub fn write(out: &mut Writer, head: &Parts, ends: &Ends, site: &Site) {
     ] {
         out.latin1(name.as_bytes());
         out.bool(value);
+    }
+}
+
+/// Name and port of a server that does not know them, as the client says; never empty, as PEP 3333 wants it.
+pub(super) fn named(headers: &HeaderMap, secure: bool) -> (String, String) {
+    let usual = if secure { "443" } else { "80" };
+    let host = headers
+        .get(header::HOST)
+        .and_then(|host| host.to_str().ok())
+        .filter(|host| !host.is_empty());
+    let host = host.unwrap_or("localhost");
+    match host.rsplit_once(':') {
+        Some((name, port)) if !port.is_empty() && port.bytes().all(|b| b.is_ascii_digit()) => {
+            (name.to_string(), port.to_string())
+        }
+        _ => (host.to_string(), usual.to_string()),
     }
 }
 

@@ -177,10 +177,14 @@ impl Front {
         self.pool.dismiss();
         let deadline = tokio::time::Instant::now() + patience;
         let linger = tokio::time::Instant::now() + LINGER.min(patience);
-        while self.connections.load(Ordering::Relaxed) > 0 {
+        loop {
+            let open = self.connections.load(Ordering::Relaxed);
+            if open == 0 {
+                break;
+            }
             let now = tokio::time::Instant::now();
             if now >= deadline {
-                tracing::warn!("{} requests were not done in time", self.pool.in_flight());
+                tracing::warn!("{open} requests were not done in time");
                 break;
             }
             if now >= linger {
@@ -532,6 +536,16 @@ fn strict<B>(request: &Request<B>) -> Result<(), Refusal> {
     match (hosts.next(), hosts.next()) {
         (_, Some(_)) => return bad("More than one Host."),
         (None, _) if request.version() >= Version::HTTP_11 => return bad("No Host."),
+        // a target with a host of its own says the same again
+        (Some(host), None) => {
+            if let Some(authority) = request.uri().authority()
+                && !host
+                    .as_bytes()
+                    .eq_ignore_ascii_case(authority.as_str().as_bytes())
+            {
+                return bad("The target is of another host than Host says.");
+            }
+        }
         _ => {}
     }
     if request.method() == Method::CONNECT {

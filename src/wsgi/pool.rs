@@ -342,12 +342,6 @@ impl Pool {
         }
     }
 
-    /// Requests that are waiting or being handled.
-    pub fn in_flight(&self) -> usize {
-        let inner = self.lock();
-        inner.queue.len() + inner.exchanges.len()
-    }
-
     /// How it goes with the workers.
     pub fn state(&self) -> State {
         let inner = self.lock();

@@ -4,7 +4,7 @@ use super::asgi::link::Say;
 use super::marshal::to_latin1;
 use super::pool::Pool;
 use super::sendfile::{self, Outgoing};
-use super::worker::Record;
+use super::worker::{Kind, Record};
 use bytes::Bytes;
 use http::header::{self, HeaderMap, HeaderName, HeaderValue};
 use http::{Response, StatusCode};
@@ -165,6 +165,11 @@ pub fn head(record: &Record<'_>) -> Result<Response<()>, String> {
         .ok()
         .filter(|_| reason.is_empty() || reason.starts_with(b" "))
         .ok_or_else(|| format!("{:?} is no status such as \"200 OK\"", text(record.status)))?;
+    // these say that the answer comes later, and there is none
+    if code.is_informational() && record.kind != Kind::Accept {
+        let text = text(record.status);
+        return Err(format!("the status {text:?} is not that of an answer"));
+    }
     let mut response = Response::new(());
     *response.status_mut() = code;
     let reason = reason.get(1..).unwrap_or_default();

@@ -524,6 +524,9 @@ def is_asgi(application):
         function = getattr(function, "__func__", function)
         # inspect's CO_COROUTINE, without importing it; asgiref and inspect mark wrappers by these names
         code = getattr(function, "__code__", None)
+        if code and code.co_varnames[:code.co_argcount][-3:] == ("scope", "receive", "send"):
+            # a function that hands out what is awaited
+            return True
         return bool(getattr(code, "co_flags", 0) & 0x80
                     or getattr(function, "_is_coroutine", None) or getattr(function, "_is_coroutine_mark", None))
 

@@ -153,6 +153,12 @@ impl Connection {
         self.answer(method).expect("an answer")
     }
 
+    /// Fills the buffer with what comes next.
+    #[track_caller]
+    pub fn read(&mut self, into: &mut [u8]) {
+        self.stream.read_exact(into).expect("so many bytes");
+    }
+
     pub fn stream(&self) -> &TcpStream {
         self.stream.get_ref()
     }

@@ -194,7 +194,7 @@ pub struct Signals {
 }
 
 /// What a signal asks for.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, Copy)]
 enum Asked {
     End,
     Renew,
@@ -217,11 +217,23 @@ impl Signals {
     }
 
     async fn next(&mut self) -> Asked {
+        let (term, int) = (&mut self.term, &mut self.int);
         tokio::select! {
-            _ = self.term.recv() => Asked::End,
-            _ = self.int.recv() => Asked::End,
+            () = either(term, int) => Asked::End,
             _ = self.hup.recv() => Asked::Renew,
         }
+    }
+
+    /// Waits for one that ends it; a SIGHUP is left for [`Signals::next`].
+    async fn end(&mut self) {
+        either(&mut self.term, &mut self.int).await;
+    }
+}
+
+async fn either(one: &mut Signal, other: &mut Signal) {
+    tokio::select! {
+        _ = one.recv() => {}
+        _ = other.recv() => {}
     }
 }
 
@@ -253,10 +265,10 @@ pub async fn ready(
             changed = health.changed() => if changed.is_err() {
                 return Ok(false);
             },
-            asked = signals.next() => if asked == Asked::End {
+            () = signals.end() => {
                 pool.close().await;
                 return Ok(false);
-            },
+            }
         }
     }
 }

@@ -1,10 +1,10 @@
 //! Between Mongrel2's words and HTTP: the head of a request, and the bytes of an answer.
 
 use super::message::Message;
-use crate::wsgi::environ::Ends;
+use crate::wsgi::environ::{Ends, named};
 use http::header::{self, HeaderName, HeaderValue};
 use http::request::Parts;
-use http::{HeaderMap, Method, Request, Response, StatusCode, Uri, Version};
+use http::{Method, Request, Response, StatusCode, Uri, Version};
 use std::time::SystemTime;
 
 /// The head of a request.
@@ -60,7 +60,8 @@ pub fn head(message: &Message) -> Result<Head, String> {
         address if address.is_empty() => text("x-forwarded-for")?,
         address => address,
     };
-    let (server, server_port) = server(&parts.headers, secure);
+    // Mongrel2 does not say where it was reached, but the client does
+    let (server, server_port) = named(&parts.headers, secure);
     let pattern = text("PATTERN")?;
     let mount = pattern.split('(').next().unwrap_or_default();
     let says = |wanted: &str| {
@@ -83,21 +84,6 @@ pub fn head(message: &Message) -> Result<Head, String> {
         close,
         parts,
     })
-}
-
-/// Mongrel2 does not say where it was reached, but the client does.
-fn server(headers: &HeaderMap, secure: bool) -> (String, String) {
-    let usual = if secure { "443" } else { "80" };
-    let host = headers
-        .get(header::HOST)
-        .and_then(|host| host.to_str().ok());
-    let host = host.unwrap_or("localhost");
-    match host.rsplit_once(':') {
-        Some((name, port)) if !port.is_empty() && port.bytes().all(|b| b.is_ascii_digit()) => {
-            (name.to_string(), port.to_string())
-        }
-        _ => (host.to_string(), usual.to_string()),
-    }
 }
 
 /// How the end of an answer's body is told.
