@@ -339,6 +339,11 @@ fn a_variable_of_all_watchers_reaches_those_that_run(program: Program) {
         assert!(ini(site).contains("[env]\nZONE = north\n"));
         for watcher in ["web", "other"] {
             assert_eq!(entry(&report, watcher)["restarted"], true, "{report}");
+            // The file came to say so by this very run.
+            assert_eq!(
+                entry(&report, watcher)["msg"],
+                format!("{watcher}: env.ZONE unset -> \"********\"")
+            );
             daemon.wait_for("the variable in a worker", || {
                 (variable(daemon, watcher, "ZONE").as_deref() == Some("north")).then_some(())
             });

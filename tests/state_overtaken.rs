@@ -184,3 +184,41 @@ fn a_watcher_that_vanishes_while_it_is_looked_at_is_added() {
         daemon.wait_pids("web", 2);
     });
 }
+
+/// A hook that has the watcher restarted, so many times, each time that the workers of the last time are there.
+fn restart_meanwhile(endpoint: &str, times: usize) -> impl FnMut(&[String]) + Send + use<> {
+    let endpoint = endpoint.to_string();
+    let mut seen: Vec<Value> = Vec::new();
+    move |commands: &[String]| {
+        let looks = commands.iter().any(|command| command == "incr")
+            && commands.last().is_some_and(|command| command == "list");
+        if !looks || seen.len() == times {
+            return;
+        }
+        let output = circ(&["list", "web", "--json", "--endpoint", &endpoint])
+            .output()
+            .expect("circ runs");
+        let told: Value = serde_json::from_slice(&output.stdout).unwrap_or_default();
+        let pids = told["pids"].clone();
+        if pids.as_array().is_some_and(|pids| pids.len() == 2) && seen.last() != Some(&pids) {
+            seen.push(pids);
+            order(&endpoint, &["restart", "web"]);
+        }
+    }
+}
+
+#[test]
+fn restarts_by_somebody_else_are_waited_out_once() {
+    // Two workers, and four more that were seen to come and go, would be taken for workers that die.
+    started(|site, daemon| {
+        let (code, report) = run_with(site, restart_meanwhile(&site.endpoint, 4));
+        assert_eq!(code, Some(0), "{report}");
+        daemon.wait_pids("web", 2);
+    });
+    started(|site, _| {
+        let (code, report) = run_with(site, restart_meanwhile(&site.endpoint, usize::MAX));
+        assert_eq!(code, Some(1), "{report}");
+        let reason = report["msg"].as_str().unwrap_or_default();
+        assert!(reason.contains("replaced while we looked"), "{report}");
+    });
+}

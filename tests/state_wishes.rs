@@ -134,12 +134,18 @@ fn variables_reach_the_workers_and_stay_secret(program: Program) {
         // With the last of its variables its section goes, unless somebody has written something else there.
         let with_comment = ini(site).replace("[env:web]\n", "[env:web]\n# why\n");
         site.write("circus.ini", &with_comment);
-        state(site, &["ensure", "web", "--unset", "env.MODE"], 0);
+        let report = state(site, &["ensure", "web", "--unset", "env.MODE"], 0);
         assert!(ini(site).contains("[env:web]\n# why\n"), "{}", ini(site));
+        let told = report["warnings"].to_string();
+        assert!(
+            told.contains("[env:web]") && told.contains("comments in it"),
+            "{report}"
+        );
         site.write("circus.ini", ini(site).replace("# why\n", ""));
         state(site, &["ensure", "web", "--env", "LAST=1"], 0);
-        state(site, &["ensure", "web", "--unset", "env.LAST"], 0);
+        let report = state(site, &["ensure", "web", "--unset", "env.LAST"], 0);
         assert!(!ini(site).contains("[env:web]"), "{}", ini(site));
+        assert_eq!(report["warnings"], json!([]));
     });
 }
 
@@ -376,6 +382,53 @@ fn a_socket_comes_changes_and_goes_with_its_watcher() {
         same_pids(daemon, "other", &other);
         assert_eq!(daemon.pids("loose").len(), 1);
     });
+}
+
+#[test]
+fn a_socket_goes_with_the_last_watcher_that_could_use_it() {
+    let site = TempSite::new();
+    let text = site.circus_section()
+        + "[watcher:all]\ncmd = sleep 1\nuse_sockets = True\n\n\
+           [watcher:one]\ncmd = sleep $(circus.sockets.one)\nuse_sockets = True\n\n\
+           [watcher:handed]\ncmd = sleep 3\nlisten_fds = two\n\n\
+           [socket:one]\nport = 1\n\n[socket:Two]\nport = 2\n\n[socket:three]\nport = 3\n";
+    let sections = |text: &str| -> Vec<String> {
+        let headers = text.lines().filter(|line| line.starts_with("[socket:"));
+        headers.map(str::to_string).collect()
+    };
+    // Who goes, what is left, and who is told to need what stays.
+    let cases: [(&[&str], &[&str], &[&str]); 3] = [
+        // All sockets were handed to it; two others say which they use.
+        (
+            &["all"],
+            &["[socket:one]", "[socket:Two]"],
+            &[
+                "[socket:one] stays: one uses",
+                "[socket:two] stays: handed uses",
+            ],
+        ),
+        // What is only handed to another one with all the rest is not its own.
+        (&["one"], &["[socket:Two]", "[socket:three]"], &[]),
+        (&["handed", "one", "all"], &[], &[]),
+    ];
+    for (names, left, told) in cases {
+        site.write("circus.ini", &text);
+        let mut warnings = String::new();
+        for name in names {
+            let absent = ["absent", name, "--with-socket", "--no-live"];
+            let report = state(&site, &absent, 0);
+            warnings.push_str(&report["warnings"].to_string());
+        }
+        let now = ini(&site);
+        assert_eq!(sections(&now), left, "{names:?}: {now}");
+        for text in told {
+            assert!(warnings.contains(text), "{names:?}: {warnings}");
+        }
+        assert!(
+            !told.is_empty() || !warnings.contains("stays"),
+            "{warnings}"
+        );
+    }
 }
 
 #[test]

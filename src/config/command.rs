@@ -105,7 +105,7 @@ pub fn names_socket(options: &WatcherOptions, socket: &str) -> bool {
 }
 
 /// Does the command of this watcher name any socket?
-fn names_sockets(options: &WatcherOptions) -> bool {
+pub fn names_sockets(options: &WatcherOptions) -> bool {
     let names = |text: &str| {
         let text = text.to_lowercase();
         text.contains("circus.sockets.") || text.contains("${socket:")

@@ -38,7 +38,9 @@ mod virtualenv;
 mod watchers;
 
 pub use agent::AgentOptions;
-pub use command::{WorkerCommand, hands_over, names_socket, uses_socket, worker_argv};
+pub use command::{
+    WorkerCommand, hands_over, names_socket, names_sockets, uses_socket, worker_argv,
+};
 pub use console::CONSOLE;
 pub use document::{DEFAULT_SECTION, Document, Entries, Entry, Format, NAME_KEY};
 pub use effective::{Effective, Stated};

@@ -6,8 +6,8 @@ use std::collections::BTreeSet;
 use super::desired::{Desired, DesiredSection, DesiredState, Running, SectionKind};
 use super::files::Files;
 use super::settings::Settings;
-use crate::config::{Config, uses_socket};
-use crate::options::WatcherOptions;
+use crate::config::{Config, names_sockets, uses_socket};
+use crate::options::{ListenFds, WatcherOptions};
 
 /// All that a run looks at.
 pub(super) struct Wishes {
@@ -56,7 +56,7 @@ pub(super) fn wishes(
         prune(&mut wishes, config, names, settings, warnings);
     }
     if let Some(config) = config {
-        take_sockets_along(&mut wishes, config);
+        take_sockets_along(&mut wishes, config, warnings);
         reach_by_env(&mut wishes, state, config, names);
     }
     Ok(wishes)
@@ -154,9 +154,9 @@ pub(super) fn tell_unmanaged(
     }
 }
 
-/// With `--with-socket`, the sockets that only this watcher uses go with it.
-fn take_sockets_along(wishes: &mut Wishes, config: &Config) {
-    let uses = uses_socket;
+/// With `--with-socket`, the sockets that nobody has any more when this watcher is gone go with it. One that stays for
+/// another watcher is told.
+fn take_sockets_along(wishes: &mut Wishes, config: &Config, warnings: &mut Vec<String>) {
     let going: Vec<String> = wishes
         .watchers
         .iter()
@@ -172,25 +172,42 @@ fn take_sockets_along(wishes: &mut Wishes, config: &Config) {
             continue;
         };
         for socket in &config.sockets {
-            let shared = config
-                .watchers
-                .iter()
-                .any(|other| !is_going(other) && uses(other, &socket.name));
             let known = wishes.sections.iter().any(|section| {
                 section.kind == SectionKind::Socket
                     && section.name.eq_ignore_ascii_case(&socket.name)
             });
-            if uses(watcher, &socket.name) && !shared && !known {
-                let section = config
-                    .sections()
-                    .filter_map(|section| section.strip_prefix("socket:"))
-                    .find(|name| name.eq_ignore_ascii_case(&socket.name))
-                    .unwrap_or(&socket.name)
-                    .to_string();
-                wishes.sections.push(absent(SectionKind::Socket, &section));
+            let named = uses_socket(watcher, &socket.name);
+            if known || !named && !has_all_sockets(watcher) {
+                continue;
             }
+            let uses = |other: &&WatcherOptions| {
+                uses_socket(other, &socket.name) || !named && has_all_sockets(other)
+            };
+            let mut staying = config.watchers.iter().filter(|other| !is_going(other));
+            if let Some(other) = staying.find(uses) {
+                warnings.push(format!(
+                    "[socket:{}] stays: {} uses it as well",
+                    socket.name, other.name
+                ));
+                continue;
+            }
+            let section = config
+                .sections()
+                .filter_map(|section| section.strip_prefix("socket:"))
+                .find(|name| name.eq_ignore_ascii_case(&socket.name))
+                .unwrap_or(&socket.name)
+                .to_string();
+            wishes.sections.push(absent(SectionKind::Socket, &section));
         }
     }
+}
+
+/// The watcher is handed all sockets and does not say which of them it uses.
+fn has_all_sockets(watcher: &WatcherOptions) -> bool {
+    watcher.use_sockets()
+        && !names_sockets(watcher)
+        && watcher.stdin_socket().is_empty()
+        && watcher.listen_fds() == ListenFds::None
 }
 
 /// A variable of `[env]` is part of every watcher's environment: those that run get it too.

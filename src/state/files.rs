@@ -13,7 +13,7 @@ use super::desired::{Desired, Wanted};
 use super::observed::FileSide;
 use super::plan::FileEdit;
 use super::store::{self, StoreError};
-use crate::config::{Config, ConfigError, Document, NAME_KEY};
+use crate::config::{Config, ConfigError, Document, Format, NAME_KEY};
 use crate::options::WatcherOptions;
 
 /// Why the configuration could not be read or edited.
@@ -415,6 +415,31 @@ impl Files {
         Ok(())
     }
 
+    /// The section of a watcher's own variables that these edits leave without any, and that stays for what somebody
+    /// wrote into it; told with its file.
+    pub fn left_empty(
+        &self,
+        home: Home<'_>,
+        edits: &[FileEdit],
+        edited: &[Edited],
+    ) -> Option<String> {
+        let takes_away = |edit: &FileEdit| matches!(edit, FileEdit::Env { text: None, .. });
+        let (Home::Watcher(watcher), true) = (home, edits.iter().any(takes_away)) else {
+            return None;
+        };
+        let own = self.env_section(watcher);
+        let part = edited.iter().find(|file| {
+            let name = file.path.to_string_lossy();
+            let document = |bytes| Document::parse(bytes, &name).ok();
+            document(&file.after).is_some_and(|after| is_empty(&after, &own))
+                && document(&file.before).is_some_and(|before| !is_empty(&before, &own))
+        })?;
+        Some(format!(
+            "[{own}] in {} has no variable any more; it stays because there are comments in it",
+            part.path.display()
+        ))
+    }
+
     /// The watcher has this variable (or has it not) already.
     fn gives(&self, watcher: &str, variable: &str, text: Option<&str>) -> bool {
         let env = self
@@ -520,10 +545,15 @@ fn remove(parts: &mut [Part], section: &str) -> Result<(), FilesError> {
     Ok(())
 }
 
+/// Whether no variable is left in a section.
+fn is_empty(document: &Document, section: &str) -> bool {
+    let keys = document.entries(section);
+    keys.is_some_and(|keys| keys.keys().all(|key| key == NAME_KEY))
+}
+
 /// Whether nothing is left of a section but its header: no key, and no comment that somebody wrote.
 fn is_bare(document: &Document, section: &str) -> bool {
-    let keys = document.entries(section);
-    if keys.is_some_and(|keys| keys.keys().any(|key| key != NAME_KEY)) {
+    if !is_empty(document, section) {
         return false;
     }
     let bytes = document.to_bytes();
@@ -535,11 +565,15 @@ fn is_bare(document: &Document, section: &str) -> bool {
     let Some(header) = lines.next().map(str::trim) else {
         return false;
     };
+    if document.format() == Format::Toml && !header.starts_with('[') {
+        // `env = {}` among a watcher's keys.
+        return !header.contains('#');
+    }
     header.starts_with('[')
         && header.ends_with(']')
         && text.lines().filter(|line| line.trim() == header).count() == 1
         && lines
-            .take_while(|line| !line.starts_with('['))
+            .take_while(|line| !line.trim_start().starts_with('['))
             .all(|line| line.trim().is_empty())
 }
 

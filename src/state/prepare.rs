@@ -11,6 +11,7 @@ use super::files::{Edited, Files, Home, Reading};
 use super::live::{Live, LiveError};
 use super::observed::{DaemonSide, Observed};
 use super::plan::{self, DaemonAction, FileEdit, Plan};
+use super::report::Standing;
 use super::sections::{self, SectionLive, SectionPlan, SectionSeen};
 use super::settings::Settings;
 use super::targets::{self, align};
@@ -65,6 +66,8 @@ impl Prepared {
 pub(super) struct Refusal {
     pub name: Option<String>,
     pub reason: String,
+    /// What it says of the desired state.
+    pub standing: Standing,
 }
 
 impl Refusal {
@@ -72,6 +75,16 @@ impl Refusal {
         Refusal {
             name: Some(name.to_string()),
             reason: reason.to_string(),
+            standing: Standing::Refused,
+        }
+    }
+
+    /// The state is not to blame: there is no daemon, or somebody else has the lock.
+    fn for_now(reason: impl ToString) -> Refusal {
+        Refusal {
+            name: None,
+            reason: reason.to_string(),
+            standing: Standing::Untried,
         }
     }
 }
@@ -81,6 +94,7 @@ impl<E: std::fmt::Display> From<E> for Refusal {
         Refusal {
             name: None,
             reason: error.to_string(),
+            standing: Standing::Refused,
         }
     }
 }
@@ -112,7 +126,7 @@ pub(super) fn prepare(
         && settings.persist
     {
         let path = settings.cwd.join(path);
-        locks.file(&path, deadline)?;
+        locks.file(&path, deadline).map_err(Refusal::for_now)?;
     }
     let files = settings
         .config
@@ -123,7 +137,7 @@ pub(super) fn prepare(
     if let Some(files) = files.as_ref().filter(|_| persisted && !settings.check) {
         // What they include may lie elsewhere. A file that changed since it was read is found when it is written.
         for path in files.paths() {
-            locks.file(path, deadline)?;
+            locks.file(path, deadline).map_err(Refusal::for_now)?;
         }
     }
     if files.is_none() {
@@ -137,7 +151,10 @@ pub(super) fn prepare(
     if settings.live {
         let endpoint = endpoint(settings, files.as_ref())?;
         if !settings.check {
-            locks.endpoint(&endpoint.to_string(), deadline)?;
+            let endpoint = endpoint.to_string();
+            locks
+                .endpoint(&endpoint, deadline)
+                .map_err(Refusal::for_now)?;
         }
         match Live::connect(&endpoint, deadline, &settings.interrupt) {
             Ok(connection) => live = Some(connection),
@@ -150,9 +167,10 @@ pub(super) fn prepare(
                 let mut why = error.to_string();
                 // some say with a question what to look at
                 why.push_str(if why.ends_with('?') { " To" } else { "; to" });
-                return Err(format!("{why} change the file alone, give --no-live{start}").into());
+                let why = format!("{why} change the file alone, give --no-live{start}");
+                return Err(Refusal::for_now(why));
             }
-            Err(error) => return Err(error.into()),
+            Err(error) => return Err(Refusal::for_now(error)),
         }
     }
     let mut prepared = Prepared {
@@ -282,6 +300,7 @@ fn fill(
                 check_sections(&prepared.sections, &after)?;
                 for (home, edits) in &edits {
                     warnings.extend(shadowed(files, *home, edits));
+                    warnings.extend(files.left_empty(*home, edits, &edited));
                 }
             }
             edited

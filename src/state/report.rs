@@ -34,6 +34,20 @@ impl ActionStatus {
     }
 }
 
+/// What became of a desired state as a whole: a run that failed and changed nothing has three meanings.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub enum Standing {
+    /// It is what file and daemon were brought to, whether or not its workers run as they should.
+    #[default]
+    InForce,
+    /// It was refused, and nothing of it is there: it was found wrong, or the daemon or the disk did not take it and all
+    /// was taken back.
+    Refused,
+    /// Whether it can be brought about is not known: the daemon was not reached, somebody else had the lock, the run was
+    /// asked to end. Nothing of it is there.
+    Untried,
+}
+
 /// Which of the two truths an action changes.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Target {
@@ -136,6 +150,8 @@ pub struct Report {
     pub error: Option<String>,
     /// It failed only because another resource of the run did. Not part of the JSON.
     pub in_consequence: bool,
+    /// What became of the run as a whole. Not part of the JSON.
+    pub standing: Standing,
     /// Copies that were kept of files before they were written (`--backup`).
     pub backups: Vec<String>,
     /// With `resource: state`: a report for each resource.
@@ -161,6 +177,7 @@ impl Report {
             warnings: Vec::new(),
             error: None,
             in_consequence: false,
+            standing: Standing::default(),
             backups: Vec::new(),
             resources: Vec::new(),
         }

@@ -12,7 +12,7 @@ use super::files::Edited;
 use super::observed::{DaemonSide, FileSide, Observed};
 use super::plan::{self, Plan};
 use super::prepare::{Prepared, SectionRun, WatcherRun};
-use super::report::{Diff, Report};
+use super::report::{Diff, Report, Standing};
 use super::secrets;
 use super::sections::{SectionLive, SectionSeen};
 use super::settings::Settings;
@@ -29,6 +29,7 @@ pub(super) struct Telling {
     masks: bool,
     /// What failed without being about one resource.
     error: Option<String>,
+    standing: Standing,
 }
 
 struct Entry {
@@ -59,6 +60,7 @@ impl Telling {
             check: settings.check,
             masks,
             error: None,
+            standing: Standing::default(),
         }
     }
 
@@ -98,10 +100,19 @@ impl Telling {
         }
     }
 
-    /// The run was refused and taken back.
-    pub fn refused(&mut self, resource: Option<usize>, reason: String, undone: &Undone) {
+    /// The run did not get through and was taken back; `standing` is what that says of the state, if all was.
+    pub fn refused(
+        &mut self,
+        resource: Option<usize>,
+        reason: String,
+        undone: &Undone,
+        standing: Standing,
+    ) {
         let text = format!("{reason}{}", undone.to_text());
         let whole = undone.failed.is_empty();
+        if whole {
+            self.standing = standing;
+        }
         let culprit = resource
             .and_then(|resource| self.entries.get(resource))
             .map(|entry| entry.report.name.clone());
@@ -234,6 +245,7 @@ impl Telling {
     ) -> Report {
         let mut whole = Report::new(&state.origin, self.check);
         whole.resource = "state";
+        whole.standing = self.standing;
         let mut files = Vec::new();
         if settings.diff {
             files = file_diff(&prepared.edited, self.masks);

@@ -17,7 +17,7 @@ use super::desired::{Desired, DesiredSection, DesiredState, Request};
 use super::live::LiveError;
 use super::plan::{DaemonAction, FileEdit, Plan};
 use super::prepare::{Prepared, Refusal, live_sections, prepare};
-use super::report::Report;
+use super::report::{Report, Standing};
 use super::sections::SectionLive;
 use super::settings::Settings;
 use super::starting;
@@ -77,9 +77,11 @@ fn run(state: &DesiredState, settings: &Settings, whole: bool) -> (Report, Vec<S
                 }
                 run.report(state, &mut warnings)
             }
-            Err(Refusal { name, reason }) => {
-                telling::refused(state, settings, name.as_deref(), reason)
-            }
+            Err(Refusal {
+                name,
+                reason,
+                standing,
+            }) => telling::refused(state, settings, name.as_deref(), reason, standing),
         };
         return (report, warnings);
     }
@@ -93,6 +95,8 @@ struct Trouble {
     may_still_happen: bool,
     /// Somebody else has added or removed a watcher since the daemon was looked at.
     overtaken: bool,
+    /// What it says of the desired state once all is taken back.
+    standing: Standing,
 }
 
 struct Run<'a> {
@@ -207,7 +211,9 @@ impl<'a> Run<'a> {
         if let Some(by) = self.settings.interrupt.asked() {
             let reason = format!("interrupted by {by}");
             self.plan_commands_from(0);
-            return self.telling.refused(None, reason, &Undone::default());
+            return self
+                .telling
+                .refused(None, reason, &Undone::default(), Standing::Untried);
         }
         if let Err(error) = self
             .journal
@@ -216,12 +222,20 @@ impl<'a> Run<'a> {
             self.overtaken = matches!(error, StoreError::Changed { .. });
             let undone = self.journal.undo(None);
             self.plan_commands_from(0);
-            return self.telling.refused(None, error.to_string(), &undone);
+            let standing = match self.overtaken {
+                true => Standing::Untried,
+                false => Standing::Refused,
+            };
+            return self
+                .telling
+                .refused(None, error.to_string(), &undone, standing);
         }
         if let Some(reason) = self.backup_is_read() {
             let undone = self.journal.undo(None);
             self.plan_commands_from(0);
-            return self.telling.refused(None, reason, &undone);
+            return self
+                .telling
+                .refused(None, reason, &undone, Standing::Refused);
         }
         if let Err(trouble) = self.command() {
             if trouble.may_still_happen {
@@ -234,7 +248,7 @@ impl<'a> Run<'a> {
             }
             self.overtaken = trouble.overtaken && undone.failed.is_empty();
             self.telling
-                .refused(trouble.resource, trouble.reason, &undone);
+                .refused(trouble.resource, trouble.reason, &undone, trouble.standing);
         }
     }
 
@@ -439,6 +453,7 @@ fn trouble(resource: Option<usize>, reason: String) -> Trouble {
         reason,
         may_still_happen: false,
         overtaken: false,
+        standing: Standing::Refused,
     }
 }
 
@@ -449,6 +464,10 @@ fn live_trouble(resource: Option<usize>, error: &LiveError, hint: String) -> Tro
         reason: format!("{error}{hint}"),
         may_still_happen: error.may_still_happen(),
         overtaken: error.is_overtaken(),
+        standing: match error {
+            LiveError::Refused { .. } => Standing::Refused,
+            _ => Standing::Untried,
+        },
     }
 }
 

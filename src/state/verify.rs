@@ -123,6 +123,10 @@ struct Wait<'a> {
     doubt_at: Instant,
     /// The worker that had ended last when the wait began.
     last_exit: Option<Option<Map<String, Value>>>,
+    /// The watcher was seen on its way down or up, where a worker that dies leaves it active.
+    moved: bool,
+    /// Somebody else's restarts were waited out once.
+    forgiven: bool,
     result: Option<Result<(), VerifyError>>,
 }
 
@@ -137,6 +141,8 @@ impl Wait<'_> {
             wrong_since: Instant::now(),
             doubt_at: Instant::now() + DOUBT,
             last_exit: None,
+            moved: false,
+            forgiven: false,
             result: (!of.expect.must_run).then_some(Ok(())),
         }
     }
@@ -162,6 +168,7 @@ impl Wait<'_> {
         self.seen.extend(&look.pids);
         self.last_exit
             .get_or_insert_with(|| look.condition.last_exit.clone());
+        self.moved |= matches!(look.condition.status.as_str(), "stopping" | "starting");
         if right {
             match &self.stable {
                 Some((pids, since)) if *pids == look.pids => {
@@ -200,7 +207,10 @@ impl Wait<'_> {
         let late = now >= live.deadline();
         let hopeless = look.condition.status == "stopped" || look.condition.trouble.is_some();
         let patience = if hopeless { HOPELESS } else { patience };
-        if late || died || (!right && now.duration_since(self.wrong_since) >= patience) {
+        let failed = died || (!right && now.duration_since(self.wrong_since) >= patience);
+        if failed && !late && !hopeless && self.replaced_by_order(live, &look)? {
+            self.begin_anew(&look, now);
+        } else if late || failed {
             self.result = Some(Err(VerifyError::NotRunning(not_running(
                 &look, *expect, gone, late,
             ))));
@@ -210,6 +220,28 @@ impl Wait<'_> {
 }
 
 impl Wait<'_> {
+    /// The workers that are gone went because somebody had them restarted, as far as the daemon tells: circ's, that
+    /// none has ended by itself; circusd, that the watcher was on its way down and up. That is no fault of theirs, once.
+    fn replaced_by_order(&self, live: &mut Live, look: &Look) -> Result<bool, LiveError> {
+        if self.forgiven {
+            return Ok(false);
+        }
+        Ok(match live.identity()? {
+            Some(_) => self.last_exit.as_ref() == Some(&look.condition.last_exit),
+            None => self.moved,
+        })
+    }
+
+    /// As at the beginning of the wait, with the workers that are there now.
+    fn begin_anew(&mut self, look: &Look, now: Instant) {
+        self.forgiven = true;
+        self.moved = false;
+        self.seen = look.pids.iter().copied().collect();
+        self.stable = None;
+        self.wrong_since = now;
+        self.doubt_at = now + DOUBT;
+    }
+
     /// What somebody else ordered since the daemon was told, if that is why the number is wrong: it is not waited for
     /// then.
     fn overruled(&self, live: &mut Live, look: &Look) -> Result<Option<String>, LiveError> {

@@ -34,6 +34,17 @@ pub(super) fn tell(
             (true, false, true) => match key.as_str() {
                 "watcher" => " (to the daemon; the file had it)",
                 "status" => "",
+                // Another section of the file changes in the same run, and this with it: `[env]`.
+                _ if in_file.is_some_and(|file| {
+                    !same(
+                        key,
+                        option(file, key).as_ref(),
+                        option(target, key).as_ref(),
+                    )
+                }) =>
+                {
+                    ""
+                }
                 _ => " (in the daemon; the file was right)",
             },
             _ => "",

@@ -161,6 +161,9 @@ struct AnsibleTest {
     site: TempSite,
 }
 
+/// The pip that ansible-test wants, of ansible-core 2.17, 2.18 and 2.19, 2.20 and later.
+const PIPS: [&str; 3] = ["23_1_2", "24_2", "25_2"];
+
 impl AnsibleTest {
     fn new() -> AnsibleTest {
         let site = TempSite::ipc();
@@ -182,11 +185,13 @@ impl AnsibleTest {
         let cache = home.join(".ansible/test/cache");
         fs::create_dir_all(&cache).expect("a directory under target/");
         // Its environments get their pip from the index like everything else, not from a page on the web.
-        fs::copy(
-            room::source("tests/ansible/get_pip.py"),
-            cache.join("get_pip_24_2.py"),
-        )
-        .expect("a file under target/");
+        for pip in PIPS {
+            fs::copy(
+                room::source("tests/ansible/get_pip.py"),
+                cache.join(format!("get_pip_{pip}.py")),
+            )
+            .expect("a file under target/");
+        }
         let mut command = room::ansible("ansible-test", &home);
         command
             .args(arguments)

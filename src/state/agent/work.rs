@@ -9,7 +9,7 @@ use super::schedule::{Mode, Order, Outcome};
 use crate::state::Settings;
 use crate::state::desired::DesiredState;
 use crate::state::document::{self, Source};
-use crate::state::report::Report;
+use crate::state::report::{Report, Standing};
 use crate::wire::event::resource_name;
 
 /// What brings a desired state about: [`crate::state::apply`], or a test's stand-in.
@@ -76,11 +76,13 @@ impl Work {
         let mut kept = None;
         let report = self.good.clone().map(|state| {
             let report = self.apply(&state, order);
-            if report.failed && !report.changed {
-                let before = self.held.clone().filter(|before| *before != state);
-                kept = before.map(|before| self.apply(&before, order));
-            } else {
-                self.held = Some(state);
+            match report.standing {
+                Standing::InForce => self.held = Some(state),
+                Standing::Refused => {
+                    let before = self.held.clone().filter(|before| *before != state);
+                    kept = before.map(|before| self.apply(&before, order));
+                }
+                Standing::Untried => {}
             }
             report
         });

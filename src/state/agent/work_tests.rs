@@ -47,6 +47,12 @@ impl Site {
                 report.resource = "state";
                 if state.watchers.iter().any(|w| w.name == "refused") {
                     report.fail("as told".into());
+                    report.standing = Standing::Refused;
+                    return report;
+                }
+                if state.watchers.iter().any(|w| w.name == "unreachable") {
+                    report.fail("nobody listens".into());
+                    report.standing = Standing::Untried;
                     return report;
                 }
                 for watcher in &state.watchers {
@@ -201,4 +207,23 @@ fn a_state_that_is_refused_as_a_whole_leaves_the_one_before_in_force() {
     site.write(&watchers(&["Changed one", "failed"]));
     assert!(work.run(&order(4, Mode::Enforce, &[])).kept.is_none());
     assert_eq!(work.held, work.good);
+}
+
+#[test]
+fn a_state_that_is_there_and_fails_is_not_taken_for_a_refused_one() {
+    let site = Site::new();
+    let mut work = site.work(false);
+    site.write(&watchers(&["one"]));
+    assert!(!work.run(&order(1, Mode::Enforce, &[])).failed());
+    // Its workers do not stay, and nothing was to be changed for them.
+    site.write(&watchers(&["one", "failed"]));
+    let done = work.run(&order(2, Mode::Enforce, &[]));
+    assert!(done.failed() && !done.changed() && done.kept.is_none());
+    assert!(!done.message().contains("stays in force"));
+    assert_eq!(work.held, work.good, "it is what is there now");
+    // Without a daemon nobody knows: neither is the state before brought back, nor does this one count as taken.
+    site.write(&watchers(&["one", "unreachable"]));
+    let done = work.run(&order(3, Mode::Enforce, &[]));
+    assert!(done.failed() && done.kept.is_none());
+    assert_ne!(work.held, work.good);
 }

@@ -4,7 +4,7 @@ use serde_json::Value;
 
 use super::DAEMON;
 use crate::state::desired::DesiredState;
-use crate::state::report::Report;
+use crate::state::report::{Report, Standing};
 use crate::state::settings::Settings;
 
 /// The report over all from those of the resources.
@@ -70,9 +70,11 @@ pub(in crate::state) fn refused(
     settings: &Settings,
     name: Option<&str>,
     reason: String,
+    standing: Standing,
 ) -> Report {
     let mut whole = Report::new(&state.origin, settings.check);
     whole.resource = "state";
+    whole.standing = standing;
     match name {
         Some(name) => {
             whole
