@@ -50,11 +50,13 @@ fn aiida_manages_its_daemon() {
             "circus.ini",
             format!(
                 "[circus]\nendpoint = {}\npubsub_endpoint = {}\nstats_endpoint = {}\nstatsd = True\n\
-                 multicast_endpoint =\npidfile = {}\nlogoutput = -\nloglevel = INFO\ncheck_delay = 0.5\n\
+                 multicast_endpoint =\npidfile = {}\nlogoutput = -\nloglevel = INFO\ndebug = False\ncheck_delay = 0.5\n\
                  [watcher:aiida-main]\ncmd = python -u -c 'import time; print(\"up\"); time.sleep(1000)'\n\
                  numprocesses = 2\ncopy_env = True\nvirtualenv = {}\n\
                  stdout_stream.class = FileStream\nstdout_stream.filename = {log}\n\
+                 stdout_stream.time_format = %Y-%m-%d %H:%M:%S\n\
                  stderr_stream.class = FileStream\nstderr_stream.filename = {log}\n\
+                 stderr_stream.time_format = %Y-%m-%d %H:%M:%S\n\
                  [env:aiida-main]\nPYTHONUNBUFFERED = True\nAIIDA_PATH = {}\n",
                 at("controller"),
                 at("pubsub"),
@@ -102,23 +104,46 @@ fn bentoml_serves_on_shared_sockets() {
         let path = site.path("runner.sock");
         let python = venv().python();
         let (python, server) = (python.display(), file("server.py"));
+        // Arguments and variables hold JSON; a plugin in Python has everything restarted when its file is there.
+        let common = format!(
+            "use_sockets = True\ncopy_env = True\nstop_children = True\ngraceful_timeout = 86400\nrespawn = True\n\
+             working_dir = {}\nclose_child_stdin = True\n",
+            site.dir().display()
+        );
+        let (sources, map) = (site.path("src"), r#"{"runner": "unix://runner.sock"}"#);
+        std::fs::create_dir(&sources).unwrap();
+        let changed = sources.join("changed");
         site.ini(&format!(
-            "check_delay = 0.5\n\
-             [watcher:runner]\ncmd = {python}\nargs = -u {} $(CIRCUS.WID) $(circus.sockets.runner)\n\
-             numprocesses = 2\nuse_sockets = True\ncopy_env = True\nstop_children = True\n\
-             [watcher:api_server]\ncmd = {python}\nargs = -u {} $(circus.wid) $(circus.sockets.api)\n\
-             numprocesses = 3\nuse_sockets = True\ncopy_env = True\nstop_children = True\ngraceful_timeout = 86400\n\
-             [socket:runner]\npath = {}\n\
-             [socket:api]\nhost = 127.0.0.1\nport = {port}\nbacklog = 2048\n",
+            "check_delay = 0.5\ndebug = False\n\
+             [watcher:runner]\ncmd = '{python}'\n\
+             args = -u {} $(CIRCUS.WID) $(circus.sockets.runner) --args '{map}'\n\
+             numprocesses = 2\n{common}\
+             [watcher:api_server]\ncmd = '{python}'\n\
+             args = -u {} $(circus.wid) $(circus.sockets._api_1) --args '{map}'\n\
+             numprocesses = 3\n{common}\
+             [env:runner,api_server]\nRUNNER_MAP = {map}\n\
+             [socket:runner]\npath = {}\nbacklog = 2048\n\
+             [socket:_api_1]\nhost = 127.0.0.1\nport = {port}\nfamily = AF_INET\nbacklog = 2048\n\
+             [plugin:reloader]\nuse = reloader.Reloader\nworking_dir = {}\n",
             server.display(),
             server.display(),
             path.display(),
+            sources.display(),
         ));
-        let daemon = site.start(program);
+        // Where the plugin is found.
+        let daemon = site.start_with(program, |command| {
+            let home = server.parent().unwrap_or(Path::new("/"));
+            command.env("PYTHONPATH", home).env("PATH", venv().path());
+        });
         play(
             &daemon,
             "bentoml.py",
-            &[daemon.endpoint(), &port.to_string(), path.to_str().unwrap()],
+            &[
+                daemon.endpoint(),
+                &port.to_string(),
+                path.to_str().unwrap(),
+                changed.to_str().unwrap(),
+            ],
         );
         // Its workers end at the first signal, whatever their grace.
         daemon.signal(Signal::SIGTERM);
@@ -132,8 +157,25 @@ fn bentoml_serves_on_shared_sockets() {
 fn dynamo_adds_and_removes_workers() {
     for (program, patience) in [(Program::Circusd, "400"), (Program::Circ, "0")] {
         let site = TempSite::new();
-        site.ini("check_delay = 0.2\n[watcher:planner]\ncmd = sleep 1000\n");
+        // One that is there from the start writes to files of its own, a directory a worker.
+        let logs = site.path("logs/dynamo_Planner");
+        std::fs::create_dir_all(&logs).unwrap();
+        let logs = logs.display();
+        site.ini(&format!(
+            "check_delay = 0.2\n[watcher:dynamo_Planner]\ncmd = sh\nargs = -c 'echo $0; exec sleep 1000' \
+             '[{{\"CUDA_VISIBLE_DEVICES\": \"0\"}}]' --worker-id $(CIRCUS.WID)\n\
+             copy_env = True\nstop_children = True\nuse_sockets = True\ngraceful_timeout = 86400\nrespawn = False\n\
+             stdout_stream.class = FileStream\nstdout_stream.filename = {logs}/output.log\n\
+             stdout_stream.backup_count = 10\n\
+             stderr_stream.class = FileStream\nstderr_stream.filename = {logs}/error.log\n\
+             stderr_stream.backup_count = 10\n",
+        ));
         let daemon = site.start(program);
+        daemon.wait_for("what the first worker says", || {
+            let said = std::fs::read_to_string(site.path("logs/dynamo_Planner/output.log")).ok()?;
+            said.contains(r#"[{"CUDA_VISIBLE_DEVICES": "0"}]"#)
+                .then_some(())
+        });
         play(
             &daemon,
             "dynamo.py",

@@ -12,6 +12,9 @@ mod verbs;
 
 use std::fs;
 use std::net::TcpStream;
+use std::os::unix::ffi::OsStrExt;
+use std::path::Path;
+use std::process::{Command, Stdio};
 
 use serde_json::{Value, json};
 
@@ -38,6 +41,7 @@ for_each_daemon!(
     a_watcher_is_stopped_and_started,
     a_change_restarts_as_the_caller_wants,
     handlers_act_every_time_and_only_without_check,
+    a_directory_whose_name_is_no_text_is_worked_in,
 );
 
 fn a_watcher_goes_from_both_sides(program: Program) {
@@ -328,6 +332,55 @@ fn handlers_act_every_time_and_only_without_check(program: Program) {
 }
 
 /// circ's daemon takes over single sections of its file; circusd cannot, and loses watchers and workers by it.
+fn a_directory_whose_name_is_no_text_is_worked_in(program: Program) {
+    let site = TempSite::new();
+    let directory = site.dir().join(std::ffi::OsStr::from_bytes(b"dir\xff"));
+    fs::create_dir(&directory).expect("a directory");
+    let file = directory.join("circus.ini");
+    let text = site.circus_section() + "check_delay = 0.5\n[watcher:web]\ncmd = sleep 1000\n";
+    fs::write(&file, text).expect("a file");
+    let mut command = match program {
+        Program::Circusd => Command::new(support::venv().circusd()),
+        Program::Circ => Command::new(env!("CARGO_BIN_EXE_circ")),
+    };
+    if program == Program::Circ {
+        command.arg("circusd");
+    }
+    command.arg("circus.ini").current_dir(&directory);
+    let daemon = site.spawn_command(program, command);
+    daemon.wait_ready();
+    daemon.wait_pids("web", 1);
+    let ensure = |config: &Path, wish: &[&str]| {
+        let mut command = Command::new(env!("CARGO_BIN_EXE_circ"));
+        command
+            .args(["state", "ensure", "web", "--json", "--config"])
+            .arg(config)
+            .args(wish)
+            .current_dir(&directory)
+            .stdin(Stdio::null());
+        let run = run::finish(command);
+        let report = run.report();
+        assert_eq!(run.code, 0, "{report}");
+        report
+    };
+    assert_eq!(ensure(&file, &["--procs", "2"])["changed"], true);
+    let again = ensure(Path::new("circus.ini"), &["--procs", "2"]);
+    assert_eq!(again["changed"], false, "{again}");
+    for pid in daemon.wait_pids("web", 2) {
+        assert_eq!(
+            fs::read_link(format!("/proc/{pid}/cwd")).ok(),
+            Some(directory.clone())
+        );
+    }
+    // What no command changes is read from this very file again.
+    let wish = format!("front=127.0.0.1:{}", site.port());
+    ensure(&file, &["--socket", &wish]);
+    assert_eq!(
+        daemon.ok("listsockets", json!({}))["sockets"][0]["name"],
+        "front"
+    );
+}
+
 #[test]
 fn a_socket_comes_changes_and_goes_with_its_watcher() {
     started(Program::Circ, |site, daemon| {

@@ -90,7 +90,6 @@ fn watcher(loader: &Loader, circus: &CircusOptions) -> WatcherOptions {
     let env: Map<String, Value> = environ
         .map(|(name, value)| (name.clone(), Value::from(value.as_str())))
         .collect();
-    let cwd = loader.cwd.to_string_lossy().into_owned();
     let own: [(&str, Value); 8] = [
         ("cmd", command(loader, circus).into()),
         ("executable", THIS_PROGRAM.into()),
@@ -98,7 +97,7 @@ fn watcher(loader: &Loader, circus: &CircusOptions) -> WatcherOptions {
         ("use_sockets", true.into()),
         ("copy_env", true.into()),
         ("copy_path", true.into()),
-        ("working_dir", cwd.into()),
+        ("working_dir", loader.own_directory()),
         ("env", Value::Object(env)),
     ];
     for (key, value) in own {

@@ -16,7 +16,7 @@ use super::model::{
     DEFAULT_STATS_ENDPOINT, SocketConfig, SocketFamily, SocketType,
 };
 use super::{console, keys, pattern, plugins, pytext, watchers};
-use crate::options::{self, to_bool};
+use crate::options::{self, Value, to_bool};
 
 /// Environment variables in the order in which they were set.
 pub(super) type Environ = IndexMap<String, String>;
@@ -90,6 +90,12 @@ pub(super) struct Loader {
 }
 
 impl Loader {
+    /// The directory of a watcher that states none: the daemon's own. None where its name is no text: a worker is in it
+    /// all the same.
+    pub(super) fn own_directory(&self) -> Value {
+        self.cwd.to_str().map_or(Value::Null, Value::from)
+    }
+
     fn new(merged: Merged, environ: Environ, cwd: &Path) -> Self {
         Self {
             merged,

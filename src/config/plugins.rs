@@ -254,8 +254,7 @@ fn watcher(
         .collect();
     watchers::put(&mut watcher, "env", Value::Object(env));
     if watcher.working_dir().is_empty() {
-        let cwd = loader.cwd.to_string_lossy().into_owned();
-        watchers::put(&mut watcher, "working_dir", Value::from(cwd));
+        watchers::put(&mut watcher, "working_dir", loader.own_directory());
     }
     watcher
 }

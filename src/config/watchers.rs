@@ -163,8 +163,7 @@ fn watcher(loader: &mut Loader, draft: &Draft, sockets: &[SocketConfig]) -> Watc
     let env = environment(loader, draft, &watcher);
     put(&mut watcher, "env", Value::Object(env));
     if watcher.working_dir().is_empty() {
-        let cwd = loader.cwd.to_string_lossy().into_owned();
-        put(&mut watcher, "working_dir", Value::from(cwd));
+        put(&mut watcher, "working_dir", loader.own_directory());
     }
     check_rules(loader, draft, &watcher, sockets);
     watcher

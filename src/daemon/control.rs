@@ -297,14 +297,15 @@ impl Shell {
             } => {
                 self.check_owner(&options)?;
                 self.check_sockets(&options)?;
-                let cwd = self.cwd.to_string_lossy();
+                // None for a directory whose name is no text: its worker is in it all the same.
+                let cwd = self.cwd.to_str().unwrap_or_default();
                 let mut options = crate::options::WatcherOptions::from_add(
                     &name,
                     &cmd,
                     &args,
                     &options,
                     &self.environ,
-                    &cwd,
+                    cwd,
                 )
                 .map_err(|error| Trouble::command(error.to_string()))?;
                 enter_virtualenv(&mut options, &self.cwd)

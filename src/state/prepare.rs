@@ -417,7 +417,14 @@ fn find_out_how_to_reload(prepared: &mut Prepared) -> Result<(), Refusal> {
     }
     let same_file = |other: &std::path::Path| {
         let real = |path: &std::path::Path| std::fs::canonicalize(path).ok();
-        real(other).is_some_and(|other| real(&files.main()) == Some(other))
+        let (mine, theirs) = (real(&files.main()), real(other));
+        // A name that is not UTF-8 arrives with marks in place of what is not.
+        let told = other.to_str().filter(|told| told.contains('\u{FFFD}'));
+        mine.is_some_and(|mine| match (theirs, told) {
+            (Some(theirs), _) => mine == theirs,
+            (None, Some(told)) => mine.to_string_lossy() == told,
+            (None, None) => false,
+        })
     };
     match live.identity()? {
         Some(identity) if same_file(&identity.config) => {

@@ -74,13 +74,20 @@ def order(command, **properties):
     return answers[-1]
 
 
-# More workers, fewer workers.
-answer = order("incr", name=name, nb=2)
+# More workers, fewer workers; not waited for.
+answer = order("incr", name=name, nb=2, waiting=False)
 assert answer["status"] == "ok", answer
 until("four workers", lambda: len(call("stats", name=name).get("info", [])) == 4)
-answer = order("decr", name=name, nb=3)
+answer = order("decr", name=name, nb=2, waiting=False)
 assert answer["status"] == "ok", answer
-until("one worker", lambda: len(call("stats", name=name).get("info", [])) == 1)
+until("two workers", lambda: len(call("stats", name=name).get("info", [])) == 2)
+# Waited for, when the answer tells how many there are.
+answer = order("incr", name=name, nb=1, waiting=True)
+assert (answer["status"], answer["numprocesses"]) == ("ok", 3), answer
+assert len(call("stats", name=name)["info"]) == 3
+answer = order("decr", name=name, nb=2, waiting=True)
+assert (answer["status"], answer["numprocesses"]) == ("ok", 1), answer
+assert len(call("stats", name=name)["info"]) == 1
 
 # A restart that is waited for gives new workers.
 before = set(call("stats", name=name)["info"])

@@ -1,8 +1,8 @@
 """What a program like BentoML does: servers on sockets that the daemon holds, by port and by path, workers that are told
 their number, and a restart of everything by a pattern.
 
-Arguments: endpoint, port, path of the Unix socket. The daemon has the sockets `api` (the port) and `runner` (the path) and
-the watchers `api_server` and `runner`, with three and two workers.
+Arguments: endpoint, port, path of the Unix socket, a file that has the plugin restart everything. The daemon has the
+sockets `_api_1` (the port) and `runner` (the path) and the watchers `api_server` and `runner`, with three and two workers.
 """
 import socket
 import sys
@@ -10,7 +10,7 @@ import time
 
 from circus.client import CircusClient
 
-endpoint, port, path = sys.argv[1:]
+endpoint, port, path, changed = sys.argv[1:]
 client = CircusClient(endpoint=endpoint, timeout=60)
 
 
@@ -63,9 +63,20 @@ again = everybody(socket.AF_INET, ("127.0.0.1", int(port)), 3)
 assert not set(again) & set(servers), (servers, again)
 assert not set(everybody(socket.AF_UNIX, path, 2)) & set(runners)
 
+# The same by a plugin, that sees a change.
+with open(changed, "w"):
+    pass
+end, now = time.monotonic() + 60, []
+while len(now) != 3 or set(now) & set(again):
+    assert time.monotonic() < end, (again, now)
+    time.sleep(0.05)
+    now = call("list", name="api_server")["pids"]
+again = everybody(socket.AF_INET, ("127.0.0.1", int(port)), 3)
+assert sorted(again) == sorted(now), (again, now)
+
 # The sockets are the daemon's: they are told, and stay.
 sockets = {sock["name"]: sock for sock in call("listsockets")["sockets"]}
-assert sockets["api"]["port"] == int(port) and sockets["runner"]["path"] == path, sockets
+assert sockets["_api_1"]["port"] == int(port) and sockets["runner"]["path"] == path, sockets
 
 # A crashed worker is replaced while the other ones answer.
 victim = next(iter(again))
