@@ -4,9 +4,7 @@
 from __future__ import annotations
 
 import argparse
-import fcntl
 import glob
-import hashlib
 import json
 import os
 import platform
@@ -17,7 +15,8 @@ import subprocess
 import sys
 import tempfile
 import time
-import venv
+
+import pinned
 
 HERE = os.path.dirname(os.path.abspath(__file__))
 TARGET = os.path.join(os.path.dirname(HERE), "target")
@@ -33,7 +32,7 @@ def main() -> int:
             print(show([json.loads(line) for line in file], options.impls))
         return 0
     if os.path.realpath(sys.prefix) != os.path.realpath(VENV):
-        make_environment()
+        pinned.make(VENV, os.path.join(HERE, "requirements.txt"))
         python = os.path.join(VENV, "bin", "python")
         os.execv(python, [python, os.path.abspath(__file__), *sys.argv[1:]])
     return measure(options)
@@ -70,31 +69,6 @@ def positive(text: str) -> int:
     if not text.isdecimal() or int(text) < 1:
         raise argparse.ArgumentTypeError(f"{text!r} is no number from 1")
     return int(text)
-
-
-def make_environment() -> None:
-    """Makes the Python environment of the pinned requirements, unless it is there. Runs at a time make it once."""
-    requirements = os.path.join(HERE, "requirements.txt")
-    with open(requirements, "rb") as file:
-        wanted = hashlib.sha256(file.read() + sys.version.encode()).hexdigest()
-    stamp = os.path.join(VENV, "made-of")
-    os.makedirs(TARGET, exist_ok=True)
-    with open(os.path.join(TARGET, "bench-venv.lock"), "w", encoding="utf-8") as lock:
-        fcntl.flock(lock, fcntl.LOCK_EX)
-        try:
-            with open(stamp, encoding="utf-8") as file:
-                if file.read() == wanted:
-                    return
-        except FileNotFoundError:
-            pass
-        say(f"making the Python environment in {VENV}")
-        venv.create(VENV, clear=True, with_pip=True)
-        python = os.path.join(VENV, "bin", "python")
-        if subprocess.call([python, "-m", "pip", "install", "--quiet", "-r", requirements], stdout=sys.stderr) != 0:
-            sys.exit(f"the packages of {requirements} could not be installed; pip has said why")
-        # Last, so that a half-made environment is never used.
-        with open(stamp, "w", encoding="utf-8") as file:
-            file.write(wanted)
 
 
 def find_circ(given: str | None) -> str:

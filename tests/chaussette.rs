@@ -5,20 +5,20 @@
 mod client;
 mod support;
 
-use std::fs::{self, File};
+use std::fs;
 use std::io::{Read, Write};
 use std::net::{TcpListener, TcpStream};
 use std::os::fd::OwnedFd;
 use std::os::unix::fs::symlink;
 use std::os::unix::net::{UnixDatagram, UnixStream};
 use std::os::unix::process::CommandExt;
-use std::path::{Path, PathBuf};
-use std::process::{Child, Command, ExitStatus, Stdio};
+use std::path::Path;
+use std::process::{Command, Stdio};
 
 use client::Connection;
-use nix::sys::signal::{Signal, kill, killpg};
+use nix::sys::signal::{Signal, killpg};
 use nix::unistd::Pid;
-use support::{TempSite, children, deadline, is_alive, venv, wait_for, wait_for_within};
+use support::{Running, TempSite, children, deadline, is_alive, venv, wait_for, wait_for_within};
 
 const APP: &str = "\
 import os
@@ -34,74 +34,16 @@ def after(args):
     open(os.environ['MARK'], 'a').write('after %s\\n' % args.port)
 ";
 
-/// A server that is told to end when its test is over.
-struct Server {
-    child: Child,
-    log: PathBuf,
-}
-
-impl Server {
-    fn start(site: &TempSite, mut command: Command) -> Server {
-        let log = site.path(&format!(
-            "log-{}",
-            fs::read_dir(site.dir()).unwrap().count()
-        ));
-        command
-            .current_dir(site.dir())
-            .env("PYTHONDONTWRITEBYTECODE", "1")
-            .env("PYTHONWARNINGS", "ignore")
-            .env("MARK", site.path("mark"))
-            .stdout(Stdio::null())
-            .stderr(File::create(&log).unwrap());
-        let child = command.spawn().expect("the program starts");
-        Server { child, log }
-    }
-
-    fn pid(&self) -> i32 {
-        self.child.id() as i32
-    }
-
-    fn log(&self) -> String {
-        fs::read_to_string(&self.log).unwrap_or_default()
-    }
-
-    #[track_caller]
-    fn wait_for<T>(&self, what: &str, probe: impl FnMut() -> Option<T>) -> T {
-        wait_for_within(deadline(), probe)
-            .unwrap_or_else(|| panic!("waited in vain for {what}\n{}", self.log()))
-    }
-
-    #[track_caller]
-    fn wait_log(&self, text: &str) {
-        self.wait_for(text, || self.log().contains(text).then_some(()));
-    }
-
-    #[track_caller]
-    fn wait_exit(&mut self) -> ExitStatus {
-        let child = &mut self.child;
-        let ended = wait_for_within(deadline(), || child.try_wait().ok().flatten());
-        ended.unwrap_or_else(|| panic!("the server does not end\n{}", self.log()))
-    }
-
-    #[track_caller]
-    fn end(&mut self) -> ExitStatus {
-        let _ = kill(Pid::from_raw(self.pid()), Signal::SIGTERM);
-        self.wait_exit()
-    }
-}
-
-impl Drop for Server {
-    fn drop(&mut self) {
-        if matches!(self.child.try_wait(), Ok(None)) {
-            let _ = kill(Pid::from_raw(self.pid()), Signal::SIGTERM);
-            let child = &mut self.child;
-            let limit = std::time::Duration::from_secs(10);
-            if wait_for_within(limit, || child.try_wait().ok().flatten()).is_none() {
-                let _ = child.kill();
-                let _ = child.wait();
-            }
-        }
-    }
+/// A server on a site, with a log of its own.
+fn start(site: &TempSite, mut command: Command) -> Running {
+    let number = fs::read_dir(site.dir()).unwrap().count();
+    command
+        .current_dir(site.dir())
+        .env("PYTHONDONTWRITEBYTECODE", "1")
+        .env("PYTHONWARNINGS", "ignore")
+        .env("MARK", site.path("mark"))
+        .stdout(Stdio::null());
+    Running::start(command, site.path(&format!("log-{number}")))
 }
 
 fn site() -> TempSite {
@@ -162,7 +104,7 @@ fn the_start_up_lines_are_those_of_chaussette() {
                 Some(listener) => command.stdin(OwnedFd::from(listener)),
                 None => command.stdin(Stdio::null()),
             };
-            let server = Server::start(&site, command);
+            let server = start(&site, command);
             server.wait_log("as a backend");
             let lines = plain(&server.log()).into_iter();
             let lines: Vec<String> = lines
@@ -193,7 +135,7 @@ fn without_an_application_it_says_hello() {
         };
         let mut command = Command::new(program);
         command.args(["--host", "127.0.0.1", "--port", &port.to_string()]);
-        let server = Server::start(&site, command);
+        let server = start(&site, command);
         let answer = server.wait_for("an answer", || {
             TcpStream::connect(("127.0.0.1", port)).ok()?;
             let mut connection = Connection::open(port);
@@ -213,7 +155,7 @@ fn a_unix_socket_is_served_and_removed() {
     let path = site.path("web.sock");
     let mut command = named(&site);
     command.args(["--host", &format!("unix:{}", path.display()), "app:app"]);
-    let mut server = Server::start(&site, command);
+    let mut server = start(&site, command);
     let mut stream = server.wait_for("the socket", || UnixStream::connect(&path).ok());
     stream.write_all(b"GET / HTTP/1.0\r\n\r\n").unwrap();
     let mut answer = String::new();
@@ -241,7 +183,7 @@ fn a_socket_of_a_service_manager_is_served() {
         .arg(site.path("chaussette"))
         .env("NOTIFY_SOCKET", site.path("notify"))
         .stdin(OwnedFd::from(listener));
-    let mut server = Server::start(&site, command);
+    let mut server = start(&site, command);
     let mut text = [0; 100];
     let count = notices.recv(&mut text).expect("a notice");
     assert_eq!(&text[..count], b"READY=1");
@@ -266,7 +208,7 @@ fn hooks_run_before_and_after_in_the_applications_process() {
         command.args(["--port", &port.to_string(), "--host", "127.0.0.1"]);
         command.args(["--pre-hook", "app.before", "--post-hook", "app.after"]);
         command.args(["--backend", "bjoern", "app.app"]);
-        let mut server = Server::start(&site, command);
+        let mut server = start(&site, command);
         server.wait_for("an answer", || get(port));
         let mark = || fs::read_to_string(site.path("mark")).unwrap_or_default();
         assert_eq!(mark(), "before bjoern app.app\n");
@@ -312,7 +254,7 @@ fn every_back_end_of_chaussette_has_a_meaning() {
             &port.to_string(),
         ]);
         command.args(["--host", "127.0.0.1", "app.app"]);
-        (name, port, Server::start(&site, command))
+        (name, port, start(&site, command))
     });
     for (name, port, server) in servers {
         let answer = server.wait_for("an answer", || get(port));
@@ -373,7 +315,7 @@ fn failures_have_words_and_exit_codes() {
         command
             .args(words)
             .env("VIRTUAL_ENV", venv().bin().parent().unwrap());
-        let mut server = Server::start(&site, command);
+        let mut server = start(&site, command);
         let status = server.wait_exit();
         assert_eq!(status.code(), Some(code), "{words:?}\n{}", server.log());
         assert!(server.log().contains(said), "{words:?}\n{}", server.log());
@@ -395,7 +337,7 @@ fn options_of_circ_are_taken_under_the_old_name() {
         "--threads=3",
         "app.app",
     ]);
-    let server = Server::start(&site, command);
+    let server = start(&site, command);
     server.wait_for("an answer", || get(port));
     let said = "2 processes of Python, 3 threads in each";
     server.wait_log(said);
@@ -416,7 +358,7 @@ fn a_signal_to_all_processes_ends_it_in_order() {
             "app.app",
         ]);
         command.process_group(0);
-        let mut server = Server::start(&site, command);
+        let mut server = start(&site, command);
         server.wait_for("an answer", || get(port));
         let python = children(server.pid());
         assert_eq!(python.len(), 1);
@@ -463,7 +405,7 @@ fn what_an_application_forks_can_be_ended() {
         "127.0.0.1",
         "forks.app",
     ]);
-    let mut server = Server::start(&site, command);
+    let mut server = start(&site, command);
     let answer = server.wait_for("an answer", || get(port));
     assert_eq!(answer, "-15");
     assert!(server.end().success());
@@ -501,7 +443,7 @@ def app(environ, start_response):
         "127.0.0.1",
         "live.app",
     ]);
-    let mut server = Server::start(&site, command);
+    let mut server = start(&site, command);
     let wait_answer = |text: &str| {
         server.wait_for(text, || get(port).filter(|answer| answer == text));
     };
@@ -555,7 +497,7 @@ fn an_application_that_never_came_up_is_waited_for() {
         "127.0.0.1",
         "late:app",
     ]);
-    let mut server = Server::start(&site, command);
+    let mut server = start(&site, command);
     server.wait_log("waiting for a change of its files");
     server.wait_log("RuntimeError: not yet");
     replace(&file, APP);

@@ -9,12 +9,11 @@ use std::io::{Read, Write};
 use std::net::{SocketAddr, TcpStream, UdpSocket};
 use std::os::unix::fs::{FileTypeExt, PermissionsExt};
 use std::os::unix::net::{UnixListener, UnixStream};
-use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
 use nix::sys::signal::Signal;
 use serde_json::{Value, json};
-use support::{Daemon, Process, Program, TempSite, is_alive, skip, venv};
+use support::{Daemon, Process, Program, TempSite, asking_meanwhile, is_alive, skip, venv};
 
 const BOTH: [Program; 2] = [Program::Circ, Program::Circusd];
 
@@ -280,54 +279,30 @@ fn no_request_fails_while_workers_are_replaced() {
     let first = daemon.wait_pids("server", 2);
     let to = address(&info(&daemon, "web"));
     ask(to).expect("an answer");
-    let enough = AtomicBool::new(false);
-    let (count, failures) = std::thread::scope(|scope| {
-        let asking: Vec<_> = (0..3)
-            .map(|_| {
-                scope.spawn(|| {
-                    let (mut count, mut failures) = (0, Vec::new());
-                    while !enough.load(Ordering::Relaxed) || count < 10 && failures.is_empty() {
-                        match ask(to) {
-                            Ok(answer) if !answer.is_empty() => count += 1,
-                            other => failures.push(format!("{other:?}")),
-                        }
-                        std::thread::sleep(Duration::from_millis(5));
-                    }
-                    (count, failures)
-                })
-            })
-            .collect();
-        // Whatever fails in here must not leave the askers asking.
-        let changes = std::panic::catch_unwind(std::panic::AssertUnwindSafe(|| {
-            let waiting = |more: Value| {
-                let mut all = json!({"name": "server", "waiting": true});
-                for (key, value) in more.as_object().into_iter().flatten() {
-                    all[key] = value.clone();
-                }
-                all
-            };
-            daemon.ok("reload", waiting(json!({})));
-            daemon.ok("reload", waiting(json!({"sequential": true})));
-            daemon.ok("incr", waiting(json!({})));
-            daemon.ok("decr", waiting(json!({})));
-            daemon.ok("set", waiting(json!({"options": {"args": "again"}})));
-            daemon.ok("restart", waiting(json!({})));
-            ask(to).expect("an answer");
-        }));
-        enough.store(true, Ordering::Relaxed);
-        let answers: Vec<(usize, Vec<String>)> = asking
-            .into_iter()
-            .map(|a| a.join().expect("an asker"))
-            .collect();
-        if let Err(panic) = changes {
-            std::panic::resume_unwind(panic);
+    let client = |_: usize| {
+        || {
+            std::thread::sleep(Duration::from_millis(5));
+            match ask(to) {
+                Ok(answer) if !answer.is_empty() => Ok(true),
+                other => Err(format!("{other:?}")),
+            }
         }
-        answers
-            .into_iter()
-            .fold((0, Vec::new()), |(count, mut all), (more, failures)| {
-                all.extend(failures);
-                (count + more, all)
-            })
+    };
+    let (count, failures) = asking_meanwhile(3, client, |_| {
+        let waiting = |more: Value| {
+            let mut all = json!({"name": "server", "waiting": true});
+            for (key, value) in more.as_object().into_iter().flatten() {
+                all[key] = value.clone();
+            }
+            all
+        };
+        daemon.ok("reload", waiting(json!({})));
+        daemon.ok("reload", waiting(json!({"sequential": true})));
+        daemon.ok("incr", waiting(json!({})));
+        daemon.ok("decr", waiting(json!({})));
+        daemon.ok("set", waiting(json!({"options": {"args": "again"}})));
+        daemon.ok("restart", waiting(json!({})));
+        ask(to).expect("an answer");
     });
     assert!(failures.is_empty(), "of {count}: {failures:?}");
     assert!(count >= 30, "{count}");
@@ -513,31 +488,19 @@ fn so_reuseport_refuses_nobody_while_workers_are_replaced() {
     let first = daemon.wait_pids("server", 3);
     let to = SocketAddr::from(([127, 0, 0, 1], port));
     ask(to).expect("an answer");
-    let enough = AtomicBool::new(false);
-    let (answered, refused) = std::thread::scope(|scope| {
-        let asker = scope.spawn(|| {
-            let (mut answered, mut refused) = (0, 0);
-            while !enough.load(Ordering::Relaxed) {
-                match ask(to) {
-                    Ok(_) => answered += 1,
-                    Err(error) => {
-                        refused += i32::from(error.kind() == std::io::ErrorKind::ConnectionRefused)
-                    }
-                }
-            }
-            (answered, refused)
-        });
-        let replies: Vec<Value> = (0..3)
-            .map(|_| daemon.call("reload", json!({"name": "server", "waiting": true})))
-            .collect();
-        enough.store(true, Ordering::Relaxed);
-        assert!(
-            replies.iter().all(|reply| reply["status"] == "ok"),
-            "{replies:?}"
-        );
-        asker.join().expect("an asker")
+    let client = |_: usize| {
+        || match ask(to) {
+            Ok(_) => Ok(true),
+            Err(error) if error.kind() == std::io::ErrorKind::ConnectionRefused => Err(error),
+            Err(_) => Ok(false),
+        }
+    };
+    let (answered, refused) = asking_meanwhile(1, client, |_| {
+        for _ in 0..3 {
+            daemon.ok("reload", json!({"name": "server", "waiting": true}));
+        }
     });
-    assert_eq!(refused, 0, "of {answered}");
+    assert!(refused.is_empty(), "{refused:?} of {answered}");
     assert!(answered > 10, "{answered}");
     let last = daemon.wait_pids("server", 3);
     assert!(last.iter().all(|pid| !first.contains(pid)));

@@ -5,18 +5,18 @@ mod client;
 mod support;
 
 use std::collections::BTreeSet;
-use std::fs::{self, File};
+use std::fs;
 use std::os::unix::fs::symlink;
 use std::path::PathBuf;
-use std::process::{Child, Command, Output, Stdio};
-use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
+use std::process::{Command, Output, Stdio};
+use std::sync::atomic::Ordering;
 use std::time::Duration;
 
 use client::{Answer, Connection};
-use nix::sys::signal::{Signal, kill};
-use nix::unistd::{Pid, Uid};
+use nix::sys::signal::Signal;
+use nix::unistd::Uid;
 use serde_json::json;
-use support::{Program, TempSite, deadline, is_alive, need, wait_for_within};
+use support::{Program, Running, TempSite, asking_meanwhile, is_alive, need};
 
 const SERVER: &str = "31bf6b07-a147-466c-87b5-961481b99201";
 
@@ -157,14 +157,8 @@ impl Setup {
     }
 
     fn start(&self, name: &str, mut command: Command) -> Running {
-        let log = self.site.path(&format!("{name}.log"));
-        let file = File::create(&log).unwrap();
-        command
-            .stdin(Stdio::null())
-            .stdout(file.try_clone().unwrap())
-            .stderr(file);
-        let child = command.spawn().expect("the program starts");
-        Running { child, log }
+        command.stdin(Stdio::null());
+        Running::start_logging_both(command, self.site.path(&format!("{name}.log")))
     }
 
     fn server(&self) -> Running {
@@ -203,60 +197,6 @@ impl Setup {
     }
 }
 
-/// A process that is told to end when its test is over.
-struct Running {
-    child: Child,
-    log: PathBuf,
-}
-
-impl Running {
-    fn log(&self) -> String {
-        fs::read_to_string(&self.log).unwrap_or_default()
-    }
-
-    #[track_caller]
-    fn wait_for<T>(&self, what: &str, probe: impl FnMut() -> Option<T>) -> T {
-        wait_for_within(deadline(), probe)
-            .unwrap_or_else(|| panic!("waited in vain for {what}\n{}", self.log()))
-    }
-
-    #[track_caller]
-    fn wait_log(&self, text: &str, times: usize) {
-        self.wait_for(text, || {
-            (self.log().matches(text).count() >= times).then_some(())
-        });
-    }
-
-    fn signal(&self, signal: Signal) {
-        let _ = kill(Pid::from_raw(self.child.id() as i32), signal);
-    }
-
-    #[track_caller]
-    fn end(&mut self) -> Option<i32> {
-        self.signal(Signal::SIGTERM);
-        let child = &mut self.child;
-        let ended = wait_for_within(deadline(), || child.try_wait().ok().flatten());
-        ended
-            .unwrap_or_else(|| panic!("it does not end\n{}", self.log()))
-            .code()
-    }
-}
-
-impl Drop for Running {
-    fn drop(&mut self) {
-        if matches!(self.child.try_wait(), Ok(None)) {
-            self.signal(Signal::SIGTERM);
-            let child = &mut self.child;
-            if wait_for_within(Duration::from_secs(10), || child.try_wait().ok().flatten())
-                .is_none()
-            {
-                let _ = child.kill();
-                let _ = child.wait();
-            }
-        }
-    }
-}
-
 const HANDLING: &str = "Handling requests from";
 
 /// Both forms in which Mongrel2 writes headers.
@@ -269,7 +209,7 @@ fn requests_and_answers_go_through_mongrel2_whole() {
         let _server = setup.server();
         let uploads = setup.site.path("tmp").display().to_string();
         let mut handler = setup.handler("handler", &["--upload-dir", &uploads]);
-        handler.wait_log(HANDLING, 1);
+        handler.wait_log(HANDLING);
 
         let mut connection = Connection::open(setup.port);
         let more = "X-One: 1\r\nCookie: a=1\r\nX-One: 2\r\nX-Latin: caf\u{e9}\r\nX-Forwarded-For: 6.6.6.6\r\n";
@@ -362,7 +302,7 @@ fn requests_and_answers_go_through_mongrel2_whole() {
             setup.mark().contains("closed").then_some(())
         });
         assert_eq!(setup.get("/body").text(), "none 0");
-        assert_eq!(handler.end(), Some(0), "{}", handler.log());
+        assert_eq!(handler.end().code(), Some(0), "{}", handler.log());
     }
 }
 
@@ -380,9 +320,9 @@ fn bodies_in_files_are_taken_only_from_mongrel2_and_its_directory() {
     {
         // Without the directory they are refused, in words.
         let handler = setup.handler("first", &[]);
-        handler.wait_log(HANDLING, 1);
+        handler.wait_log(HANDLING);
         assert_eq!(setup.ask("POST", "/body", "", &[b'x'; 30_000]).status, 413);
-        handler.wait_log("--upload-dir", 1);
+        handler.wait_log("--upload-dir");
         assert_eq!(setup.ask("GET", "/body", &asking, b"").status, 413);
     }
     let uploads = setup.site.path("tmp").display().to_string();
@@ -390,7 +330,7 @@ fn bodies_in_files_are_taken_only_from_mongrel2_and_its_directory() {
         "second",
         &["--upload-dir", &uploads, "--limit-body", "50000"],
     );
-    handler.wait_log(HANDLING, 1);
+    handler.wait_log(HANDLING);
     assert_eq!(setup.ask("GET", "/body", &asking, b"").status, 400);
     assert_eq!(setup.ask("POST", "/body", &asking, b"x").status, 400);
     assert!(secret.exists());
@@ -408,15 +348,15 @@ fn handler_and_server_find_each_other_again() {
         return;
     };
     let mut handler = setup.handler("handler", &[]);
-    handler.wait_log("cannot connect to", 1);
+    handler.wait_log("cannot connect to");
     let mut server = setup.server();
-    handler.wait_log(HANDLING, 1);
+    handler.wait_log(HANDLING);
     assert_eq!(setup.get("/body").text(), "none 0");
     server.signal(Signal::SIGKILL);
-    server.child.wait().unwrap();
-    handler.wait_log("has ended", 1);
+    server.wait_exit();
+    handler.wait_log("has ended");
     let _again = setup.server();
-    handler.wait_log(HANDLING, 2);
+    handler.wait_log_times(HANDLING, 2);
     assert_eq!(setup.get("/body").text(), "none 0");
     // What it has begun is finished before it goes.
     let mut slow = Connection::open(setup.port);
@@ -424,7 +364,7 @@ fn handler_and_server_find_each_other_again() {
     handler.wait_for("the request to begin", || {
         setup.mark().contains("begun").then_some(())
     });
-    assert_eq!(handler.end(), Some(0));
+    assert_eq!(handler.end().code(), Some(0));
     assert_eq!(slow.answer("GET").unwrap().text(), "slept");
 }
 
@@ -519,35 +459,26 @@ fn the_third_seeds_stack_is_controlled_live_and_loses_nothing_under_load() {
     let stats = ctl(&["stats", "m2wsgi"]);
     assert_eq!(stats.matches("m2wsgi").count(), 3, "{stats}");
 
-    let (stop, done, lost) = (
-        AtomicBool::new(false),
-        AtomicUsize::new(0),
-        AtomicUsize::new(0),
-    );
-    let mut departures = 0;
-    std::thread::scope(|scope| {
-        for _ in 0..4 {
-            scope.spawn(|| {
-                while !stop.load(Ordering::Relaxed) {
-                    let mut connection = Connection::open(setup.port);
-                    let limit = Some(Duration::from_secs(20));
-                    connection.stream().set_read_timeout(limit).unwrap();
-                    for _ in 0..50 {
-                        connection.send("GET /pid HTTP/1.1\r\nHost: localhost\r\n\r\n");
-                        let answer = connection.answer("GET");
-                        match answer {
-                            Some(answer) if answer.text().starts_with("pid ") => {
-                                done.fetch_add(1, Ordering::Relaxed);
-                            }
-                            _ => {
-                                lost.fetch_add(1, Ordering::Relaxed);
-                                break;
-                            }
-                        }
-                    }
-                }
+    let client = |_: usize| {
+        let mut open: Option<(Connection, usize)> = None;
+        move || {
+            let (mut connection, times) = open.take().unwrap_or_else(|| {
+                let connection = Connection::open(setup.port);
+                let limit = Some(Duration::from_secs(20));
+                connection.stream().set_read_timeout(limit).unwrap();
+                (connection, 0)
             });
+            connection.send("GET /pid HTTP/1.1\r\nHost: localhost\r\n\r\n");
+            let answer = connection.answer("GET");
+            if !answer.is_some_and(|answer| answer.text().starts_with("pid ")) {
+                return Err(());
+            }
+            open = (times < 49).then_some((connection, times + 1));
+            Ok(true)
         }
+    };
+    let mut departures = 0;
+    let (done, lost) = asking_meanwhile(4, client, |done| {
         let enough = |more: usize| {
             let before = done.load(Ordering::Relaxed);
             daemon.wait_for("requests", || {
@@ -568,9 +499,8 @@ fn the_third_seeds_stack_is_controlled_live_and_loses_nothing_under_load() {
             daemon.wait_for("a handler to leave", || (!is_alive(gone)).then_some(()));
             departures += 1;
         }
-        stop.store(true, Ordering::Relaxed);
     });
-    let (done, lost) = (done.into_inner(), lost.into_inner());
+    let lost = lost.len();
     println!("{done} requests answered, {lost} lost, {departures} handlers left under load");
     // A request that Mongrel2 gives to a handler in the instant in which that leaves has no way back.
     assert!(

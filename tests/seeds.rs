@@ -1,6 +1,8 @@
 //! The three documents that circ grew from, and the example it ships, must work as they are written: the seeds'
 //! circus.ini files with the real Chaussette, a real Redis, and the commands of the third one.
 
+#[path = "seeds/documents.rs"]
+mod documents;
 mod support;
 
 use std::collections::BTreeSet;
@@ -12,62 +14,6 @@ use std::time::Duration;
 
 use serde_json::json;
 use support::{Daemon, Program, TempSite, is_alive, need, venv, wait_for};
-
-/// The first seed's circus.ini as it stands there, but for: the ports (free ones), `multicast_endpoint` (tests stay
-/// on loopback), and the back end: gevent is switched off in Chaussette 1.3.0 on Python 3 (see [`backend`]).
-const FIRST_SEED: &str = "\
-[circus]
-check_delay = 5
-endpoint = @ENDPOINT@
-pubsub_endpoint = @PUBSUB@
-multicast_endpoint =
-
-[watcher:myworker]
-cmd = chaussette --fd $(circus.sockets.myworker) --backend @BACKEND@ wsgi.app
-use_sockets = True
-numprocesses = 2
-copy_env = True
-copy_path = True
-
-[socket:myworker]
-host = 127.0.0.1
-port = @PORT@
-";
-
-/// The first seed's wsgi.py. It was Python 2: there the text was bytes, which WSGI asks for on Python 3 as well.
-const WSGI: &str = "\
-def app(environ, start_response):
-    \"\"\" Simplest wsgi application. \"\"\"
-    data = b'Hello, World!\\n'
-    status = '200 OK'
-    response_headers = [
-        ('Content-type', 'text/plain'),
-        ('Content-Length', str(len(data)))
-    ]
-    start_response(status, response_headers)
-    return iter([data])
-";
-
-/// The second seed's circus.ini: the older `${socket:web}`, five processes. Its `0.0.0.0` is bound on loopback here
-/// (tests bind nothing else); that the host line is read as it stands is the configuration's own test.
-const SECOND_SEED: &str = "\
-[circus]
-endpoint = @ENDPOINT@
-pubsub_endpoint = @PUBSUB@
-stats_endpoint = @STATS@
-multicast_endpoint =
-
-[watcher:web]
-cmd = chaussette --fd ${socket:web} --backend @BACKEND@ server.app
-use_sockets = True
-numprocesses = 5
-copy_env = True
-copy_path = True
-
-[socket:web]
-host = 127.0.0.1
-port = @PORT@
-";
 
 /// A back end of Chaussette 1.3.0 that runs on this Python: waitress needs asyncore, which Python 3.12 dropped.
 fn backend() -> &'static str {
@@ -81,11 +27,7 @@ fn backend() -> &'static str {
 /// Writes a circus.ini with this site's endpoints and gives the port of its socket.
 fn write_ini(site: &TempSite, text: &str) -> u16 {
     let port = site.port();
-    let text = text
-        .replace("@BACKEND@", backend())
-        .replace("@ENDPOINT@", &site.endpoint)
-        .replace("@PUBSUB@", &site.pubsub)
-        .replace("@STATS@", &site.stats);
+    let text = documents::on(site, text, Some(backend()));
     site.write("circus.ini", text.replace("@PORT@", &port.to_string()));
     port
 }
@@ -124,8 +66,8 @@ fn wait_hello(port: u16) {
 #[test]
 fn the_first_seed_serves_hello_and_survives_a_killed_worker() {
     let site = TempSite::new();
-    let port = write_ini(&site, FIRST_SEED);
-    site.write("wsgi.py", WSGI);
+    let port = write_ini(&site, documents::FIRST);
+    site.write("wsgi.py", documents::APPLICATION);
     let daemon = start(&site);
     let pids = daemon.wait_pids("myworker", 2);
     wait_hello(port);
@@ -205,8 +147,8 @@ fn open_sockets(pid: i32) -> BTreeSet<String> {
 #[test]
 fn the_second_seed_runs_with_its_older_spelling_and_five_processes() {
     let site = TempSite::new();
-    let port = write_ini(&site, SECOND_SEED);
-    site.write("server.py", WSGI);
+    let port = write_ini(&site, documents::SECOND);
+    site.write("server.py", documents::APPLICATION);
     let daemon = start(&site);
     let pids = daemon.wait_pids("web", 5);
     wait_hello(port);
@@ -227,7 +169,7 @@ fn the_second_seed_runs_with_its_older_spelling_and_five_processes() {
         );
     }
     // The seed's own host line.
-    let as_written = SECOND_SEED
+    let as_written = documents::SECOND
         .replace("host = 127.0.0.1", "host = 0.0.0.0")
         .replace("@PORT@", "8000");
     let path = site.write(
@@ -301,8 +243,8 @@ fn wait_pong(port: u16) {
 #[test]
 fn the_first_seeds_commands_work_by_their_names() {
     let site = TempSite::new();
-    let port = write_ini(&site, FIRST_SEED);
-    site.write("wsgi.py", WSGI);
+    let port = write_ini(&site, documents::FIRST);
+    site.write("wsgi.py", documents::APPLICATION);
     let circ = |words: &[&str]| {
         let mut command = Command::new(env!("CARGO_BIN_EXE_circ"));
         command.args(words).current_dir(site.dir());

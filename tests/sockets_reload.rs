@@ -10,11 +10,10 @@ use std::net::{SocketAddr, TcpListener, TcpStream};
 use std::os::unix::fs::MetadataExt;
 use std::os::unix::net::UnixStream;
 use std::path::Path;
-use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
 use serde_json::{Value, json};
-use support::{Daemon, Program, TempSite, venv};
+use support::{Daemon, Program, TempSite, asking_meanwhile, venv};
 
 /// Writes circus.ini: a watcher for each of these sockets, which answers with its name, and the keys of the sockets.
 fn write(site: &TempSite, sockets: &[(&str, String)]) {
@@ -78,35 +77,15 @@ fn sockets(daemon: &Daemon) -> BTreeMap<String, String> {
     all.iter().map(led_to).collect()
 }
 
-/// Asks all the time, four at once, while `change` goes on; gives what was not answered and how many were.
-fn asking_meanwhile(port: u16, change: impl FnOnce()) -> (Vec<String>, usize) {
-    let enough = AtomicBool::new(false);
-    let asking = || {
-        let (mut failures, mut count) = (Vec::new(), 0);
-        while !enough.load(Ordering::Relaxed) || count < 10 && failures.is_empty() {
-            match ask(port) {
-                Ok(answer) if !answer.is_empty() => count += 1,
-                other => failures.push(format!("{other:?}")),
-            }
+/// Asks all the time, four at once, while `change` goes on; gives how many were answered, and what was not.
+fn asked_meanwhile(port: u16, change: impl FnOnce()) -> (usize, Vec<String>) {
+    let client = |_: usize| {
+        || match ask(port) {
+            Ok(answer) if !answer.is_empty() => Ok(true),
+            other => Err(format!("{other:?}")),
         }
-        (failures, count)
     };
-    std::thread::scope(|scope| {
-        let askers = [(); 4].map(|()| scope.spawn(asking));
-        // whatever fails in there must not leave the asker asking
-        let changed = std::panic::catch_unwind(std::panic::AssertUnwindSafe(change));
-        enough.store(true, Ordering::Relaxed);
-        let asked = askers.map(|asker| asker.join().expect("an asker"));
-        if let Err(panic) = changed {
-            std::panic::resume_unwind(panic);
-        }
-        asked
-            .into_iter()
-            .fold((Vec::new(), 0), |mut all, (failures, count)| {
-                all.0.extend(failures);
-                (all.0, all.1 + count)
-            })
-    })
+    asking_meanwhile(4, client, |_| change())
 }
 
 /// A section gets another name, with everything else as it was: the socket stays, and so does who waits in its queue.
@@ -119,7 +98,7 @@ fn a_section_with_another_name_keeps_its_socket() {
     daemon.wait_pids("web", 1);
     assert!(ask(port).expect("an answer").ends_with("web"));
     let before = sockets(&daemon);
-    let (failures, count) = asking_meanwhile(port, || {
+    let (count, failures) = asked_meanwhile(port, || {
         for (name, backlog) in [("http", 100), ("front", 2048), ("web", 2048)] {
             write(
                 &site,
@@ -352,7 +331,7 @@ fn a_killed_worker_takes_its_own_request_and_no_other() {
     let count = json!({"name": "web", "options": {"numprocesses": 3}, "waiting": true});
     daemon.ok("set", count);
     let mut killed = 0;
-    let (failures, count) = asking_meanwhile(port, || {
+    let (count, failures) = asked_meanwhile(port, || {
         for most in [1, 1, 3] {
             let pids = daemon.wait_pids("web", 3);
             for pid in pids.iter().take(most) {

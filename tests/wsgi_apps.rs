@@ -3,6 +3,8 @@
 
 #[path = "wsgi/client.rs"]
 mod client;
+#[path = "seeds/documents.rs"]
+mod documents;
 mod support;
 
 use std::fs;
@@ -277,69 +279,18 @@ fn gevent_and_eventlet_make_the_process_cooperative() {
     }
 }
 
-/// The application of the first document; what was a text in Python 2 is bytes in Python 3.
-const SEED: &str = "\
-def app(environ, start_response):
-    \"\"\" Simplest wsgi application. \"\"\"
-    data = b'Hello, World!\\n'
-    status = '200 OK'
-    response_headers = [
-        ('Content-type', 'text/plain'),
-        ('Content-Length', str(len(data)))
-    ]
-    start_response(status, response_headers)
-    return iter([data])
-";
-
 /// Their circus.ini as they stand there, but for ports and the address, and that the second's programs are not installed; circusd, circusctl and chaussette are circ.
 #[test]
 fn the_first_two_seeds_run_with_circ_under_all_names() {
-    let first = "\
-[circus]
-check_delay = 5
-endpoint = @ENDPOINT@
-pubsub_endpoint = @PUBSUB@
-
-[watcher:myworker]
-cmd = chaussette --fd $(circus.sockets.myworker) --backend gevent wsgi.app
-use_sockets = True
-numprocesses = 2
-copy_env = True
-copy_path = True
-
-[socket:myworker]
-host = 127.0.0.1
-port = @PORT@
-";
-    let second = "\
-[circus]
-endpoint = @ENDPOINT@
-pubsub_endpoint = @PUBSUB@
-stats_endpoint = @STATS@
-
-[watcher:web]
-cmd = chaussette --fd ${socket:web} --backend meinheld server.app
-use_sockets = True
-numprocesses = 5
-copy_env = True
-
-[socket:web]
-host = 127.0.0.1
-port = @PORT@
-";
     for (ini, module, watcher, count) in [
-        (first, "wsgi.py", "myworker", 2),
-        (second, "server.py", "web", 5),
+        (documents::FIRST, "wsgi.py", "myworker", 2),
+        (documents::SECOND, "server.py", "web", 5),
     ] {
         let site = site();
         let port = site.port();
-        site.write(module, SEED);
-        let ini = ini
-            .replace("@ENDPOINT@", &site.endpoint)
-            .replace("@PUBSUB@", &site.pubsub)
-            .replace("@STATS@", &site.stats)
-            .replace("@PORT@", &port.to_string())
-            .replacen("\n\n", "\nmulticast_endpoint =\n\n", 1);
+        site.write(module, documents::APPLICATION);
+        let ini = documents::on(&site, ini, None);
+        let ini = ini.replace("@PORT@", &port.to_string());
         site.write("circus.ini", ini);
         let path = format!("{}:{}", site.dir().display(), applications().path());
         let named = |name: &str| {

@@ -5,12 +5,12 @@ mod client;
 mod support;
 
 use std::collections::BTreeSet;
-use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering::Relaxed};
+use std::sync::atomic::Ordering::Relaxed;
 
 use client::{Connection, Server};
 use nix::sys::signal::Signal;
 use serde_json::json;
-use support::{Program, TempSite, wait_for};
+use support::{Program, TempSite, asking_meanwhile, wait_for};
 
 /// How often the daemon's workers are replaced under load; `CIRC_WSGI_RELOADS=20` for more.
 fn reloads() -> usize {
@@ -64,57 +64,33 @@ fn four_processes_on_one_socket_are_reloaded_under_load_and_no_request_fails() {
     daemon.wait_pids("web", 4);
     let reply = daemon.ok("listsockets", json!({}));
     let port = reply["sockets"][0]["port"].as_u64().unwrap() as u16;
-    let (stop, served) = (AtomicBool::new(false), AtomicUsize::new(0));
-    let asking = |keep: bool| {
+    let client = |number: usize| {
         let mut client = Client::new(port);
-        let mut failures = Vec::new();
-        while !stop.load(Relaxed) {
-            match client.ask() {
-                Ok(_) => _ = served.fetch_add(1, Relaxed),
-                Err(failure) => failures.push(failure),
-            }
-            if !keep {
+        move || {
+            let answer = client.ask();
+            // Every other one comes anew each time.
+            if number % 2 == 1 {
                 client.connection = None;
             }
+            answer.map(|_| true)
         }
-        failures
     };
-    let failures: Vec<String> = std::thread::scope(|scope| {
-        let clients: Vec<_> = (0..6)
-            .map(|n| {
-                scope.spawn({
-                    let asking = &asking;
-                    move || asking(n % 2 == 0)
-                })
-            })
-            .collect();
-        let changes = std::panic::catch_unwind(std::panic::AssertUnwindSafe(|| {
-            let mut seen = BTreeSet::new();
-            for _ in 0..reloads() {
-                daemon.ok("reload", json!({"name": "web", "waiting": true}));
-                let before = seen.clone();
-                daemon.wait_for("answers of new processes", || {
-                    let pid = Client::new(port).ask().ok()?;
-                    seen.insert(pid.clone());
-                    (!before.contains(&pid)).then_some(())
-                });
-            }
-            let before = served.load(Relaxed);
-            daemon.wait_for("more answers", || {
-                (served.load(Relaxed) > before + 100).then_some(())
+    let (count, failures) = asking_meanwhile(6, client, |served| {
+        let mut seen = BTreeSet::new();
+        for _ in 0..reloads() {
+            daemon.ok("reload", json!({"name": "web", "waiting": true}));
+            let before = seen.clone();
+            daemon.wait_for("answers of new processes", || {
+                let pid = Client::new(port).ask().ok()?;
+                seen.insert(pid.clone());
+                (!before.contains(&pid)).then_some(())
             });
-        }));
-        stop.store(true, Relaxed);
-        let ended = clients
-            .into_iter()
-            .flat_map(|client| client.join().unwrap());
-        let failures = ended.collect();
-        if let Err(panic) = changes {
-            std::panic::resume_unwind(panic);
         }
-        failures
+        let before = served.load(Relaxed);
+        daemon.wait_for("more answers", || {
+            (served.load(Relaxed) > before + 100).then_some(())
+        });
     });
-    let count = served.load(Relaxed);
     println!(
         "{} reloads, {count} answered, {} failed",
         reloads(),

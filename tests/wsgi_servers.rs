@@ -7,11 +7,10 @@ mod support;
 use std::collections::BTreeSet;
 use std::io::{Read, Write};
 use std::net::TcpStream;
-use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
 use serde_json::json;
-use support::{Daemon, Program, TempSite, venv_of};
+use support::{Daemon, Program, TempSite, asking_meanwhile, venv_of};
 
 /// A site with two workers of one server on one socket; `@SITE@` stands for its directory.
 fn site(cmd: &str, more: &str) -> TempSite {
@@ -99,50 +98,24 @@ fn reload_under_load(cmd: &str, more: &str) -> (usize, Vec<Failure>) {
         answered.extend(ask(port).ok());
         (answered.len() >= 2).then_some(())
     });
-    let enough = AtomicBool::new(false);
-    let (count, failures) = std::thread::scope(|scope| {
-        let asking: Vec<_> = (0..2)
-            .map(|_| {
-                scope.spawn(|| {
-                    let (mut count, mut failures) = (0, Vec::new());
-                    while !enough.load(Ordering::Relaxed) {
-                        match ask(port) {
-                            Ok(_) => count += 1,
-                            Err(failure) => failures.push(failure),
-                        }
-                        // the servers want some of the machine, too
-                        std::thread::sleep(Duration::from_millis(2));
-                    }
-                    (count, failures)
-                })
-            })
-            .collect();
-        let changes = std::panic::catch_unwind(std::panic::AssertUnwindSafe(|| {
-            for round in 0..3 {
-                daemon.ok("reload", json!({"name": "web", "waiting": true}));
-                // until the new ones answer
-                let before = answered.clone();
-                daemon.wait_for(&format!("a new worker's answer, round {round}"), || {
-                    let pid = ask(port).ok()?;
-                    answered.insert(pid);
-                    (!before.contains(&pid)).then_some(())
-                });
-            }
-        }));
-        enough.store(true, Ordering::Relaxed);
-        let answers: Vec<(usize, Vec<Failure>)> = asking
-            .into_iter()
-            .map(|asker| asker.join().expect("an asker"))
-            .collect();
-        if let Err(panic) = changes {
-            std::panic::resume_unwind(panic);
+    let client = |_: usize| {
+        || {
+            // the servers want some of the machine, too
+            std::thread::sleep(Duration::from_millis(2));
+            ask(port).map(|_| true)
         }
-        answers
-            .into_iter()
-            .fold((0, Vec::new()), |(count, mut all), (more, failures)| {
-                all.extend(failures);
-                (count + more, all)
-            })
+    };
+    let (count, failures) = asking_meanwhile(2, client, |_| {
+        for round in 0..3 {
+            daemon.ok("reload", json!({"name": "web", "waiting": true}));
+            // until the new ones answer
+            let before = answered.clone();
+            daemon.wait_for(&format!("a new worker's answer, round {round}"), || {
+                let pid = ask(port).ok()?;
+                answered.insert(pid);
+                (!before.contains(&pid)).then_some(())
+            });
+        }
     });
     let last = daemon.wait_pids("web", 2);
     assert!(last.iter().all(|pid| !first.contains(pid)));

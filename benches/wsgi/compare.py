@@ -5,7 +5,6 @@ from __future__ import annotations
 
 import argparse
 import glob
-import hashlib
 import json
 import os
 import re
@@ -17,9 +16,12 @@ import subprocess
 import sys
 import tempfile
 import time
-import venv
 
 HERE = os.path.dirname(os.path.abspath(__file__))
+sys.path.insert(0, os.path.dirname(HERE))
+
+import pinned  # noqa: E402 (it lies beside this directory)
+
 TARGET = os.path.join(os.path.dirname(os.path.dirname(HERE)), "target")
 VENV = os.path.join(TARGET, "bench-wsgi-venv")
 TICK = os.sysconf("SC_CLK_TCK")
@@ -304,27 +306,6 @@ def parse():
     return parser.parse_args()
 
 
-def make_environment():
-    """Makes the Python environment of the pinned requirements, unless it is there."""
-    requirements = os.path.join(HERE, "requirements.txt")
-    with open(requirements, "rb") as file:
-        wanted = hashlib.sha256(file.read() + sys.version.encode()).hexdigest()
-    stamp = os.path.join(VENV, "made-of")
-    try:
-        with open(stamp, encoding="utf-8") as file:
-            if file.read() == wanted:
-                return
-    except FileNotFoundError:
-        pass
-    print(f"making the Python environment in {VENV}", file=sys.stderr)
-    venv.create(VENV, clear=True, with_pip=True)
-    python = os.path.join(VENV, "bin", "python")
-    if subprocess.call([python, "-m", "pip", "install", "--quiet", "-r", requirements], stdout=sys.stderr) != 0:
-        sys.exit(f"the packages of {requirements} could not be installed; pip has said why")
-    with open(stamp, "w", encoding="utf-8") as file:
-        file.write(wanted)
-
-
 def main():
     options = parse()
     if options.table:
@@ -333,7 +314,7 @@ def main():
         return 0
     if not shutil.which("wrk"):
         sys.exit("there is no `wrk`, which makes the load (Debian: apt install wrk)")
-    make_environment()
+    pinned.make(VENV, os.path.join(HERE, "requirements.txt"))
     if not options.circ:
         found = glob.glob(os.path.join(TARGET, "release", "circ")) + glob.glob(os.path.join(TARGET, "*", "release", "circ"))
         if not found:

@@ -3,11 +3,10 @@
 
 use super::error::ProblemKind;
 use super::load::Loader;
-use super::model::{CircusOptions, SocketConfig, SocketFamily, SocketType};
+use super::model::{CircusOptions, SocketConfig, SocketFamily};
 use super::plugins::{THIS_PROGRAM, endpoint_from_anywhere, output_from_anywhere};
 use super::{shlex, watchers};
 use crate::options::{Map, Value, WatcherOptions};
-use indexmap::IndexMap;
 use std::net::IpAddr;
 
 /// The name of the watcher and of the socket.
@@ -56,20 +55,8 @@ pub(super) fn build(
         _ => SocketFamily::Inet,
     };
     let socket = SocketConfig {
-        name: CONSOLE.to_owned(),
-        host,
-        port,
-        path: None,
         family,
-        kind: SocketType::Stream,
-        proto: None,
-        backlog: 2048,
-        umask: 8,
-        replace: false,
-        interface: None,
-        so_reuseport: false,
-        blocking: false,
-        raw: IndexMap::new(),
+        ..SocketConfig::stream(CONSOLE, &host, port)
     };
     Some((socket, watcher(loader, circus)))
 }
@@ -151,15 +138,10 @@ fn command(loader: &Loader, circus: &CircusOptions) -> String {
 
 #[cfg(test)]
 mod tests {
-    use super::super::Config;
-    use std::collections::BTreeMap;
+    use super::super::{Config, tests::loaded};
 
     fn load(text: &str) -> Result<Config, String> {
-        let dir = tempfile::tempdir().unwrap();
-        let path = dir.path().join("circus.ini");
-        std::fs::write(&path, text).unwrap();
-        Config::load(&path, &BTreeMap::new(), std::path::Path::new("/srv"))
-            .map_err(|error| error.to_string())
+        loaded(text, &[], Some(std::path::Path::new("/srv")))
     }
 
     #[test]

@@ -149,17 +149,12 @@ pub(super) fn listed(section: &str) -> &'static [KeySpec] {
 
 #[cfg(test)]
 mod tests {
-    use std::collections::BTreeMap;
-
-    use super::super::Config;
     use super::super::model::DEFAULT_STATS_ENDPOINT;
+    use super::super::{Config, tests::loaded};
     use super::*;
 
     fn load(text: &str) -> Config {
-        let dir = tempfile::tempdir().unwrap();
-        let path = dir.path().join("circus.ini");
-        std::fs::write(&path, text).unwrap();
-        Config::load(&path, &BTreeMap::new(), dir.path()).unwrap()
+        loaded(text, &[], None).unwrap()
     }
 
     fn defaults(keys: &[KeySpec]) -> String {

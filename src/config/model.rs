@@ -196,6 +196,28 @@ pub struct SocketConfig {
     pub raw: IndexMap<String, String>,
 }
 
+impl SocketConfig {
+    /// A TCP socket over IPv4 of this address, and in everything else as one whose section says nothing more.
+    pub fn stream(name: &str, host: &str, port: u16) -> SocketConfig {
+        SocketConfig {
+            name: name.to_owned(),
+            host: host.to_owned(),
+            port,
+            path: None,
+            family: SocketFamily::Inet,
+            kind: SocketType::Stream,
+            proto: None,
+            backlog: 2048,
+            umask: 8,
+            replace: false,
+            interface: None,
+            so_reuseport: false,
+            blocking: false,
+            raw: IndexMap::new(),
+        }
+    }
+}
+
 /// Address families.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum SocketFamily {

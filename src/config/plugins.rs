@@ -327,16 +327,11 @@ fn command(circus: &CircusOptions, plugin: &PluginConfig, cwd: &Path) -> String 
 
 #[cfg(test)]
 mod tests {
-    use super::super::Config;
+    use super::super::{Config, tests::loaded};
     use super::*;
-    use std::collections::BTreeMap;
 
     fn load(text: &str) -> Result<Config, String> {
-        let dir = tempfile::tempdir().unwrap();
-        let path = dir.path().join("circus.ini");
-        std::fs::write(&path, text).unwrap();
-        let environ = BTreeMap::from([("A".to_owned(), "1".to_owned())]);
-        Config::load(&path, &environ, dir.path()).map_err(|error| error.to_string())
+        loaded(text, &[("A", "1")], None)
     }
 
     #[test]

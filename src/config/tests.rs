@@ -21,6 +21,21 @@ fn load(files: &[(&str, &str)]) -> Result<(Config, tempfile::TempDir), Box<dyn s
     Ok((config, dir))
 }
 
+/// A configuration of one file, as a daemon with this environment reads it in `cwd`, or else where the file lies: for the
+/// tests of this room's files.
+pub(super) fn loaded(
+    text: &str,
+    environ: &[(&str, &str)],
+    cwd: Option<&Path>,
+) -> Result<Config, String> {
+    let dir = tempfile::tempdir().map_err(|error| error.to_string())?;
+    let path = dir.path().join("circus.ini");
+    std::fs::write(&path, text).map_err(|error| error.to_string())?;
+    let owned = |(name, value): &(&str, &str)| (name.to_string(), value.to_string());
+    let environ: BTreeMap<String, String> = environ.iter().map(owned).collect();
+    Config::load(&path, &environ, cwd.unwrap_or(dir.path())).map_err(|error| error.to_string())
+}
+
 /// The problems of a configuration that must not load.
 fn refused(files: &[(&str, &str)]) -> Result<ConfigError, Box<dyn std::error::Error>> {
     match load(files) {

@@ -93,74 +93,17 @@ impl Watcher {
 
 #[cfg(test)]
 mod tests {
-    use super::super::{Command, Effect, Event, Input, Outcome, Pid, Status, Supervisor, Time};
-    use crate::options::{Value, WatcherOptions};
+    use super::super::play::Play;
+    use super::super::{Command, Event, Input, Outcome, Pid, Status};
+    use crate::options::Value;
 
-    /// A core with one watcher on demand, and a world where every start succeeds.
-    struct Play {
-        core: Supervisor,
-        now: u64,
-        next_pid: Pid,
-        replies: Vec<Outcome>,
-        events: Vec<Event>,
-        news: usize,
+    /// A watcher on demand.
+    fn on_demand(numprocesses: u64, more: &[(&str, Value)]) -> Play {
+        let more = [&[("on_demand", Value::from(true))], more].concat();
+        Play::new(numprocesses, &more)
     }
 
     impl Play {
-        fn new(numprocesses: u64, more: &[(&str, Value)]) -> Play {
-            let mut options = WatcherOptions::ini_defaults("web");
-            let pairs = [
-                ("cmd", Value::from("x")),
-                ("on_demand", Value::from(true)),
-                ("numprocesses", Value::from(numprocesses)),
-            ];
-            for (key, value) in pairs.iter().chain(more) {
-                options.put(key, value.clone()).unwrap();
-            }
-            let mut core = Supervisor::new(0.0, 1);
-            core.load(options).unwrap();
-            let mut play = Play {
-                core,
-                now: 0,
-                next_pid: 1,
-                replies: Vec::new(),
-                events: Vec::new(),
-                news: 0,
-            };
-            play.command(Command::Start("web".to_string()));
-            play
-        }
-
-        fn command(&mut self, command: Command) {
-            self.step(Input::Command { ticket: 1, command });
-        }
-
-        fn set(&mut self, key: &str, value: Value) {
-            self.command(Command::Set {
-                name: "web".to_string(),
-                changes: vec![(key.to_string(), value)],
-            });
-        }
-
-        fn step(&mut self, input: Input) {
-            let mut inputs = vec![input];
-            while let Some(input) = inputs.pop() {
-                for effect in self.core.step(Time(self.now), input) {
-                    match effect {
-                        Effect::Spawn { spawn, .. } => {
-                            let pid = self.next_pid;
-                            self.next_pid += 1;
-                            inputs.push(Input::Started { spawn, pid });
-                        }
-                        Effect::Reply { outcome, .. } => self.replies.push(outcome),
-                        Effect::Publish { event, .. } => self.events.push(event),
-                        Effect::Await(_) => self.news += 1,
-                        _ => {}
-                    }
-                }
-            }
-        }
-
         fn connect(&mut self) {
             let web = self.core.watcher("web").unwrap().id();
             self.step(Input::Demand { watcher: web });
@@ -171,8 +114,7 @@ mod tests {
         }
 
         fn later(&mut self, seconds: u64) {
-            self.now += seconds * 1_000_000;
-            self.step(Input::Tick);
+            self.after(seconds * 1_000_000);
         }
 
         fn pids(&self) -> Vec<Pid> {
@@ -190,7 +132,7 @@ mod tests {
 
     #[test]
     fn nobody_runs_before_the_first_connection() {
-        let mut play = Play::new(2, &[]);
+        let mut play = on_demand(2, &[]);
         assert_eq!(play.state(), (Status::Waiting, true));
         assert_eq!(Status::Waiting.as_str(), "stopped");
         let nothing = Outcome::Started {
@@ -207,14 +149,14 @@ mod tests {
         );
         play.connect();
         assert_eq!(play.pids(), [1, 2]);
-        assert_eq!(play.news, 2, "it began to wait, and it stopped to wait");
+        assert_eq!(play.awaits, 2, "it began to wait, and it stopped to wait");
         let starts = play.events.iter().filter(|e| **e == Event::Start);
         assert_eq!(starts.count(), 1);
     }
 
     #[test]
     fn who_is_gone_comes_back_at_the_next_connection() {
-        let mut play = Play::new(2, &[]);
+        let mut play = on_demand(2, &[]);
         play.connect();
         play.later(60);
         play.exit(1);
@@ -243,14 +185,13 @@ mod tests {
 
     #[test]
     fn workers_that_die_at_once_are_started_with_growing_pauses() {
-        let mut play = Play::new(1, &[]);
+        let mut play = on_demand(1, &[]);
         for _ in 0..200 {
             play.connect();
             for pid in play.pids() {
                 play.exit(pid);
             }
-            play.now += 10_000;
-            play.step(Input::Tick);
+            play.after(10_000);
         }
         assert!(play.next_pid < 12, "{} starts in 2 s", play.next_pid);
         assert!(play.next_pid > 2);
@@ -258,7 +199,7 @@ mod tests {
 
     #[test]
     fn a_stop_stands_until_a_start() {
-        let mut play = Play::new(1, &[]);
+        let mut play = on_demand(1, &[]);
         play.command(Command::Stop("web".to_string()));
         assert_eq!(play.state(), (Status::Stopped, false));
         play.connect();
@@ -277,7 +218,7 @@ mod tests {
 
     #[test]
     fn a_restart_waits_and_a_reload_replaces() {
-        let mut play = Play::new(1, &[]);
+        let mut play = on_demand(1, &[]);
         play.connect();
         play.command(Command::Reload {
             name: "web".to_string(),
@@ -318,7 +259,7 @@ mod tests {
 
     #[test]
     fn it_can_be_changed_while_it_waits_and_while_it_runs() {
-        let mut play = Play::new(1, &[]);
+        let mut play = on_demand(1, &[]);
         play.set("cmd", Value::from("other"));
         assert_eq!(play.state(), (Status::Waiting, true));
         play.set("on_demand", Value::from(false));
@@ -337,7 +278,7 @@ mod tests {
 
     #[test]
     fn without_respawn_a_connection_still_wakes_it() {
-        let mut play = Play::new(1, &[("respawn", Value::from(false))]);
+        let mut play = on_demand(1, &[("respawn", Value::from(false))]);
         for pid in 1..4 {
             play.connect();
             assert_eq!(play.pids(), [pid]);
@@ -349,7 +290,7 @@ mod tests {
 
     #[test]
     fn one_that_is_too_old_waits_for_its_successor() {
-        let mut play = Play::new(1, &[("max_age", Value::from(10))]);
+        let mut play = on_demand(1, &[("max_age", Value::from(10))]);
         play.connect();
         play.later(60);
         play.exit(1);

@@ -26,6 +26,8 @@ mod ends;
 mod hooks;
 mod job;
 mod message;
+#[cfg(test)]
+mod play;
 mod reload;
 mod watcher;
 mod work;

@@ -199,67 +199,16 @@ pub(super) fn forget_failures(slot: &mut Slot) {
 
 #[cfg(test)]
 mod tests {
-    use super::super::{Command, Effect, Input, Outcome, Pid, Supervisor, Time};
-    use crate::options::{Value, WatcherOptions};
+    use super::super::play::Play;
+    use super::super::{Command, Input, Outcome, Pid};
+    use crate::options::Value;
 
-    /// A core with one watcher that runs, and the world around it.
-    struct Play {
-        core: Supervisor,
-        now: u64,
-        next_pid: Pid,
-        replies: Vec<Outcome>,
-        asked_to_go: Vec<Pid>,
+    /// A watcher that runs.
+    fn running(numprocesses: u64, singleton: bool) -> Play {
+        Play::new(numprocesses, &[("singleton", Value::from(singleton))])
     }
 
     impl Play {
-        fn new(numprocesses: u64, singleton: bool) -> Play {
-            let mut options = WatcherOptions::ini_defaults("web");
-            options.put("cmd", Value::from("x")).unwrap();
-            options
-                .put("numprocesses", Value::from(numprocesses))
-                .unwrap();
-            options.put("singleton", Value::from(singleton)).unwrap();
-            let mut core = Supervisor::new(0.0, 1);
-            core.load(options).unwrap();
-            let mut play = Play {
-                core,
-                now: 0,
-                next_pid: 1,
-                replies: Vec::new(),
-                asked_to_go: Vec::new(),
-            };
-            play.command(Command::Start("web".to_string()));
-            play
-        }
-
-        fn command(&mut self, command: Command) {
-            self.step(Input::Command { ticket: 1, command });
-        }
-
-        /// Every start succeeds at once.
-        fn step(&mut self, input: Input) {
-            let mut inputs = vec![input];
-            while let Some(input) = inputs.pop() {
-                for effect in self.core.step(Time(self.now), input) {
-                    match effect {
-                        Effect::Spawn { spawn, .. } => {
-                            let pid = self.next_pid;
-                            self.next_pid += 1;
-                            inputs.push(Input::Started { spawn, pid });
-                        }
-                        Effect::Signal { pid, .. } => self.asked_to_go.push(pid),
-                        Effect::Reply { outcome, .. } => self.replies.push(outcome),
-                        _ => {}
-                    }
-                }
-            }
-        }
-
-        fn after(&mut self, micros: u64) {
-            self.now += micros;
-            self.step(Input::Tick);
-        }
-
         fn staying(&self) -> Vec<Pid> {
             let web = self.core.watcher("web").unwrap();
             web.workers()
@@ -280,7 +229,7 @@ mod tests {
 
     #[test]
     fn new_workers_that_die_at_once_do_not_take_the_place_of_the_old() {
-        let mut play = Play::new(2, false);
+        let mut play = running(2, false);
         play.replies.clear();
         play.command(reload());
         for _ in 0..20 {
@@ -300,7 +249,7 @@ mod tests {
 
     #[test]
     fn the_old_workers_go_once_the_new_ones_have_held_out() {
-        let mut play = Play::new(2, false);
+        let mut play = running(2, false);
         play.command(reload());
         play.after(50_000);
         assert_eq!(play.asked_to_go, [] as [Pid; 0]);
@@ -324,7 +273,7 @@ mod tests {
     #[test]
     fn options_whose_workers_do_not_stay_are_taken_back() {
         for singleton in [false, true] {
-            let mut play = Play::new(1, singleton);
+            let mut play = running(1, singleton);
             play.replies.clear();
             play.command(set_cmd());
             assert_eq!(cmd_of(&play), "new");
@@ -352,7 +301,7 @@ mod tests {
     #[test]
     fn options_whose_workers_stay_are_kept() {
         for singleton in [false, true] {
-            let mut play = Play::new(1, singleton);
+            let mut play = running(1, singleton);
             play.replies.clear();
             play.command(set_cmd());
             if singleton {
@@ -370,7 +319,7 @@ mod tests {
 
     #[test]
     fn a_renewal_replaces_who_runs_and_starts_nobody() {
-        let mut play = Play::new(2, false);
+        let mut play = running(2, false);
         let changes = vec![("send_hup".to_string(), Value::from(true))];
         play.command(Command::Set {
             name: "web".to_string(),
@@ -392,7 +341,7 @@ mod tests {
 
     #[test]
     fn a_singleton_never_has_two_workers() {
-        let mut play = Play::new(1, true);
+        let mut play = running(1, true);
         play.command(reload());
         play.after(500_000);
         assert_eq!((play.staying(), play.next_pid), (vec![], 2));

@@ -19,6 +19,7 @@ use zeromq::{
 
 use crate::wire::command;
 use crate::wire::endpoint::Endpoint;
+use crate::wire::text;
 
 /// How long the question "is anybody there at all?" may take after a call ran into its deadline.
 const PROBE_TIME: Duration = Duration::from_secs(2);
@@ -297,8 +298,7 @@ impl Client {
                     .into_vec()
                     .pop()
                     .ok_or_else(|| bad("no frame".into()))?;
-                let reply: Value =
-                    serde_json::from_slice(&frame).map_err(|error| bad(error.to_string()))?;
+                let reply = text::parse(&frame).map_err(|error| bad(error.to_string()))?;
                 if !reply.is_object() {
                     return Err(bad("it is another JSON value".into()));
                 }

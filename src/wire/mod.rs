@@ -8,6 +8,7 @@
 //! * [`endpoint`]: addresses and their defaults;
 //! * [`client`]: calls to a daemon and subscriptions to its events, each with a deadline;
 //! * [`session`]: the same for programs with an event loop of their own, that outlive a daemon;
+//! * `text`: replies from JSON, also where Python wrote what is no text;
 //! * [`pytext`]: values as Python prints them, for the texts of the protocol and of `circusctl`.
 
 pub mod client;
@@ -21,6 +22,7 @@ pub mod pytext;
 pub mod reply;
 pub mod request;
 pub mod session;
+mod text;
 
 pub use client::{Client, ClientError, Followed, Subscriber, follow};
 pub use command::{COMMANDS, Command, CommandSpec};

@@ -11,6 +11,7 @@ use zeromq::{DealerSocket, Socket, SocketEvent, SocketRecv, SocketSend, SubSocke
 
 use super::command;
 use super::endpoint::Endpoint;
+use super::text;
 
 /// Events that may wait for their reader; what comes after them waits in the connection.
 const EVENTS: usize = 1024;
@@ -132,7 +133,7 @@ impl Session {
                 },
             };
             let frame = message.into_vec().pop().unwrap_or_default();
-            match serde_json::from_slice(&frame) {
+            match text::parse(&frame) {
                 Ok(Value::Object(reply)) if reply.get("id") == Some(&id) => return Ok(reply),
                 Ok(Value::Object(_)) => {}
                 _ => return Err(format!("{endpoint} answered something that is no reply")),

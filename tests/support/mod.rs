@@ -19,16 +19,20 @@
 
 mod debian;
 mod driver;
+mod meanwhile;
 mod ports;
 mod process;
+mod running;
 mod site;
 mod venv;
 mod wait;
 
 pub use debian::{need, skip};
 pub use driver::{Driver, Handle};
+pub use meanwhile::asking_meanwhile;
 pub use ports::Port;
 pub use process::{Process, adopt_orphans, children, descendants, is_alive, kill_tree};
+pub use running::Running;
 pub use site::{Daemon, Program, TempSite};
 pub use venv::{Venv, venv, venv_of};
 pub use wait::{DEADLINE, deadline, wait_for, wait_for_within};

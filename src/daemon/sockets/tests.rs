@@ -7,22 +7,7 @@ use std::os::unix::net::UnixStream;
 use std::path::Path;
 
 fn tcp(port: u16) -> SocketConfig {
-    SocketConfig {
-        name: "web".into(),
-        host: "127.0.0.1".into(),
-        port,
-        path: None,
-        family: SocketFamily::Inet,
-        kind: SocketType::Stream,
-        proto: None,
-        backlog: 2048,
-        umask: 8,
-        replace: false,
-        interface: None,
-        so_reuseport: false,
-        blocking: false,
-        raw: Default::default(),
-    }
+    SocketConfig::stream("web", "127.0.0.1", port)
 }
 
 fn unix(path: &Path) -> SocketConfig {
