@@ -454,6 +454,70 @@ fn superlance_runs_unchanged() {
     assert_eq!(runner.interrupt(), Some(0));
 }
 
+/// superlance: httpok restarts what answers badly; the batch listeners collect, and mail at a tick.
+#[test]
+fn superlances_other_listeners_run_unchanged() {
+    let site = TempSite::ipc();
+    site.ini(
+        "[watcher:web]\ncmd = sleep 1000\n[watcher:dies]\ncmd = sh -c 'sleep 1.2; exit 1'\nmax_retry = -1\n\
+         [watcher:nope]\ncmd = /no/such/program\nmax_retry = 1\nautostart = False\n",
+    );
+    let daemon = site.start(Program::Circ);
+    let victim = daemon.wait_pids("web", 1)[0];
+    // nobody listens there
+    let sick = format!("http://127.0.0.1:{}/", site.port());
+    let program = |name: &str| venv().program(name).display().to_string();
+    let batch = "--toEmail=ops@example.com --fromEmail=circ@example.com --smtpHost=127.0.0.1:1 \
+                 --interval=0.01 --tickEvent=TICK_5";
+    let listeners = [
+        format!("{} -p web -t 2 {sick}", program("httpok")),
+        format!("{} {batch}", program("crashmailbatch")),
+        format!("{} {batch}", program("fatalmailbatch")),
+    ];
+    let mut runners = Vec::new();
+    for (number, listener) in listeners.iter().enumerate() {
+        let events = "PROCESS_STATE,TICK_5";
+        let args = [
+            "--eventlistener",
+            listener,
+            "--events",
+            events,
+            "--startsecs",
+            "0",
+        ];
+        let notes = site.path(&format!("notes-{number}"));
+        let file = File::create(&notes).unwrap();
+        let mut runner = Follower::start(&site, &args, |command| {
+            command.stderr(file);
+        });
+        runner.notes = notes;
+        runners.push(runner);
+    }
+    let notes = |number: usize| {
+        let notes = runners[number].notes();
+        assert!(!notes.contains("Traceback"), "{notes}");
+        notes
+    };
+    daemon.wait_for("a new process by httpok", || {
+        let now = daemon.pids("web");
+        (now.len() == 1 && now[0] != victim && notes(0).contains("web restarted")).then_some(())
+    });
+    daemon.wait_for("a mail of what has died", || {
+        let text = "Process dies:dies";
+        let told = notes(1).contains(text) && notes(1).contains("died unexpectedly");
+        told.then_some(())
+    });
+    daemon.wait_for("a mail of what cannot be started", || {
+        // again until the listener is there to hear it
+        daemon.call("start", json!({"name": "nope"}));
+        let text = "Process nope:nope failed to start too many times";
+        notes(2).contains(text).then_some(())
+    });
+    for runner in &mut runners {
+        assert_eq!(runner.interrupt(), Some(0));
+    }
+}
+
 #[test]
 fn what_is_no_listener_is_told() {
     let site = TempSite::ipc();

@@ -1,6 +1,8 @@
 //! `circ status`: what a person sees, what a script gets, and `--watch` over the absence of a daemon.
 
 mod support;
+#[path = "top/tmux.rs"]
+mod tmux;
 
 use std::fs::File;
 use std::io::Read;
@@ -12,7 +14,8 @@ use nix::sys::signal::{Signal, kill};
 use nix::unistd::Pid;
 use regex::Regex;
 use serde_json::{Value, json};
-use support::{Daemon, Program, TempSite, wait_for};
+use support::{Daemon, Program, TempSite, is_alive, wait_for};
+use tmux::Tmux;
 
 fn circ(daemon: &Daemon, args: &[&str]) -> Command {
     let mut command = Command::new(env!("CARGO_BIN_EXE_circ"));
@@ -406,4 +409,124 @@ fn a_watched_daemon_may_go_and_come_back() {
         .output()
         .unwrap();
     assert_eq!(output.status.code(), Some(1), "{output:?}");
+}
+
+#[test]
+fn a_person_who_watches_has_keys_and_gets_the_terminal_back() {
+    let Some(tmux) = Tmux::start(80, 12) else {
+        return;
+    };
+    let site = TempSite::ipc();
+    let mut ini =
+        String::from("[watcher:crash]\ncmd = sh -c 'sleep 0.01; exit 3'\nmax_retry = -1\n");
+    for number in 0..20 {
+        ini.push_str(&format!("[watcher:w{number:02}]\ncmd = sleep 1000\n"));
+    }
+    site.ini(&ini);
+    let daemon = site.start(Program::Circ);
+    wait_up(&daemon, "w19", 1);
+    let line = format!(
+        "{} status --watch --endpoint {}",
+        env!("CARGO_BIN_EXE_circ"),
+        site.endpoint
+    );
+    tmux.line(&line);
+    tmux.sees(&["by name", "q end", "w00", "… and 12 lines more"]);
+    assert!(tmux.is_taken());
+    // what has no room is a key away; the head stays
+    tmux.keys(&["End"]);
+    tmux.sees(&["NAME", "w19", "… 12 lines before"]);
+    tmux.keys(&["Home", "Down"]);
+    tmux.sees(&["w00", "… 1 lines before, 11 after"]);
+    tmux.keys(&["Up"]);
+    // orders
+    tmux.text("rr");
+    tmux.text("r");
+    tmux.wait("the last first", |screen| {
+        screen.contains("reversed") && screen.contains("w19") && !screen.contains("w00")
+    });
+    tmux.text("s");
+    let first = |screen: &str| screen.lines().nth(2).unwrap_or_default().to_string();
+    tmux.wait("trouble first", |screen| {
+        screen.contains("by trouble") && first(screen).starts_with("crash")
+    });
+    // it stands still, and goes on
+    tmux.text("sssss");
+    tmux.sees(&["by name"]);
+    tmux.keys(&["Space"]);
+    tmux.sees(&["stands still"]);
+    daemon.ok("stop", json!({"name": "w00", "waiting": true}));
+    tmux.keys(&["Down", "Up"]);
+    let still = tmux.sees(&["stands still", "w00"]);
+    let line_of = |screen: &str| {
+        screen
+            .lines()
+            .find(|line| line.starts_with("w00 "))
+            .map(str::to_string)
+    };
+    assert!(
+        line_of(&still).is_some_and(|line| line.contains("active")),
+        "{still}"
+    );
+    tmux.keys(&["Space"]);
+    tmux.wait("what has happened", |screen| {
+        line_of(screen).is_some_and(|line| line.contains("stopped"))
+    });
+    // any size
+    tmux.resize(60, 30);
+    tmux.wait("all of them", |screen| {
+        screen.contains("w19") && !screen.contains("lines more")
+    });
+    tmux.resize(20, 3);
+    tmux.wait("a line", |screen| {
+        screen.lines().filter(|line| !line.is_empty()).count() == 3
+    });
+    tmux.resize(80, 12);
+    // a stop gives the terminal back, and so does every end
+    tmux.sees(&["lines more"]);
+    tmux.keys(&["C-z"]);
+    tmux.wait("a prompt", |screen| screen.trim_end().ends_with('$'));
+    assert!(!tmux.is_taken());
+    tmux.line("fg");
+    tmux.sees(&["lines more", "by name"]);
+    tmux.text("q");
+    back(&tmux, "q");
+    for (key, what) in [("C-c", "interrupted"), ("C-\\", "quit")] {
+        tmux.line(&line);
+        tmux.sees(&["lines more", "by name"]);
+        tmux.keys(&[key]);
+        back(&tmux, what);
+    }
+    for signal in [Signal::SIGTERM, Signal::SIGHUP] {
+        tmux.line(&line);
+        tmux.sees(&["lines more", "by name"]);
+        let children = support::children(tmux.process());
+        let pid = children.first().expect("a program in the window").pid;
+        kill(Pid::from_raw(pid), signal).unwrap();
+        back(&tmux, signal.as_str());
+        wait_for("its end", || (!is_alive(pid)).then_some(()));
+    }
+    // where nobody reads, there is nothing of a screen
+    let piped = format!("timeout --foreground -s INT 2 {line} | od -c | grep -c 033; echo over");
+    tmux.line(&piped);
+    tmux.wait("no codes", |screen| {
+        let lines: Vec<&str> = screen.lines().filter(|line| !line.is_empty()).collect();
+        lines.windows(2).any(|pair| pair == ["0", "over"])
+    });
+}
+
+/// The shell is there again, with its echo and its lines.
+#[track_caller]
+fn back(tmux: &Tmux, after: &str) {
+    let words = format!("after {after}");
+    tmux.wait("a prompt", |screen| screen.trim_end().ends_with('$'));
+    assert!(!tmux.is_taken(), "{words}");
+    tmux.line(&format!("echo {words} | tr a-z A-Z; clear"));
+    tmux.line(&format!(
+        "stty -a | grep -o ' icanon\\| echo ' | tr -d '\\n '; echo {words}"
+    ));
+    let told = format!("icanonecho{words}");
+    tmux.sees(&[&told]);
+    tmux.line("clear");
+    tmux.wait("an empty screen", |screen| screen.trim() == "$");
 }

@@ -5,6 +5,8 @@ pub mod asking;
 mod page;
 pub mod picture;
 mod table;
+mod terminal;
+mod view;
 mod watch;
 mod web;
 
@@ -36,7 +38,7 @@ pub fn augment(command: Command) -> Command {
                 .short('w')
                 .long("watch")
                 .action(ArgAction::SetTrue)
-                .help("Go on showing it, anew with each event and every second, until interrupted"),
+                .help("Go on showing it, anew with each event and every second, until q or ctrl-C"),
         )
         .arg(
             Arg::new(PLAIN)

@@ -8,10 +8,14 @@ use std::sync::mpsc::{self, Receiver, RecvTimeoutError, Sender};
 use std::time::{Duration, Instant};
 
 use nix::sys::signal::{Signal, raise};
+use ratatui::crossterm::event::KeyEvent;
 use serde_json::{Map, Value};
 
 use super::asking::{self, Failure};
-use super::{Trouble, Wish, connect, explained, for_script, lines};
+use super::picture::Watcher;
+use super::terminal::{self, Taken};
+use super::view::{Told, View};
+use super::{Trouble, Wish, connect, explained, for_script, lines, table};
 use crate::cli::connection::{self, Route};
 use crate::cli::paint::{Paint, Tone, cut, span};
 use crate::cli::{interrupts, output};
@@ -24,13 +28,11 @@ const TOGETHER: Duration = Duration::from_millis(50);
 /// Between two attempts to listen to events.
 const PAUSE: Duration = Duration::from_secs(1);
 
-const ENTER: &str = "\x1b[?1049h\x1b[?25l";
-const LEAVE: &str = "\x1b[?25h\x1b[?1049l";
-
 /// Why to look again.
 enum Wake {
     Event,
     Signal(Signal),
+    Key(KeyEvent),
 }
 
 /// Shows it until a signal ends it, or nobody reads it any more.
@@ -50,9 +52,13 @@ pub fn run(wish: &Wish, connection: &connection::Args) -> ExitCode {
     };
     let (sender, wakes) = mpsc::channel();
     hear_signals(sender.clone());
-    hear_events(connection.clone(), sender);
+    hear_events(connection.clone(), sender.clone());
+    let terminal = wish.rich && std::io::stdout().is_terminal();
     let mut screen = Screen {
-        terminal: wish.rich && std::io::stdout().is_terminal(),
+        taken: terminal.then(Taken::take),
+        terminal,
+        view: View::default(),
+        looked: Instant::now(),
         title: match &wish.name {
             Some(name) => format!("circ status {name}"),
             None => "circ status".to_string(),
@@ -61,14 +67,10 @@ pub fn run(wish: &Wish, connection: &connection::Args) -> ExitCode {
         shown: None,
         lost: None,
     };
-    if screen.terminal {
-        output::bytes(ENTER.as_bytes());
+    if terminal {
+        terminal::hear_keys(move |key| sender.send(Wake::Key(key)).is_ok());
     }
-    let end = screen.keep_on(wish, connection, link, &wakes);
-    if screen.terminal {
-        output::bytes(LEAVE.as_bytes());
-    }
-    end
+    screen.keep_on(wish, connection, link, &wakes)
 }
 
 /// A connection, with what keeps it open.
@@ -79,12 +81,16 @@ struct Link {
 
 /// What was seen last.
 enum Seen {
+    Watchers(Vec<Watcher>),
     Lines(Vec<String>),
     Reply(Value),
 }
 
 fn look(wish: &Wish, connection: &connection::Args, client: &mut Client) -> Result<Seen, Failure> {
     if wish.rich {
+        if wish.name.is_none() {
+            return asking::watchers(client).map(Seen::Watchers);
+        }
         let paint = Paint::for_stdout();
         return lines(wish, client, super::width(), paint).map(Seen::Lines);
     }
@@ -103,6 +109,11 @@ fn look(wish: &Wish, connection: &connection::Args, client: &mut Client) -> Resu
 
 struct Screen {
     terminal: bool,
+    /// None where it is no terminal, and while we are stopped.
+    taken: Option<Taken>,
+    view: View,
+    /// When the daemon was asked last.
+    looked: Instant,
     title: String,
     seen: Seen,
     /// The last text, where it is printed when it has changed.
@@ -124,23 +135,28 @@ impl Screen {
             if !self.paint(connection.json) {
                 return ExitCode::SUCCESS;
             }
-            match wakes.recv_timeout(PERIOD) {
-                Ok(Wake::Signal(Signal::SIGTSTP)) if self.terminal => {
-                    output::bytes(LEAVE.as_bytes());
-                    // It goes on here when it is told to.
-                    let _ = raise(Signal::SIGSTOP);
-                    output::bytes(ENTER.as_bytes());
-                }
+            match wakes.recv_timeout(PERIOD.saturating_sub(self.looked.elapsed())) {
+                Ok(Wake::Key(key)) => match self.view.press(key, height()) {
+                    Told::End => return ExitCode::SUCCESS,
+                    Told::Look => {}
+                    Told::Paint | Told::Nothing => continue,
+                },
+                Ok(Wake::Signal(Signal::SIGTSTP)) => self.stop(),
+                Ok(Wake::Signal(Signal::SIGWINCH)) if wish.name.is_none() => continue,
                 Ok(Wake::Signal(Signal::SIGWINCH)) => {}
                 Ok(Wake::Signal(_)) => return ExitCode::SUCCESS,
                 Ok(Wake::Event) => {
                     let end = Instant::now() + TOGETHER;
                     while let Some(left) = end.checked_duration_since(Instant::now()) {
                         match wakes.recv_timeout(left) {
-                            Ok(Wake::Signal(Signal::SIGINT | Signal::SIGTERM | Signal::SIGHUP)) => {
-                                return ExitCode::SUCCESS;
+                            Ok(Wake::Event | Wake::Signal(Signal::SIGWINCH)) => {}
+                            Ok(Wake::Signal(Signal::SIGTSTP)) => self.stop(),
+                            Ok(Wake::Signal(_)) => return ExitCode::SUCCESS,
+                            Ok(Wake::Key(key)) => {
+                                if self.view.press(key, height()) == Told::End {
+                                    return ExitCode::SUCCESS;
+                                }
                             }
-                            Ok(_) => {}
                             Err(_) => break,
                         }
                     }
@@ -149,7 +165,13 @@ impl Screen {
                 // Nobody is left who wakes; the clock does.
                 Err(RecvTimeoutError::Disconnected) => std::thread::sleep(PERIOD),
             }
-            match again(wish, connection, &mut link) {
+            if self.view.paused {
+                self.looked = Instant::now();
+                continue;
+            }
+            let seen = again(wish, connection, &mut link);
+            self.looked = Instant::now();
+            match seen {
                 Ok(seen) => {
                     if let Some((since, _)) = self.lost.take()
                         && !self.terminal
@@ -173,12 +195,23 @@ impl Screen {
         }
     }
 
+    /// Gives the terminal back, stops, and takes it again.
+    fn stop(&mut self) {
+        self.taken = None;
+        // It goes on here when it is told to.
+        let _ = raise(Signal::SIGSTOP);
+        self.taken = self.terminal.then(Taken::take);
+    }
+
     /// False when nobody looks any more.
     fn paint(&mut self, json: bool) -> bool {
         if self.terminal {
             return output::bytes(self.frame().as_bytes());
         }
         let text = match &self.seen {
+            Seen::Watchers(watchers) => {
+                table::lines(watchers, super::width(), Paint::for_stdout()).join("\n")
+            }
             Seen::Lines(lines) => lines.join("\n"),
             Seen::Reply(reply) => for_script(reply, json),
         };
@@ -189,7 +222,7 @@ impl Screen {
                 reply.as_object_mut().map(|reply| reply.remove("time"));
                 reply.to_string()
             }
-            Seen::Lines(_) => text.clone(),
+            Seen::Watchers(_) | Seen::Lines(_) => text.clone(),
         };
         if self.shown.as_ref() == Some(&compared) {
             return true;
@@ -201,40 +234,77 @@ impl Screen {
         }
     }
 
-    fn frame(&self) -> String {
-        let (columns, rows) = terminal_size::terminal_size().map_or((80, 24), |(width, height)| {
-            (usize::from(width.0), usize::from(height.0))
-        });
+    fn frame(&mut self) -> String {
+        let (columns, rows) = size();
         let paint = Paint::for_stdout();
-        let mut top = vec![match &self.lost {
-            None => {
-                let now = jiff::Zoned::now().strftime("%H:%M:%S").to_string();
-                paint.tone(
-                    Tone::Faint,
-                    &cut(&format!("{}  {now}", self.title), columns),
-                )
+        let top = self.top(columns, paint);
+        let room = rows.saturating_sub(1);
+        // the head of a table stays
+        let (lines, kept) = match &mut self.seen {
+            Seen::Watchers(watchers) => {
+                self.view.sort(watchers);
+                (table::lines(watchers, Some(columns), paint), 1)
             }
-            Some((since, why)) => {
-                let away = span(since.elapsed().as_secs_f64());
-                let text = format!("lost the daemon {away} ago, trying again: {why}");
-                paint.tone(Tone::Bad, &cut(&text, columns))
-            }
-        }];
-        let Seen::Lines(lines) = &self.seen else {
-            return String::new();
+            Seen::Lines(lines) => (lines.clone(), 0),
+            Seen::Reply(_) => return String::new(),
         };
-        let room = rows.saturating_sub(top.len());
-        if lines.len() > room {
-            let kept = room.saturating_sub(1);
-            top.extend(lines.iter().take(kept).cloned());
-            let more = format!("… and {} lines more", lines.len() - kept);
-            top.push(paint.tone(Tone::Faint, &cut(&more, columns)));
-        } else {
-            top.extend(lines.iter().cloned());
+        let (seen, before, after) = self.view.part(&lines, kept, room);
+        let mut all: Vec<String> = std::iter::once(&top).chain(seen).cloned().collect();
+        if before + after > 0 {
+            let more = match (before, after) {
+                (0, after) => format!("… and {after} lines more"),
+                (before, 0) => format!("… {before} lines before"),
+                (before, after) => format!("… {before} lines before, {after} after"),
+            };
+            all.push(paint.tone(Tone::Faint, &cut(&more, columns)));
         }
-        top.truncate(rows.max(1));
-        format!("\x1b[H{}\x1b[K\x1b[J", top.join("\x1b[K\r\n"))
+        all.truncate(rows.max(1));
+        format!("\x1b[H{}\x1b[K\x1b[J", all.join("\x1b[K\r\n"))
     }
+
+    /// The top line.
+    fn top(&self, columns: usize, paint: Paint) -> String {
+        if let Some((since, why)) = &self.lost {
+            let away = span(since.elapsed().as_secs_f64());
+            let text = format!("lost the daemon {away} ago, trying again: {why}");
+            return paint.tone(Tone::Bad, &cut(&text, columns));
+        }
+        let mut text = self.title.clone();
+        if self.view.paused {
+            text.push_str("  stands still, space goes on");
+            return paint.tone(Tone::Busy, &cut(&text, columns));
+        }
+        let now = jiff::Zoned::now().strftime("%H:%M:%S").to_string();
+        text = format!("{text}  {now}");
+        let table = matches!(self.seen, Seen::Watchers(_));
+        if table {
+            let reversed = if self.view.reversed { ", reversed" } else { "" };
+            text = format!("{text}  {}{reversed}", self.view.order.words());
+        }
+        let keys = match (terminal::reads_keys(), table) {
+            (false, _) => "",
+            (true, true) => "s order  r reverse  space pause  q end",
+            (true, false) => "space pause  q end",
+        };
+        let free = columns.saturating_sub(text.chars().count() + keys.len());
+        if !keys.is_empty() && free > 1 {
+            text = format!("{text}{}{keys}", " ".repeat(free));
+        }
+        paint.tone(Tone::Faint, &cut(&text, columns))
+    }
+}
+
+/// Columns and rows of the terminal.
+fn size() -> (usize, usize) {
+    let size = terminal_size::terminal_size();
+    size.map_or((80, 24), |(width, height)| {
+        (usize::from(width.0), usize::from(height.0))
+    })
+}
+
+/// Rows for what is shown, below the top line.
+fn height() -> usize {
+    size().1.saturating_sub(1)
 }
 
 /// Looks again, on a new connection if the last was lost.
@@ -270,6 +340,7 @@ fn hear_signals(sender: Sender<Wake>) {
         Signal::SIGINT,
         Signal::SIGTERM,
         Signal::SIGHUP,
+        Signal::SIGQUIT,
         Signal::SIGWINCH,
         Signal::SIGTSTP,
     ];

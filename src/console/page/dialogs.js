@@ -90,8 +90,8 @@ export function editOptions(daemon, watcher, first, done) {
   const shown = el("div", { "aria-live": "polite" });
   let seen = null;
   const row = (key = "", value = "") => {
-    const name = el("input", { list: "known-options", value: key, "aria-label": "Option", class: "mono", spellcheck: false, autocomplete: "off" });
-    const input = el("input", { value: String(value ?? ""), "aria-label": "Value", class: "mono", spellcheck: false, autocomplete: "off" });
+    const name = el("input", { list: "known-options", value: key, "aria-label": "Option", placeholder: "option", class: "mono", spellcheck: false, autocomplete: "off" });
+    const input = el("input", { value: String(value ?? ""), "aria-label": "Value", placeholder: "value", class: "mono", spellcheck: false, autocomplete: "off" });
     name.addEventListener("change", () => {
       if (!input.value && watcher.options[name.value] !== undefined) input.value = plain(watcher.options[name.value]);
     });

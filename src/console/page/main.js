@@ -11,6 +11,9 @@ const app = document.getElementById("app");
 const store = new Store();
 let view = null;
 let page = null;
+// The first page of the daemon that is looked at, and how far down somebody was: who comes back finds it as it was.
+let overview = null;
+let down = 0;
 
 function place() {
   const [daemon, watcher] = location.hash.replace(/^#\/?/, "").split("/").filter(Boolean).map(decodeURIComponent);
@@ -74,12 +77,21 @@ function route() {
     store.look(daemon);
     page?.gone?.();
     page = null;
+    overview = null;
+    down = 0;
   }
   const name = page instanceof WatcherPage ? page.name : null;
   if (!page || name !== wanted.watcher) {
+    const [first, away] = [!page, page === overview];
+    if (away && !first) down = scrollY;
     page?.gone?.();
-    page = wanted.watcher ? new WatcherPage(store, wanted.watcher) : new Overview(store);
+    page = wanted.watcher ? new WatcherPage(store, wanted.watcher) : (overview ??= new Overview(store));
     view.main.replaceChildren(view.notice, ...page.node);
+    view.paint();
+    // what had the focus has gone with its page
+    if (!first) view.main.focus({ preventScroll: true });
+    scrollTo(0, wanted.watcher ? 0 : down);
+    return;
   }
   view.paint();
 }

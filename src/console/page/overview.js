@@ -80,6 +80,11 @@ export class Overview {
     this.heads = heads;
     this.body = el("tbody");
     this.rows = new Keyed(this.body, (watcher) => watcher.name, (watcher) => new Row(store, watcher));
+    this.bad = el("button", { type: "button", class: "link", hidden: true, "aria-pressed": "false", title: "Only those in trouble", onclick: () => {
+      this.onlyBad = !this.onlyBad;
+      this.update();
+    } });
+    this.figures.watchers.node.append(this.bad);
     this.filter = el("input", { type: "search", placeholder: "Filter", "aria-label": "Filter watchers by name", oninput: () => this.update() });
     this.none = el("p", { class: "quiet body" });
     const add = store.readOnly ? null : el("button", { type: "button", onclick: () => addWatcher(store.current) }, "Add a watcher");
@@ -121,7 +126,12 @@ export class Overview {
     const wanted = all.reduce((sum, watcher) => sum + (watcher.status === "stopped" ? 0 : watcher.wanted), 0);
     const bad = all.filter((watcher) => watcher.trouble).length;
     write(this.figures.watchers.value, all.length);
-    write(this.figures.watchers.note, bad ? `${bad} in trouble` : "all well");
+    this.onlyBad &&= bad > 0;
+    this.bad.hidden = bad === 0;
+    this.figures.watchers.note.hidden = bad > 0;
+    write(this.figures.watchers.note, "all well");
+    write(this.bad, `${bad} in trouble`);
+    attribute(this.bad, "aria-pressed", String(Boolean(this.onlyBad)));
     write(this.figures.procs.value, running);
     write(this.figures.procs.note, `of ${plural(wanted, "wanted one", "wanted")}`);
     write(this.figures.cpu.value, percent(store.total.cpu.last));
@@ -131,7 +141,7 @@ export class Overview {
     for (const head of this.heads) attribute(head, "aria-sort", head.dataset.key === sort.key ? (sort.down ? "descending" : "ascending") : null);
     const value = COLUMNS.find(([key]) => key === sort.key)[2];
     const word = this.filter.value.trim().toLowerCase();
-    const shown = all.filter((watcher) => watcher.name.toLowerCase().includes(word));
+    const shown = all.filter((watcher) => watcher.name.toLowerCase().includes(word) && (!this.onlyBad || watcher.trouble));
     shown.sort((a, b) => {
       const [x, y] = [value(a), value(b)];
       return (x < y ? -1 : x > y ? 1 : a.name < b.name ? -1 : 1) * (sort.down ? -1 : 1);

@@ -6,7 +6,7 @@ import { Chart, Series } from "./chart.js";
 import { editOptions, plain, sendSignal } from "./dialogs.js";
 import { Keyed, LongList, attribute, el, write } from "./dom.js";
 import { Feed } from "./feed.js";
-import { bytes, clock, dotOf, duration, lastExit, percent, requests } from "./format.js";
+import { bytes, clock, dotOf, duration, lastExit, percent, plural, requests } from "./format.js";
 
 const TABS = [["processes", "Processes"], ["log", "Log"], ["options", "Options"], ["events", "Events"]];
 // Characters of output that are kept in the page.
@@ -19,7 +19,7 @@ class Processes {
       const cells = ["", "wide-only", "", "", "wide-only", "wide-only"].map((kind) => el("span", { class: kind, role: "cell" }));
       const button = store.readOnly ? null : el("button", { class: "icon", type: "button", "aria-label": `Send a signal to process ${process.pid}`, onclick: () => sendSignal(store.current, name, process.pid) }, "⚡");
       const node = el("div", { class: "process", role: "row", "data-pid": String(process.pid) }, cells, el("span", { role: "cell" }, button));
-      return { node, update: (now) => [now.pid, now.wid ?? "", percent(now.cpu), bytes(now.rss), now.started ? duration(Date.now() / 1000 - now.started) : "–", now.leaving ? "is going" : `${now.threads ?? "–"} threads, ${now.fds ?? "–"} files`].forEach((value, at) => write(cells[at], value)) };
+      return { node, update: (now) => [now.pid, now.wid ?? "", percent(now.cpu), bytes(now.rss), now.started ? duration(Date.now() / 1000 - now.started) : "–", now.leaving ? "is going" : [now.threads === null ? "" : plural(now.threads, "thread"), now.fds === null ? "" : plural(now.fds, "file")].filter(Boolean).join(", ") || "–"].forEach((value, at) => write(cells[at], value)) };
     }, 36, `Processes of ${name}`);
     this.node = el("div", {}, head, this.list.node);
     this.store = store;
@@ -48,10 +48,14 @@ class Log {
   follow() {
     this.end?.();
     this.text.replaceChildren();
+    this.text.hidden = false;
     write(this.note, "Reading …");
     this.end = api.followLog(this.store.current, this.name, this.output.value, 200, {
       log: ({ text }) => this.add(text),
-      end: ({ reason }) => write(this.note, reason),
+      end: ({ reason }) => {
+        write(this.note, reason);
+        this.text.hidden = !this.text.hasChildNodes();
+      },
     }, (there) => {
       // a stream that begins again tells its last lines again
       if (there) this.text.replaceChildren();
@@ -85,7 +89,7 @@ class Options {
     });
     this.note = el("p", { class: "notice bad", hidden: true });
     const change = store.readOnly ? null : el("button", { type: "button", onclick: () => edit() }, "Change options");
-    this.node = el("div", {}, el("div", { class: "body" }, change, this.note), el("table", { class: "options" }, el("thead", {}, el("tr", {}, el("th", { scope: "col" }, "Option"), el("th", { scope: "col" }, "Value"), el("th"))), this.body));
+    this.node = el("div", {}, el("div", { class: "body" }, change, this.note), el("table", { class: "options" }, el("thead", {}, el("tr", {}, el("th", { scope: "col" }, "Option"), el("th", { scope: "col" }, "Value"), el("th", { scope: "col" }, el("span", { class: "hidden-label" }, "Change")))), this.body));
     this.read();
   }
 
@@ -121,6 +125,8 @@ export class WatcherPage {
     this.cpuText = el("b");
     this.memText = el("b");
     this.web = el("p", { class: "quiet", hidden: true });
+    this.cpuTop = el("span", { class: "quiet" });
+    this.memTop = el("span", { class: "quiet" });
     this.panel = el("div", { role: "tabpanel", id: "panel" });
     this.tabs = TABS.map(([key, label]) => el("button", { type: "button", role: "tab", id: `tab-${key}`, "aria-controls": "panel", "data-key": key, onclick: () => this.open(key) }, label));
     const tablist = el("div", { class: "tabs grow", role: "tablist", "aria-label": "What to see", onkeydown: (event) => this.arrow(event) }, this.tabs);
@@ -129,7 +135,7 @@ export class WatcherPage {
       el("header", {}, el("a", { href: `#/${encodeURIComponent(store.current)}`, "aria-label": "Back to all watchers" }, "←"), el("h1", {}, name), el("span", { class: "state grow" }, this.dot, this.state),
         store.readOnly ? null : this.buttons.node,
         button("Restart", (self) => acts.restart(store, name, self)), button("Signal", () => sendSignal(store.current, name)), button("Remove", (self) => acts.remove(store, name, self), "danger")),
-      el("div", { class: "body" }, this.last, el("div", { class: "charts" }, el("div", {}, el("span", { class: "quiet" }, "CPU "), this.cpuText, this.cpu.node), el("div", {}, el("span", { class: "quiet" }, "Memory "), this.memText, this.mem.node)), this.web),
+      el("div", { class: "body" }, this.last, el("div", { class: "charts" }, el("div", {}, el("span", { class: "quiet" }, "CPU "), this.cpuText, this.cpuTop, this.cpu.node), el("div", {}, el("span", { class: "quiet" }, "Memory "), this.memText, this.memTop, this.mem.node)), this.web),
       el("header", {}, tablist), this.panel);
     this.node = [this.gone_, this.card];
     this.open("processes");
@@ -175,6 +181,9 @@ export class WatcherPage {
     write(this.memText, bytes(series.rss.last));
     this.web.hidden = !watcher.front;
     if (watcher.front) write(this.web, requests(watcher.front));
+    const most = (one, format) => (one.values.length > 1 ? `, at most ${format(one.top)} in the last ${duration(one.values.length)}` : "");
+    write(this.cpuTop, most(series.cpu, percent));
+    write(this.memTop, most(series.rss, bytes));
     this.cpu.draw(series.cpu, percent);
     this.mem.draw(series.rss, bytes);
     this.buttons.update(watcher);
