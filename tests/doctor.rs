@@ -71,6 +71,15 @@ fn each_reason_for_silence_is_told_apart() {
         why["what"].as_str().unwrap().contains("no directory"),
         "{why}"
     );
+    let listener = UnixListener::bind(&path).unwrap();
+    fs::remove_file(&path).unwrap();
+    let removed = at(&ipc);
+    let what = one(&removed, "endpoint-removed")["what"].to_string();
+    assert!(
+        what.contains(&format!("pid {}", std::process::id())),
+        "{what}"
+    );
+    drop(listener);
     drop(UnixListener::bind(&path).unwrap());
     assert!(ids(&at(&ipc)).contains(&"endpoint-stale"));
     fs::remove_file(&path).unwrap();

@@ -18,7 +18,7 @@ pub fn unreachable(endpoint: &Endpoint, error: &ClientError, remote: bool) -> Ve
         false => who_has(endpoint),
     };
     let mut all = vec![match error {
-        ClientError::Unreachable { source, .. } if !remote => nobody(endpoint, source, &found),
+        ClientError::Unreachable { source, .. } if !remote => nobody(endpoint, source, holder.as_ref(), &found),
         ClientError::Unreachable { source, .. } => {
             found("nobody-listens", format!("nobody listens: {source}")).fix(
                 "start the daemon there, or give its endpoint with --endpoint or --config",
@@ -74,6 +74,7 @@ fn who_has(endpoint: &Endpoint) -> Option<Holder> {
 fn nobody(
     endpoint: &Endpoint,
     source: &std::io::Error,
+    holder: Option<&Holder>,
     found: &impl Fn(&'static str, String) -> Finding,
 ) -> Finding {
     let path = match endpoint {
@@ -89,7 +90,19 @@ fn nobody(
             };
         }
     };
-    match fs::symlink_metadata(path) {
+    let seen = fs::symlink_metadata(path);
+    if let (Err(_), Some(holder)) = (&seen, holder) {
+        let pid = holder.pid;
+        return found(
+            "endpoint-removed",
+            format!("the socket file was removed; {holder} still listens, where nobody can come"),
+        )
+        .because("its workers run on, and it can be told nothing any more")
+        .fix(format!(
+            "kill {pid} ends it and its workers in order; start it again with the file where nobody cleans up, as in /run"
+        ));
+    }
+    match seen {
         Err(_) => {
             let parent = path.parent().filter(|parent| !parent.as_os_str().is_empty());
             match parent.filter(|parent| !parent.exists()) {
