@@ -100,6 +100,16 @@ fn cell(name: &str, label: &str) -> String {
     format!("document.querySelector(`[data-watcher={name}] [data-label={label}]`)?.textContent")
 }
 
+/// For a picture a chart should have something to show.
+fn grown(browser: &Browser, line: &str) {
+    if std::env::var_os("CIRC_PICTURES").is_some() {
+        browser.until(
+            "there is something to see",
+            &format!("document.querySelector('{line}').getAttribute('d').split('L').length > 30"),
+        );
+    }
+}
+
 fn picture(browser: &Browser, name: &str) {
     let png = browser.picture();
     assert!(png.starts_with(b"\x89PNG"), "{} bytes", png.len());
@@ -194,6 +204,24 @@ fn a_person_logs_in_scales_up_and_watches() {
     }
     picture(&browser, "console.png");
 
+    // only what is in trouble; and who comes back from a watcher finds it so
+    let shown =
+        "[...document.querySelectorAll('[data-watcher]')].map((row) => row.dataset.watcher).join()";
+    browser.click(".figure .link");
+    browser.until("the crash alone", &format!("{shown} === 'crash'"));
+    browser.click(&format!("{} a", row("crash")));
+    browser.until(
+        "its own page",
+        "document.querySelector('h1 + .state') && document.activeElement.id === 'main'",
+    );
+    browser.click("[aria-label='Back to all watchers']");
+    browser.until("the crash alone again", &format!("{shown} === 'crash'"));
+    browser.click(".figure .link");
+    browser.until(
+        "all of them",
+        &format!("{shown} === 'busy,chatty,crash,web'"),
+    );
+
     browser.click(&format!("{} a", row("web")));
     for pid in pids {
         browser.until(
@@ -219,6 +247,7 @@ fn a_log_is_followed_and_options_change_after_a_look_at_the_difference() {
     let lines = "document.querySelector('.log')?.textContent.match(/line \\d+ of the log/g)";
     let first = browser.until("the log is shown", &format!("{lines}?.at(-1)"));
     browser.until("new lines come", &format!("{lines}?.at(-1) !== {first}"));
+    grown(&browser, ".charts .chart-line");
     picture(&browser, "console-log.png");
 
     browser.click("#tab-options");
@@ -274,7 +303,7 @@ fn a_daemon_that_goes_away_is_told_and_comes_back() {
 
 #[test]
 fn many_processes_are_a_few_rows_and_a_phone_needs_no_sideways_scrolling() {
-    let Some(browser) = Browser::start(420, 850) else {
+    let Some(browser) = Browser::start(360, 780) else {
         return;
     };
     let site = TempSite::ipc();
@@ -289,6 +318,7 @@ fn many_processes_are_a_few_rows_and_a_phone_needs_no_sideways_scrolling() {
         &format!("{} === '300 / 300'", cell("many", "Processes")),
     );
     assert_eq!(browser.run(&format!("return {fits}")), json!(true));
+    grown(&browser, ".live .chart-line");
     picture(&browser, "console-phone.png");
     browser.click(&format!("{} a", row("many")));
     browser.until(
