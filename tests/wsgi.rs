@@ -285,6 +285,61 @@ fn heads_and_empty_answers() {
 }
 
 #[test]
+fn each_answer_has_its_own_head() {
+    for args in [&[][..], &["--threads", "2"]] {
+        served("heads", args, |_, server| {
+            let mut connection = server.open();
+            for round in 0..3 {
+                for path in ["/plain", "/changed", "/grown"] {
+                    for number in ["0a", "0b", "1c", "1d"] {
+                        let target = format!("{path}?{number}");
+                        let answer = connection.ask("GET", &target, "", b"");
+                        assert_eq!(answer.text(), number, "{target}");
+                        let (status, header) = match path {
+                            "/changed" => (200, number),
+                            "/grown" => (200, &number[..1]),
+                            _ if number.starts_with('1') => (201, "1"),
+                            _ => (200, "0"),
+                        };
+                        assert_eq!(answer.status, status, "{target} {round}");
+                        assert_eq!(answer.all("x-n"), [header], "{target} {round}");
+                        let more = (path == "/grown").then_some(number);
+                        assert_eq!(answer.header("x-more"), more, "{target} {round}");
+                    }
+                }
+            }
+        });
+    }
+}
+
+#[test]
+fn answers_of_all_sizes_come_whole() {
+    for args in [&[][..], &["--threads", "3"]] {
+        served("sized", args, |_, server| {
+            std::thread::scope(|scope| {
+                for client in 0..8usize {
+                    scope.spawn(move || {
+                        let mut connection = server.open();
+                        let mut length = client * 1000;
+                        for turn in 0..120 {
+                            // many small ones, some that are told whole, some in parts
+                            length = (length * 7919 + 13 * turn) % 90_001;
+                            let length = if turn % 3 == 0 { length % 300 } else { length };
+                            let seed = format!("{client}x{turn}");
+                            let target = format!("/?{length}-{seed}");
+                            let answer = connection.ask("GET", &target, "", b"");
+                            let unit = format!("{seed}.");
+                            let wanted = unit.repeat(length / unit.len() + 1);
+                            assert!(answer.text() == wanted[..length], "{target}");
+                        }
+                    });
+                }
+            });
+        });
+    }
+}
+
+#[test]
 fn wsgiref_finds_nothing_to_complain_of() {
     served("validated", &[], |_, server| {
         let mut connection = server.open();

@@ -1,9 +1,10 @@
 //! From the head of an HTTP request to the environ of PEP 3333, in the form that the worker loads.
 
 use super::marshal::Writer;
-use http::HeaderMap;
+use bytes::Bytes;
 use http::header::{self, HeaderName};
 use http::request::Parts;
+use http::{HeaderMap, Method, Version};
 use std::net::IpAddr;
 
 /// What does not change while the server runs.
@@ -85,26 +86,86 @@ pub struct Target {
     pub path: Vec<u8>,
     /// `QUERY_STRING`.
     pub query: Vec<u8>,
-    /// The target as the client wrote it.
-    pub uri: Vec<u8>,
+    /// The target as the client wrote it; none if that is the path, and the query behind a question mark.
+    pub uri: Option<Vec<u8>>,
+}
+
+/// What the last request of a connection said. Most clients say the same in each: method and headers need not be written
+/// again then.
+#[derive(Debug, Default)]
+pub struct Last {
+    /// This is not the first request. What comes alone is not kept.
+    again: bool,
+    method: Method,
+    version: Version,
+    /// Names and values, one after the other.
+    headers: Vec<u8>,
+    environ: Bytes,
+}
+
+/// Stands between names and values, where HTTP allows it in neither.
+const END: u8 = 0;
+
+impl Last {
+    /// What `write` writes for this head, which depends on nothing else that changes.
+    pub fn environ(&mut self, head: &Parts, write: impl FnOnce(&mut Writer)) -> Bytes {
+        if self.is(head) {
+            return self.environ.clone();
+        }
+        let mut out = Writer::new();
+        write(&mut out);
+        let environ = Bytes::from(out.into_bytes());
+        if self.again {
+            self.method.clone_from(&head.method);
+            self.version = head.version;
+            self.headers.clear();
+            for (name, value) in &head.headers {
+                for part in [name.as_str().as_bytes(), value.as_bytes()] {
+                    self.headers.extend_from_slice(part);
+                    self.headers.push(END);
+                }
+            }
+            self.environ = environ.clone();
+        }
+        self.again = true;
+        environ
+    }
+
+    fn is(&self, head: &Parts) -> bool {
+        if self.environ.is_empty() || self.method != head.method || self.version != head.version {
+            return false;
+        }
+        let mut rest: &[u8] = &self.headers;
+        let mut next = |part: &[u8]| match rest.split_at_checked(part.len()) {
+            Some((this, [END, behind @ ..])) if this == part => {
+                rest = behind;
+                true
+            }
+            _ => false,
+        };
+        let headers = &mut head.headers.iter();
+        headers.all(|(name, value)| next(name.as_str().as_bytes()) && next(value.as_bytes()))
+            && rest.is_empty()
+    }
 }
 
 /// The target of a request; the script name is taken off its path.
 pub fn target(head: &Parts, site: &Site) -> Target {
-    let path = unquote(head.uri.path().as_bytes());
+    let whole = head.uri.path_and_query();
+    let whole = whole.map_or(&b""[..], |whole| whole.as_str().as_bytes());
+    let (path, query) = (head.uri.path().as_bytes(), head.uri.query());
+    let query = query.unwrap_or_default().as_bytes().to_vec();
+    // a question mark without a query would be lost
+    let length = path.len() + query.len() + usize::from(!query.is_empty());
+    let same = site.script_name.is_empty() && !path.contains(&b'%') && whole.len() == length;
+    let uri = (!same).then(|| whole.to_vec());
+    let path = unquote(path);
     let path = match path.strip_prefix(site.script_name.as_bytes()) {
+        _ if same => path,
         Some(rest) if rest.is_empty() || rest.starts_with(b"/") => rest.to_vec(),
         _ => path,
     };
-    let uri = match head.uri.path_and_query() {
-        Some(whole) => whole.as_str().as_bytes().to_vec(),
-        None => Vec::new(),
-    };
-    Target {
-        path,
-        query: head.uri.query().unwrap_or_default().as_bytes().to_vec(),
-        uri,
-    }
+    Target { path, query, uri }
 }
 
 pub(super) fn unquote(quoted: &[u8]) -> Vec<u8> {
@@ -289,5 +350,101 @@ fn upper(name: &[u8], into: &mut [u8]) {
             b'-' => b'_',
             other => other.to_ascii_uppercase(),
         };
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use http::Request;
+
+    fn head(method: &str, uri: &str, headers: &[(&str, &str)]) -> Parts {
+        let mut request = Request::builder().method(method).uri(uri);
+        for (name, value) in headers {
+            request = request.header(*name, *value);
+        }
+        request.body(()).unwrap().into_parts().0
+    }
+
+    /// What this one is told the environ is; true if it was written for this head.
+    fn written(last: &mut Last, head: &Parts) -> (Bytes, bool) {
+        let mut wrote = false;
+        let environ = last.environ(head, |out| {
+            wrote = true;
+            write(out, head, &Ends::default(), &Site::default());
+        });
+        let mut fresh = Writer::new();
+        write(&mut fresh, head, &Ends::default(), &Site::default());
+        assert_eq!(environ, fresh.into_bytes());
+        (environ, wrote)
+    }
+
+    #[test]
+    fn what_a_connection_says_again_is_written_once() {
+        let mut last = Last::default();
+        let headers = [("host", "a"), ("accept", "*/*"), ("cookie", "b=1")];
+        let usual = head("GET", "/", &headers);
+        let (_, wrote) = written(&mut last, &usual);
+        assert!(wrote);
+        // kept from the second on, whatever the target is
+        assert!(written(&mut last, &head("GET", "/x", &headers)).1);
+        assert!(!written(&mut last, &head("GET", "/x?y=z", &headers)).1);
+        assert!(!written(&mut last, &usual).1);
+    }
+
+    #[test]
+    fn whatever_differs_is_written() {
+        let headers = [("host", "a"), ("accept", "*/*")];
+        let usual = head("GET", "/", &headers);
+        let mut http10 = head("GET", "/", &headers);
+        http10.version = Version::HTTP_10;
+        for other in [
+            head("POST", "/", &headers),
+            http10,
+            head("GET", "/", &[]),
+            head("GET", "/", &headers[..1]),
+            head("GET", "/", &[("host", "a"), ("accept", "*/*"), ("x", "")]),
+            head("GET", "/", &[("host", "a"), ("accept", "*/")]),
+            head("GET", "/", &[("host", "a"), ("accept", "*/**")]),
+            head("GET", "/", &[("host", "a"), ("accept-x", "*/*")]),
+            head("GET", "/", &[("accept", "*/*"), ("host", "a")]),
+            head("GET", "/", &[("host", "aaccept"), ("accept", "*/*")]),
+            head(
+                "GET",
+                "/",
+                &[("host", "a"), ("accept", "*/*"), ("accept", "b")],
+            ),
+        ] {
+            let mut last = Last::default();
+            for _ in 0..3 {
+                written(&mut last, &usual);
+            }
+            assert!(!written(&mut last, &usual).1);
+            assert!(written(&mut last, &other).1, "{:?}", other.headers);
+            assert!(written(&mut last, &usual).1);
+        }
+    }
+
+    #[test]
+    fn a_target_that_says_nothing_more_is_not_sent_twice() {
+        let site = |script_name: &str| Site {
+            script_name: script_name.to_string(),
+            ..Site::default()
+        };
+        let told = |uri: &str, site: &Site| {
+            let Target { path, query, uri } = target(&head("GET", uri, &[]), site);
+            let text = |bytes| String::from_utf8(bytes).unwrap();
+            (text(path), text(query), uri.map(text))
+        };
+        let plain = |path: &str, query: &str| (path.to_string(), query.to_string(), None);
+        let other = |path: &str, query: &str, uri: &str| {
+            (path.to_string(), query.to_string(), Some(uri.to_string()))
+        };
+        assert_eq!(told("/", &site("")), plain("/", ""));
+        assert_eq!(told("/a?b=%20", &site("")), plain("/a", "b=%20"));
+        assert_eq!(told("/a?", &site("")), other("/a", "", "/a?"));
+        assert_eq!(told("/a%20b?c", &site("")), other("/a b", "c", "/a%20b?c"));
+        assert_eq!(told("/m/a?c", &site("/m")), other("/a", "c", "/m/a?c"));
+        assert_eq!(told("/ma", &site("/m")), other("/ma", "", "/ma"));
     }
 }

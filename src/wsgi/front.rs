@@ -3,13 +3,14 @@
 use super::access::{Entry, Log};
 use super::asgi::SocketLimits;
 use super::counts::Shown;
-use super::environ::{self, Ends, Site};
+use super::environ::{self, Ends, Last, Site};
 use super::listen::{Listener, Stream, descriptors_for};
 use super::marshal::Writer;
 use super::pool::{Job, Pool, RequestBody};
 use super::reply::{ReplyBody, own};
 use bytes::{Bytes, BytesMut};
 use http::header::{self, HeaderValue};
+use http::request::Parts;
 use http::{Method, Request, Response, StatusCode, Version};
 use hyper::body::{Body, Frame, Incoming, SizeHint};
 use hyper::server::conn::http1;
@@ -20,8 +21,8 @@ use std::fs::File;
 use std::future::poll_fn;
 use std::io::{self, Write};
 use std::pin::Pin;
-use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
+use std::sync::{Arc, Mutex, PoisonError};
 use std::task::{Context, Poll};
 use std::time::{Duration, Instant};
 use tokio::sync::{oneshot, watch};
@@ -33,6 +34,8 @@ const FILE_BLOCK: usize = 256 * 1024;
 /// How long a connection may be silent between two requests once the server is ending; clients that come back get their
 /// answer, and are told that it is the last.
 const LINGER: Duration = Duration::from_secs(1);
+/// What hyper allows if it is not told; a limit of another size costs it time with each request.
+const USUAL_HEADERS: usize = 100;
 
 /// What clients may do.
 #[derive(Debug, Clone)]
@@ -64,7 +67,7 @@ impl Default for Limits {
             body_time: Duration::from_secs(30),
             write_time: Duration::from_secs(30),
             head_bytes: 64 * 1024,
-            headers: 100,
+            headers: USUAL_HEADERS,
             body: None,
             request_time: None,
             connections: 10_000,
@@ -95,6 +98,21 @@ pub(super) struct Counted(Arc<AtomicUsize>);
 impl Drop for Counted {
     fn drop(&mut self) {
         self.0.fetch_sub(1, Ordering::Relaxed);
+    }
+}
+
+/// Who is at the other end of a connection.
+pub(super) struct Client {
+    /// Between whom it is.
+    pub(super) ends: Ends,
+    last: Mutex<Last>,
+}
+
+impl Client {
+    /// The environ (or scope) of a request, which `write` makes if it is not that of the last one.
+    pub(super) fn environ(&self, head: &Parts, write: impl FnOnce(&mut Writer)) -> Bytes {
+        let mut last = self.last.lock().unwrap_or_else(PoisonError::into_inner);
+        last.environ(head, write)
     }
 }
 
@@ -147,9 +165,11 @@ impl Front {
         http.timer(TokioTimer::new())
             .header_read_timeout(self.limits.head_time)
             .max_buf_size(self.limits.head_bytes.max(8192))
-            .max_headers(self.limits.headers)
             // ASGI tells the application when its client has gone
             .half_close(!self.pool.is_asgi());
+        if self.limits.headers != USUAL_HEADERS {
+            http.max_headers(self.limits.headers);
+        }
         let (hurry, _) = watch::channel(false);
         loop {
             let full = self.connections.load(Ordering::Relaxed) >= self.limits.connections;
@@ -206,16 +226,19 @@ impl Front {
         mut hurry: watch::Receiver<bool>,
     ) {
         let (front, counted) = (self.clone(), self.count());
-        let ends = Arc::new(ends);
+        let client = Arc::new(Client {
+            ends,
+            last: Mutex::default(),
+        });
         let service = {
             let (front, outgoing) = (self.clone(), stream.outgoing());
             service_fn(move |request| {
-                let (front, ends, outgoing) = (front.clone(), ends.clone(), outgoing.clone());
+                let (front, client, outgoing) = (front.clone(), client.clone(), outgoing.clone());
                 async move {
                     let begun = Instant::now();
                     let entry = front.records.log.as_ref();
-                    let entry = entry.map(|_| Entry::begin(&request, &ends));
-                    let mut response = front.answer(request, &ends).await;
+                    let entry = entry.map(|_| Entry::begin(&request, &client.ends));
+                    let mut response = front.answer(request, &client).await;
                     if let ReplyBody::File {
                         outgoing: place, ..
                     } = response.body_mut()
@@ -283,8 +306,8 @@ impl Front {
         response.map(|body| Accounted { body, record })
     }
 
-    async fn answer(&self, request: Request<Incoming>, ends: &Ends) -> Response<ReplyBody> {
-        let mut response = match self.handle(request, ends).await {
+    async fn answer(&self, request: Request<Incoming>, client: &Client) -> Response<ReplyBody> {
+        let mut response = match self.handle(request, client).await {
             Ok(response) => response,
             Err((code, text)) => {
                 let mut response = own(code, text);
@@ -304,21 +327,26 @@ impl Front {
     async fn handle(
         &self,
         request: Request<Incoming>,
-        ends: &Ends,
+        client: &Client,
     ) -> Result<Response<ReplyBody>, Refusal> {
         strict(&request)?;
+        // what most requests do not need is not to make their future larger: it is moved for each
         if self.pool.is_asgi() {
-            return self.handle_asgi(request, ends).await;
+            return Box::pin(self.handle_asgi(request, client)).await;
         }
         let (head, body) = request.into_parts();
-        let body = self.collect(body).await?;
-        let mut out = Writer::new();
-        environ::write(&mut out, &head, ends, &self.site);
+        let body = match body.is_end_stream() {
+            true => RequestBody::Empty,
+            false => Box::pin(self.collect(body)).await?,
+        };
+        let environ = client.environ(&head, |out| {
+            environ::write(out, &head, &client.ends, &self.site);
+        });
         let (reply, answer) = oneshot::channel();
         self.pool.submit(Job {
-            environ: out.into_bytes(),
+            environ,
             target: environ::target(&head, &self.site),
-            port: ends.port,
+            port: client.ends.port,
             body,
             reply,
             asgi: false,
@@ -334,7 +362,7 @@ impl Front {
     ) -> Result<Response<ReplyBody>, Refusal> {
         let answer = match self.limits.request_time {
             None => answer.await,
-            Some(limit) => match tokio::time::timeout(limit, answer).await {
+            Some(limit) => match Box::pin(tokio::time::timeout(limit, answer)).await {
                 Ok(answer) => answer,
                 Err(_) => {
                     self.pool.expired(limit);

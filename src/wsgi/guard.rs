@@ -4,6 +4,8 @@
 //! the bytes of a connection from request to request, as strictly as RFC 9112 allows a server to be, and says stop at the
 //! first that is ambiguous. It changes nothing and keeps nothing but the line it is in.
 
+use memchr::{memchr, memchr2, memchr3};
+
 /// The longest line that is looked at; hyper's own limit on heads stops those that are shorter, and says so.
 const LINE: usize = 4 << 20;
 
@@ -76,18 +78,28 @@ impl Guard {
                     };
                 }
                 _ => {
-                    let Some(end) = bytes.iter().position(|byte| *byte == b'\n') else {
-                        self.keep(bytes)?;
-                        return Ok(());
-                    };
-                    let (line, rest) = bytes.split_at(end + 1);
-                    bytes = rest;
-                    if self.line.is_empty() {
-                        self.line_ends(line)?;
-                    } else {
+                    if !self.line.is_empty() {
+                        let Some(end) = memchr(b'\n', bytes) else {
+                            return self.keep(bytes);
+                        };
+                        let (line, rest) = bytes.split_at(end + 1);
+                        bytes = rest;
                         self.keep(line)?;
                         let whole = std::mem::take(&mut self.line);
-                        self.line_ends(&whole)?;
+                        self.line_ends(line_of(&whole)?)?;
+                        continue;
+                    }
+                    let Some(end) = memchr3(b'\r', b'\n', 0, bytes) else {
+                        return self.keep(bytes);
+                    };
+                    let (line, rest) = bytes.split_at(end);
+                    match rest {
+                        [b'\r', b'\n', rest @ ..] => {
+                            self.line_ends(line)?;
+                            bytes = rest;
+                        }
+                        [b'\r'] => return self.keep(bytes),
+                        _ => return Err(Ambiguous),
                     }
                 }
             }
@@ -103,11 +115,8 @@ impl Guard {
         Ok(())
     }
 
+    /// A line has ended; it is here without its end.
     fn line_ends(&mut self, line: &[u8]) -> Result<(), Ambiguous> {
-        let line = line.strip_suffix(b"\r\n").ok_or(Ambiguous)?;
-        if line.contains(&b'\r') || line.contains(&0) {
-            return Err(Ambiguous);
-        }
         match self.state {
             State::Before if line.is_empty() => {}
             State::Before => {
@@ -144,10 +153,7 @@ impl Guard {
     }
 
     fn header(&mut self, line: &[u8]) -> Result<(), Ambiguous> {
-        let colon = line
-            .iter()
-            .position(|byte| *byte == b':')
-            .ok_or(Ambiguous)?;
+        let colon = memchr(b':', line).ok_or(Ambiguous)?;
         let (name, value) = (&line[..colon], line[colon + 1..].trim_ascii());
         if name.eq_ignore_ascii_case(b"content-length") {
             let length = std::str::from_utf8(value)
@@ -167,6 +173,15 @@ impl Guard {
             self.chunked = true;
         }
         Ok(())
+    }
+}
+
+/// A line that came in parts, without its end.
+fn line_of(whole: &[u8]) -> Result<&[u8], Ambiguous> {
+    let line = whole.strip_suffix(b"\r\n").ok_or(Ambiguous)?;
+    match memchr2(b'\r', 0, line) {
+        Some(_) => Err(Ambiguous),
+        None => Ok(line),
     }
 }
 

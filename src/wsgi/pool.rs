@@ -49,7 +49,7 @@ pub enum RequestBody {
 /// A request that a worker is to handle.
 pub struct Job {
     /// Names and values of its environ, marshalled; see [`super::environ::write`].
-    pub environ: Vec<u8>,
+    pub environ: Bytes,
     /// Where it goes.
     pub target: Target,
     /// The client's port.
@@ -69,7 +69,7 @@ impl Job {
         if self.asgi {
             out.text(&String::from_utf8_lossy(path));
             out.bytes(query);
-            out.bytes(uri);
+            out.bytes(uri.as_deref().unwrap_or_default());
             match self.port {
                 Some(port) => out.int(i64::from(port)),
                 None => out.none(),
@@ -77,7 +77,10 @@ impl Job {
         } else {
             out.latin1(path);
             out.latin1(query);
-            out.latin1(uri);
+            match uri {
+                Some(uri) => out.latin1(uri),
+                None => out.none(),
+            }
             match self.port {
                 Some(port) => out.text(&port.to_string()),
                 None => out.none(),
@@ -111,6 +114,8 @@ struct Slot {
     /// How much of its ring it knows to be free again.
     told: u64,
     unsent: Option<Vec<u8>>,
+    /// Status and headers of its last whole answer.
+    last_head: Result<Response<()>, String>,
 }
 
 #[derive(Default)]
@@ -264,6 +269,7 @@ impl Pool {
             orders: VecDeque::new(),
             told: 0,
             unsent: None,
+            last_head: Err("it has none".to_string()),
         });
         drop(inner);
         let pool = self.clone();
@@ -522,6 +528,7 @@ impl Pool {
             outstanding,
             orders,
             retiring,
+            last_head,
             ..
         } = slot;
         let mut files = Vec::new();
@@ -540,10 +547,17 @@ impl Pool {
             match record.kind {
                 Kind::Whole => {
                     finished(number);
+                    if !record.repeated {
+                        *last_head = reply::head(&record);
+                    }
                     let job = exchanges.remove(&number).and_then(|exchange| exchange.job);
-                    if let Some(job) = job {
-                        let body = Bytes::copy_from_slice(record.body);
-                        answer(job, &record, ReplyBody::Whole(body));
+                    match (job, &*last_head) {
+                        (Some(job), Ok(head)) => {
+                            let body = Bytes::copy_from_slice(record.body);
+                            send(job, head.clone(), ReplyBody::Whole(body));
+                        }
+                        (Some(job), Err(why)) => bad_head(job, why),
+                        (None, _) => {}
                     }
                 }
                 Kind::File => {

@@ -25,10 +25,14 @@ PACKET = 1 << 18
 WHOLE, START, CHUNK, END, BROKEN, FILE = range(6)
 # bytes of one answer that may be on their way to a client who does not take them
 WINDOW = 1 << 19
+# beyond this the ring is begun anew if its beginning is free: what was used last is in the processor's cache
+EARLY = 1 << 19
 LARGEST = 1 << 16
 PLAIN = (list, tuple)
 LIST_ITERATOR, TUPLE_ITERATOR = type(iter([])), type(iter(()))
 HEAD = struct.Struct("<Q")
+# a whole answer with the same head as the one before: number and length of its body, which follows
+REPEAT = struct.Struct("<cII")
 NEWS = struct.Struct("<cQQI")
 
 
@@ -61,11 +65,11 @@ class Exchange:
     status = None
     headers = None
     sent = False
+    unacknowledged = 0
 
     def __init__(self, worker, number):
         self.worker = worker
         self.number = number
-        self.unacknowledged = 0
 
     def start_response(self, status, headers, exc_info=None):
         if exc_info is not None:
@@ -156,7 +160,7 @@ class Exchange:
             self.chunk(body)
             self.worker.put(dumps((self.number, END, None, None, 0), 2), b"")
         else:
-            self.worker.put(record((self.number, WHOLE, self.status, self.headers, len(body))), body)
+            self.worker.whole(self.number, self.status, self.headers, body)
             self.sent = True
 
     def file(self, wrapper):
@@ -193,7 +197,7 @@ class Exchange:
         else:
             body = b"Internal Server Error\n"
             headers = [("Content-Type", "text/plain"), ("Content-Length", str(len(body)))]
-            self.worker.put(dumps((self.number, WHOLE, "500 Internal Server Error", headers, len(body)), 2), body)
+            self.worker.whole(self.number, "500 Internal Server Error", headers, body)
             self.sent = True
 
 
@@ -227,9 +231,16 @@ class Worker:
         self.files = files
         self.ring = ring
         self.size = len(ring) - 16
+        # how far the ring is filled, where the front sees it even if this process dies
+        self.filled = memoryview(ring)[:8].cast("Q")
+        self.last_status = self.last_headers = None
         self.threads = threads
         self.templates = {}
+        # bodies of requests that are files
+        self.taken = {}
         self.queue = collections.deque()
+        # the packet that is being read
+        self.inbox = memoryview(bytearray(PACKET))
         self.head = 0
         self.told = 0
         self.tail = 0
@@ -245,11 +256,19 @@ class Worker:
 
     def put(self, head, body):
         """Appends a record; waits for room if there is none."""
-        need = len(head) + len(body)
         with self.writing:
-            ring, size = self.ring, self.size
-            at = self.head % size
-            skip = size - at if at + need > size else 0
+            self.append(head, body)
+
+    def append(self, head, body):
+        """The same, for who holds `writing` or is the only thread."""
+        need = len(head) + len(body)
+        ring, size = self.ring, self.size
+        at = self.head % size
+        if at + need > EARLY or self.head + need - self.tail > size:
+            skip = size - at
+            # all that is still to be read lies behind the place where it begins
+            if at + need <= size and (at <= EARLY or self.head - self.tail + need > at):
+                skip = 0
             while self.head + skip + need - self.tail > size:
                 self.tell()
                 self.wait()
@@ -257,13 +276,32 @@ class Worker:
                 ring[16 + at] = 0
                 self.head += skip
                 at = 0
-            at += 16
+        at += 16
+        if need < 4096:
+            ring[at:at + need] = head + body
+        else:
             middle = at + len(head)
             ring[at:middle] = head
-            if body:
-                ring[middle:middle + len(body)] = body
-            self.head += need
-            HEAD.pack_into(ring, 0, self.head)
+            ring[middle:at + need] = body
+        self.head += need
+        self.filled[0] = self.head
+
+    def whole(self, number, status, headers, body):
+        """Appends a whole answer. Most have the head of the one before."""
+        with self.writing:
+            self.append_whole(number, status, headers, body)
+
+    def append_whole(self, number, status, headers, body):
+        """The same, for who holds `writing` or is the only thread."""
+        if headers == self.last_headers and status == self.last_status:
+            self.append(REPEAT.pack(b"r", number, len(body)), body)
+            return
+        head = record((number, WHOLE, status, headers, len(body)))
+        # what could be changed afterwards is not compared with
+        plain = type(headers) is list and all(type(pair) is tuple for pair in headers)
+        self.last_headers = headers.copy() if plain else None
+        self.last_status = status
+        self.append(head, body)
 
     def tell(self, busy=0, count=0):
         """Tells the front how far the ring is filled."""
@@ -288,11 +326,11 @@ class Worker:
 
     def receive(self, flags=0):
         # a cooperative socket waits whatever the flags say
-        data = (self.plain if flags else self.channel).recv(PACKET, flags)
-        if not data:
+        length = (self.plain if flags else self.channel).recv_into(self.inbox, 0, flags)
+        if not length:
             self.ended = True
             raise SystemExit
-        self.tail, orders, requests = loads(data)
+        self.tail, orders, requests = loads(self.inbox[:length])
         for kind, number, amount in orders or ():
             if kind == 0:
                 exchange = self.streams.get(number)
@@ -342,11 +380,17 @@ class Worker:
         number, slot, environ, path, query, uri, port, body = request
         if environ is None:
             environ = self.templates[slot].copy()
-        elif slot >= 0:
-            self.templates[slot] = environ
-            environ = environ.copy()
+        else:
+            environ["wsgi.errors"] = sys.stderr
+            environ["wsgi.version"] = (1, 0)
+            environ["wsgi.file_wrapper"] = FileWrapper
+            if slot >= 0:
+                self.templates[slot] = environ
+                environ = environ.copy()
         environ["PATH_INFO"] = path
         environ["QUERY_STRING"] = query
+        if uri is None:
+            uri = path + "?" + query if query else path
         environ["REQUEST_URI"] = environ["RAW_URI"] = uri
         if port is not None:
             environ["REMOTE_PORT"] = port
@@ -356,21 +400,18 @@ class Worker:
             environ["wsgi.input"] = io.BytesIO(body)
             environ["CONTENT_LENGTH"] = str(len(body))
         else:
-            environ["wsgi.input"] = self.take_over()
+            environ["wsgi.input"] = self.taken[number] = self.take_over()
             environ["CONTENT_LENGTH"] = str(body)
-        environ["wsgi.errors"] = sys.stderr
-        environ["wsgi.version"] = (1, 0)
-        environ["wsgi.file_wrapper"] = FileWrapper
         return number, environ
 
-    def handle(self, application, number, environ):
+    def handle(self, application, number, environ, whole):
         exchange = Exchange(self, number)
         try:
             result = application(environ, exchange.start_response)
             if type(result) is list and len(result) == 1 and not exchange.sent and exchange.status is not None:
                 body = result[0]
                 if type(body) is bytes and len(body) <= LARGEST:
-                    self.put(record((number, WHOLE, exchange.status, exchange.headers, len(body))), body)
+                    whole(number, exchange.status, exchange.headers, body)
                     return
             exchange.finish(result)
         except SystemExit:
@@ -383,21 +424,28 @@ class Worker:
             if self.streams:
                 self.streams.pop(number, None)
                 self.gone.discard(number)
-            body = environ.get("wsgi.input")
-            if type(body) is io.BufferedReader:
-                body.close()
+            if self.taken:
+                self.let_go(number)
+
+    def let_go(self, number):
+        """Closes the file with the body of a request."""
+        body = self.taken.pop(number, None)
+        if body is not None:
+            body.close()
 
     def run(self, application):
         """One request after the other."""
-        queue = self.queue
+        queue, receiving, whole = self.queue, self.receiving, self.append_whole
         while True:
             if not queue:
-                queue.extend(self.receive())
+                # the application may have threads of its own that wait for room
+                with receiving:
+                    queue.extend(self.receive())
             begun = told = clock()
             count = 0
             while queue:
                 number, environ = self.environ(queue.popleft())
-                self.handle(application, number, environ)
+                self.handle(application, number, environ, whole)
                 count += 1
                 now = clock()
                 if now - told > 0.0003 and queue:
@@ -416,7 +464,7 @@ class Worker:
                             self.news.notify_all()
                     number, environ = self.environ(self.queue.popleft())
                 begun = clock()
-                self.handle(application, number, environ)
+                self.handle(application, number, environ, self.whole)
                 spent = int((clock() - begun) * 1e9)
                 with self.writing:
                     self.tell(spent, 1)

@@ -25,12 +25,17 @@ const PROGRAM: &str = concat!(include_str!("reload.py"), include_str!("worker.py
 const BOOTSTRAP: &str = "import socket;channel=socket.socket(fileno=0);exec(channel.recv(1<<18))";
 /// Bytes of the ring that answers come in.
 const RING: usize = 4 << 20;
+/// So much of it is read at once; what is read is to stay in the processor's cache.
+const BLOCK: u64 = 128 << 10;
 /// The ring begins with how far it was ever filled.
 const RING_START: u64 = 16;
 /// Room for packets to the worker.
 const SEND_BUFFER: usize = 1 << 20;
 /// The longest packet from a worker.
 const NEWS: usize = 8192;
+
+/// Bytes before the body of a repeated answer.
+const REPEATED: usize = 9;
 
 /// How many descriptors this process was allowed when it began.
 static DESCRIPTORS: LazyLock<rustix::process::Rlimit> =
@@ -153,6 +158,8 @@ pub struct Record<'a> {
     pub number: u32,
     /// What it is.
     pub kind: Kind,
+    /// Status and headers are those of the last [`Kind::Whole`] that had any.
+    pub repeated: bool,
     /// Status line without the protocol, in UTF-8.
     pub status: &'a [u8],
     /// Names and values, in UTF-8.
@@ -337,20 +344,44 @@ impl Worker {
         if head - self.consumed > size {
             return Err(io::Error::other("the worker's ring makes no sense"));
         }
+        let mut most = BLOCK;
         while self.consumed < head {
             let at = self.consumed % size;
-            let length = (head - self.consumed).min(size - at) as usize;
-            self.scratch.resize(length, 0);
-            self.ring
-                .read_exact_at(&mut self.scratch, RING_START + at)?;
-            let mut rest: &[u8] = &self.scratch;
-            // a record that would go over the end of the ring begins at its beginning
-            while rest.first().is_some_and(|first| *first != 0) {
-                let (record, used) = read_record(rest).map_err(io::Error::other)?;
-                take(record);
-                rest = &rest[used..];
+            let there = (head - self.consumed).min(size - at);
+            let length = there.min(most);
+            if self.scratch.len() < length as usize {
+                self.scratch.resize(length as usize, 0);
             }
-            self.consumed += length as u64;
+            let block = &mut self.scratch[..length as usize];
+            self.ring.read_exact_at(block, RING_START + at)?;
+            let mut rest: &[u8] = block;
+            loop {
+                match rest.first() {
+                    None => break,
+                    // the rest is left free: the next record is at the beginning
+                    Some(0) => {
+                        self.consumed += size - self.consumed % size;
+                        break;
+                    }
+                    Some(_) => {}
+                }
+                match read_record(rest) {
+                    Ok((record, used)) => {
+                        take(record);
+                        rest = &rest[used..];
+                        self.consumed += used as u64;
+                        most = BLOCK;
+                    }
+                    Err(error) if length == there => return Err(io::Error::other(error)),
+                    // it goes on behind the block, and is read once more, with twice as much if it began with the block
+                    Err(_) => {
+                        if rest.len() as u64 == length {
+                            most *= 2;
+                        }
+                        break;
+                    }
+                }
+            }
         }
         Ok(())
     }
@@ -388,7 +419,29 @@ impl Worker {
     }
 }
 
+/// A whole answer with the head of the one before: the letter `r`, number and length, the body.
+fn read_repeated(bytes: &[u8]) -> Result<(Record<'_>, usize), Unreadable> {
+    let number = |at: usize| {
+        let four = bytes.get(at..at + 4).and_then(|four| four.try_into().ok());
+        four.map(u32::from_le_bytes).ok_or(Unreadable(at))
+    };
+    let end = REPEATED + number(5)? as usize;
+    let record = Record {
+        number: number(1)?,
+        kind: Kind::Whole,
+        repeated: true,
+        status: b"",
+        headers: Vec::new(),
+        raw: false,
+        body: bytes.get(REPEATED..end).ok_or(Unreadable(REPEATED))?,
+    };
+    Ok((record, end))
+}
+
 fn read_record(bytes: &[u8]) -> Result<(Record<'_>, usize), Unreadable> {
+    if bytes.first() == Some(&b'r') {
+        return read_repeated(bytes);
+    }
     let mut reader = Reader::new(bytes);
     if reader.tuple()? != 5 {
         return Err(Unreadable(0));
@@ -429,6 +482,7 @@ fn read_record(bytes: &[u8]) -> Result<(Record<'_>, usize), Unreadable> {
     let record = Record {
         number,
         kind,
+        repeated: false,
         status,
         headers,
         raw,

@@ -37,6 +37,33 @@ def echo(environ, start_response):
     return text(start_response, environ["wsgi.input"].read())
 
 
+SHARED = [["X-N", ""]]
+
+
+def heads(environ, start_response):
+    """Heads that are the same for a while, and lists that are changed afterwards."""
+    kind, number = environ["PATH_INFO"], environ["QUERY_STRING"]
+    if kind == "/changed":
+        SHARED[0][1] = number
+        start_response("200 OK", SHARED)
+    elif kind == "/grown":
+        headers = [("X-N", number[:1])]
+        start_response("200 OK", headers)
+        headers.append(("X-More", number))
+    else:
+        start_response("20%s OK" % number[0], [("X-N", number[:1])])
+    return [number.encode()]
+
+
+def sized(environ, start_response):
+    """As many bytes as the query's first number says, made of the second."""
+    length, seed = environ["QUERY_STRING"].split("-")
+    data = b"%s." % seed.encode()
+    data = (data * (int(length) // len(data) + 1))[:int(length)]
+    start_response("200 OK", [("Content-Type", "text/plain"), ("Content-Length", length)])
+    return [data]
+
+
 def echo_path(environ, start_response):
     return text(start_response, environ["PATH_INFO"])
 

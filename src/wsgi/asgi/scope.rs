@@ -23,7 +23,7 @@ pub fn target(head: &Parts, site: &Site) -> Target {
     Target {
         path,
         query: head.uri.query().unwrap_or_default().as_bytes().to_vec(),
-        uri: raw,
+        uri: Some(raw),
     }
 }
 
@@ -124,7 +124,8 @@ mod tests {
         let paths = |uri: &str| {
             let target = target(&head(uri), &site);
             let text = |bytes| String::from_utf8(bytes).unwrap();
-            (text(target.path), text(target.uri), text(target.query))
+            let uri = target.uri.unwrap_or_default();
+            (text(target.path), text(uri), text(target.query))
         };
         let three = |a: &str, b: &str, c: &str| (a.to_string(), b.to_string(), c.to_string());
         assert_eq!(

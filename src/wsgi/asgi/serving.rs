@@ -5,7 +5,7 @@ use super::link::{Order, PART, Window};
 use super::scope;
 use super::websocket::{self, Call};
 use crate::wsgi::environ::Ends;
-use crate::wsgi::front::{Front, IN_MEMORY, Refusal, TOO_LARGE};
+use crate::wsgi::front::{Client, Front, IN_MEMORY, Refusal, TOO_LARGE};
 use crate::wsgi::marshal::Writer;
 use crate::wsgi::pool::{Job, Pool, RequestBody};
 use crate::wsgi::reply::ReplyBody;
@@ -42,11 +42,11 @@ impl Front {
     pub(in crate::wsgi) async fn handle_asgi(
         &self,
         request: Request<Incoming>,
-        ends: &Ends,
+        client: &Client,
     ) -> Result<Response<ReplyBody>, Refusal> {
         let (head, body) = request.into_parts();
         if websocket::is_wanted(&head) {
-            return self.open_socket(head, ends).await;
+            return self.open_socket(head, &client.ends).await;
         }
         let short = body
             .size_hint()
@@ -67,7 +67,10 @@ impl Front {
             coming = Some((body, window.clone()));
             RequestBody::Coming(window)
         };
-        let (number, answer) = self.ask(&head, ends, body, false);
+        let environ = client.environ(&head, |out| {
+            scope::write(out, &head, &client.ends, &self.site, false);
+        });
+        let (number, answer) = self.ask(&head, &client.ends, environ, body);
         let mut waiting = Waiting {
             pool: self.pool.clone(),
             number,
@@ -106,14 +109,12 @@ impl Front {
         &self,
         head: &Parts,
         ends: &Ends,
+        environ: Bytes,
         body: RequestBody,
-        socket: bool,
     ) -> (u32, oneshot::Receiver<Response<ReplyBody>>) {
-        let mut out = Writer::new();
-        scope::write(&mut out, head, ends, &self.site, socket);
         let (reply, answer) = oneshot::channel();
         let number = self.pool.submit(Job {
-            environ: out.into_bytes(),
+            environ,
             target: scope::target(head, &self.site),
             port: ends.port,
             body,
@@ -141,7 +142,10 @@ impl Front {
         };
         let window = Window::default();
         let body = RequestBody::Socket(window.clone());
-        let (number, answer) = self.ask(&head, ends, body, true);
+        let mut scope = Writer::new();
+        scope::write(&mut scope, &head, ends, &self.site, true);
+        let scope = scope.into_bytes().into();
+        let (number, answer) = self.ask(&head, ends, scope, body);
         let mut waiting = Waiting {
             pool: self.pool.clone(),
             number,

@@ -264,7 +264,7 @@ impl Handler {
         environ::write(&mut out, &head.parts, &head.ends, &site);
         let (reply, answer) = oneshot::channel();
         self.pool.submit(Job {
-            environ: out.into_bytes(),
+            environ: out.into_bytes().into(),
             target: environ::target(&head.parts, &site),
             port: None,
             body,
