@@ -261,6 +261,83 @@ fn a_destination_that_is_stuck() {
     drop(held);
 }
 
+/// Of many that fail alike a few are listened to, what one of them said stands for all, and only those few keep a pipe.
+#[test]
+fn of_many_that_fail_a_few_are_listened_to() {
+    let site = TempSite::new();
+    let cmd = script(
+        &site,
+        "many.sh",
+        "[ -e fine ] && exec sleep 1000; echo no >&2; exit 3",
+    );
+    site.ini(&format!(
+        "[watcher:many]\ncmd = {cmd}\nnumprocesses = 12\nworking_dir = {}\n",
+        site.dir().display()
+    ));
+    let daemon = site.start(Program::Circ);
+    wait_said(&daemon, "many", &["no"]);
+    site.write("fine", "");
+    let pids = daemon.wait_for("all to stay", || {
+        let pids = daemon.pids("many");
+        let stays = |pid: &&i32| {
+            let name = fs::read_to_string(format!("/proc/{pid}/comm"));
+            name.is_ok_and(|name| name == "sleep\n")
+        };
+        (pids.iter().filter(stays).count() == 12).then_some(pids)
+    });
+    let heard = pids
+        .iter()
+        .filter(|pid| stderr_of(**pid).starts_with("pipe:"));
+    let heard = heard.count();
+    assert!(heard <= 4, "{heard} are listened to");
+    let last = last_exit(&daemon, "many");
+    assert_eq!(
+        (&last["code"], &last["stderr"]),
+        (&json!(3), &json!(["no"]))
+    );
+}
+
+/// Who runs well and is killed by somebody else has no reason to give: nobody listens to the next ones, however often it
+/// happens.
+#[test]
+fn who_is_killed_by_others_costs_no_descriptor() {
+    let site = TempSite::new();
+    site.ini("[watcher:web]\ncmd = sleep 1000\nnumprocesses = 10\n");
+    let daemon = site.start(Program::Circ);
+    let mut pids = daemon.wait_pids("web", 10);
+    let before = descriptors(&daemon);
+    for _ in 0..2 {
+        daemon.wait_for("them to be no failures", || {
+            let told = daemon.call("status", json!({"name": "web", "details": true}));
+            let workers = told["workers"].as_array().cloned().unwrap_or_default();
+            let ages = workers.iter().filter_map(|worker| {
+                let now = std::time::SystemTime::now().duration_since(std::time::UNIX_EPOCH);
+                Some(now.ok()?.as_secs_f64() - worker["started"].as_f64()?)
+            });
+            (ages.filter(|age| *age > 1.2).count() == 10).then_some(())
+        });
+        for pid in &pids {
+            nix::sys::signal::kill(
+                nix::unistd::Pid::from_raw(*pid),
+                nix::sys::signal::Signal::SIGKILL,
+            )
+            .expect("a worker of our own");
+        }
+        pids = daemon.wait_for("ten others", || {
+            let now = daemon.pids("web");
+            let new = now.len() == 10 && now.iter().all(|pid| !pids.contains(pid));
+            new.then_some(now)
+        });
+        assert_eq!(last_exit(&daemon, "web")["signal"], 9);
+    }
+    for pid in &pids {
+        assert_eq!(stderr_of(*pid), stderr_of(daemon.pid()));
+    }
+    daemon.wait_for("no more descriptors than before", || {
+        (descriptors(&daemon) <= before).then_some(())
+    });
+}
+
 /// Hundreds of short lives leave no descriptor and no thread.
 #[test]
 fn many_short_lives_leave_nothing() {

@@ -207,7 +207,7 @@ fn native(line: &Line, spec: &'static PluginSpec) -> Result<(), String> {
         // Once: what the start needed is not needed any more.
         tokio::spawn(async {
             tokio::time::sleep(Duration::from_secs(1)).await;
-            spawn::give_back_code();
+            spawn::give_back();
         });
     };
     let outcome = shell::run(plugin, setup, clock, ready);

@@ -48,6 +48,7 @@ pub(super) fn one(key: &str, value: impl Into<Value>) -> Map<String, Value> {
 impl Shell {
     /// Takes one message from a client.
     pub(super) fn call(&mut self, call: Call) {
+        self.rest.disturb();
         let Call { content, client } = call;
         let request = match content {
             Content::Unusable(reason) => {

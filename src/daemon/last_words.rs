@@ -2,8 +2,8 @@
 //!
 //! Workers with a `stderr_stream` are always heard: their pipe leads through the daemon. Of the others, a worker that runs
 //! well writes where the daemon writes, and nobody stands in between. Only when workers of a watcher have died young (or
-//! the watcher has no second try: `respawn = False`) do the next ones get a pipe, which leads to the same place (see
-//! [`super::streams`]). It stays with the worker until it, and whoever inherited it, has closed it.
+//! the watcher has no second try: `respawn = False`) do the next ones get a pipe, a few of many, which leads to the same
+//! place (see [`super::streams`]). It stays with the worker until it, and whoever inherited it, has closed it.
 //!
 //! When the daemon itself is killed, a worker with a pipe finds it closed at its next line (SIGPIPE, or an error if it
 //! ignores that): as with every output stream of Circus, whose pipes end in the daemon.
@@ -14,6 +14,9 @@ use crate::options::{Map, Value};
 use crate::supervisor::Loss;
 use serde_json::json;
 use std::sync::Arc;
+
+/// For so long, in seconds, what one worker said counts for those that end alike.
+const SOON: f64 = 60.0;
 
 /// How a worker of a watcher was lost the last time.
 #[derive(Debug)]
@@ -32,6 +35,18 @@ impl LastExit {
             loss,
             words,
         }
+    }
+
+    /// Whether this is what is told on, and not `newer`: that one was not listened to, and ended alike, soon after.
+    pub fn tells_more_than(&self, newer: &LastExit) -> bool {
+        let end = |loss: &Loss| match loss {
+            Loss::Exited { code, .. } => Some(*code),
+            Loss::NotStarted(_) => None,
+        };
+        let said = self.words.as_ref().is_some_and(|words| !words.is_empty());
+        said && newer.words.is_none()
+            && end(&self.loss) == end(&newer.loss)
+            && newer.time - self.time < SOON
     }
 
     /// As the reply to `status` has it.

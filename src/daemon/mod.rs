@@ -2,6 +2,8 @@
 
 pub mod accounts;
 mod answers;
+mod binding;
+mod claims;
 pub mod companion;
 mod control;
 mod demand;
@@ -17,6 +19,7 @@ mod last_words;
 mod launch;
 pub mod log;
 mod lookups;
+mod memory;
 mod metrics;
 mod orders;
 pub mod pidfile;

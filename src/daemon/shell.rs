@@ -11,6 +11,7 @@ use super::last_words::LastExit;
 use super::launch::{Launcher, Start};
 use super::log;
 use super::lookups::Lookups;
+use super::memory::Rest;
 use super::metrics::Counters;
 use super::orders::Reloads;
 use super::pidfile::Pidfile;
@@ -85,7 +86,7 @@ pub struct Shell {
     /// When somebody last asked for what waits at them.
     pub(super) sockets_asked: Option<Instant>,
     /// The sockets that the service manager gave.
-    pub(super) handed: HandedSockets,
+    pub(super) handed: Arc<HandedSockets>,
     /// Tells it how the daemon is.
     pub(super) notifier: Notifier,
     pub(super) watchdog: Option<Watchdog>,
@@ -124,6 +125,8 @@ pub struct Shell {
     pub(super) births: HashMap<Pid, f64>,
     /// The ticket whose command is being given to the core right now, and whether it was refused there.
     pub(super) asking: Option<(Ticket, bool)>,
+    /// Gives memory back when nothing happens.
+    pub(super) rest: Rest,
     pub(super) clock: Instant,
     /// When the daemon was started, in seconds since the epoch.
     pub(super) born: f64,
@@ -300,6 +303,9 @@ impl Shell {
     }
 
     pub(super) fn step(&mut self, input: Input) {
+        if !matches!(input, Input::Tick) {
+            self.rest.disturb();
+        }
         if matches!(input, Input::Command { .. }) {
             // it may have changed the options of one that waits
             self.demand.changed();
@@ -338,7 +344,11 @@ impl Shell {
                 if matches!(loss, Loss::Exited { .. }) {
                     self.records.ended(watcher);
                 }
-                self.last_exits.insert(watcher, LastExit::now(loss, words));
+                let exit = LastExit::now(loss, words);
+                let last = self.last_exits.get(&watcher);
+                if !last.is_some_and(|last| last.tells_more_than(&exit)) {
+                    self.last_exits.insert(watcher, exit);
+                }
             }
             Effect::Signal {
                 watcher,

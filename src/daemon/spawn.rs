@@ -26,8 +26,10 @@ mod plan;
 pub use error::{SpawnError, Stage};
 pub use plan::{LISTEN, RLIM_INFINITY, SpawnSpec, Stdio, rlimit_resource};
 
+use super::memory::code_of;
 use plan::Plan;
 use std::io;
+use std::ops::Range;
 use std::os::fd::{AsRawFd, FromRawFd, OwnedFd, RawFd};
 use std::os::raw::{c_int, c_long, c_void};
 use std::sync::OnceLock;
@@ -460,36 +462,6 @@ fn restore_signals(mask: u64) {
     };
 }
 
-/// Takes one child that has ended: its pid, and its exit code or minus the number of the signal that killed it. `None` if
-/// there is none right now.
-///
-/// nix's `waitpid` is not used: it takes a child that a real-time signal has killed, and then cannot say which it was.
-///
-/// # Errors
-/// What waitpid(2) says, except for "no child" and "interrupted".
-pub fn reap_one() -> io::Result<Option<(i32, i32)>> {
-    loop {
-        let mut status: c_int = 0;
-        // SAFETY: the kernel writes one integer, to a place that is ours.
-        let pid = unsafe { libc::waitpid(-1, &mut status, libc::WNOHANG) };
-        match pid {
-            0 => return Ok(None),
-            -1 => {
-                let error = io::Error::last_os_error();
-                match error.raw_os_error() {
-                    Some(libc::EINTR) => {}
-                    Some(libc::ECHILD) => return Ok(None),
-                    _ => return Err(error),
-                }
-            }
-            pid if libc::WIFSIGNALED(status) => return Ok(Some((pid, -libc::WTERMSIG(status)))),
-            pid if libc::WIFEXITED(status) => return Ok(Some((pid, libc::WEXITSTATUS(status)))),
-            // stopped or continued, which nobody asked to hear of
-            _ => {}
-        }
-    }
-}
-
 /// Sends a signal of any number, real-time signals included (which nix's enumeration does not have).
 ///
 /// # Errors
@@ -504,59 +476,45 @@ pub fn send_signal(pid: i32, signum: i32) -> io::Result<()> {
 
 /// Makes all threads share two heaps. The allocator would give each thread that starts one of its own, eight for each
 /// processor, and what was freed in a heap stays with it: a daemon with threads that come and go would grow until every
-/// heap has seen its busiest moment. To be called before the first thread starts.
+/// heap has seen its busiest moment. What is large never goes into a heap: by itself the allocator learns to put it there
+/// once it was freed, and keeps it. To be called before the first thread starts.
 pub fn share_heaps() {
     #[cfg(target_env = "gnu")]
-    // SAFETY: takes two numbers, and no other thread is there yet.
+    // SAFETY: takes numbers, and no other thread is there yet.
     unsafe {
         libc::mallopt(libc::M_ARENA_MAX, 2);
+        libc::mallopt(libc::M_MMAP_THRESHOLD, 128 * 1024);
     }
 }
 
-/// Lets go of the pages of this program's own code and constants: those that are needed again come back from the page
-/// cache by themselves, those that only the start needed (options, the configuration's parsers) do not. A daemon is
-/// counted by what it has mapped. What the start freed of the heap goes back as well. Does nothing where the kernel does
-/// not tell where the pages are.
-pub fn give_back_code() {
+/// Gives free memory of the heaps back, and lets go of the pages of this program's own code and constants: those that are
+/// needed again come back from the page cache by themselves, those that only the last work needed (options, the
+/// configuration's parsers) do not. A daemon is counted by what it has mapped. Leaves the code alone where the kernel does
+/// not tell where its pages are.
+pub fn give_back() {
+    static CODE: OnceLock<Vec<Range<usize>>> = OnceLock::new();
     #[cfg(target_env = "gnu")]
     // SAFETY: takes a number, and returns free memory only, under the allocator's own locks.
     unsafe {
         libc::malloc_trim(0);
     }
-    let (Ok(maps), Ok(program)) = (
-        std::fs::read_to_string("/proc/self/maps"),
-        std::fs::read_link("/proc/self/exe"),
-    ) else {
-        return;
-    };
-    for range in code_of(&maps, &program.to_string_lossy()) {
-        let length = range.end - range.start;
-        // SAFETY: the range is a private mapping of this program's file that was never writable (see `code_of`), so no
-        // page of it differs from the file: what is read there again is what was there before.
+    let code = CODE.get_or_init(|| {
+        let maps = std::fs::read_to_string("/proc/self/maps").unwrap_or_default();
+        let program = std::fs::read_link("/proc/self/exe").unwrap_or_default();
+        code_of(&maps, &program.to_string_lossy())
+    });
+    for range in code {
+        // SAFETY: the range is a private mapping of this program's file that was never writable (see `code_of`) and stays
+        // for the program's life, so no page of it differs from the file: what is read there again is what was there
+        // before.
         unsafe {
             libc::madvise(
                 range.start as *mut libc::c_void,
-                length,
+                range.len(),
                 libc::MADV_DONTNEED,
             );
         }
     }
-}
-
-/// The ranges of the program's machine code, and of the read-only segment at the beginning of its file. Read-only ranges
-/// behind the code are left out: the loader wrote addresses into them before it took the right to write away.
-fn code_of(maps: &str, program: &str) -> Vec<std::ops::Range<usize>> {
-    let address = |text: &str| usize::from_str_radix(text, 16).ok();
-    maps.lines()
-        .filter_map(|line| {
-            let mut words = line.split_ascii_whitespace();
-            let (start, end) = words.next()?.split_once('-')?;
-            let (rights, offset) = (words.next()?, words.next()?);
-            let path = words.nth(2)?;
-            let is_code = rights == "r-xp" || rights == "r--p" && address(offset) == Some(0);
-            (is_code && path == program).then_some(address(start)?..address(end)?)
-        })
-        .collect()
 }
 
 /// Which of the two processes returned from [`fork_detach`].

@@ -10,6 +10,7 @@ use super::hooks::Desk;
 use super::launch::Launcher;
 use super::log::{self, Setup};
 use super::lookups::Lookups;
+use super::memory::Rest;
 use super::orders::{self, Reloads};
 use super::pidfile::Pidfile;
 use super::prepare::{log_wish, of_socket, owner, placed};
@@ -18,7 +19,7 @@ use super::router::Router;
 use super::sampling::Sampling;
 use super::shell::{Shell, wall_clock};
 use super::socket_reads::SocketReads;
-use super::spawn::{give_back_code, share_heaps};
+use super::spawn::share_heaps;
 use super::spawner::Spawner;
 use super::stats_feed::Feed;
 use super::streams::Streams;
@@ -161,11 +162,6 @@ fn serve(
         if let Some(report) = ready.take() {
             report.succeed();
         }
-        // Once: what the start needed is not needed any more.
-        tokio::spawn(async {
-            tokio::time::sleep(START).await;
-            give_back_code();
-        });
         shell
             .run(calls)
             .await
@@ -175,9 +171,6 @@ fn serve(
         Ok(())
     })
 }
-
-/// When the first workers are up, usually.
-const START: Duration = Duration::from_secs(1);
 
 /// The options of `[circus]`, with those that the command line has the say over.
 fn effective(options: &Options, circus: &CircusOptions) -> CircusOptions {
@@ -290,7 +283,7 @@ fn assemble(
         sockets,
         socket_reads: SocketReads::default(),
         sockets_asked: None,
-        handed: handed.sockets,
+        handed: Arc::new(handed.sockets),
         notifier: Notifier::new(handed.notify.map(Into::into)),
         watchdog: handed.watchdog,
         demand: Demand::default(),
@@ -319,6 +312,7 @@ fn assemble(
         next_number: 0,
         births: HashMap::new(),
         asking: None,
+        rest: Rest::new(),
         clock: Instant::now(),
         born: wall_clock(),
         companion: given.companion,

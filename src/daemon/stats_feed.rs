@@ -8,7 +8,7 @@ use super::publisher::Publisher;
 use super::shell::Shell;
 use super::socket_reads::Since;
 use super::sockets::ListenSocket;
-use super::spawn::give_back_code;
+use super::spawn::give_back;
 use crate::stats::{self, Group, Interest, Member, Round};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -131,7 +131,7 @@ pub async fn due(feed: &mut Option<Feed>) {
                 // somebody who only connects anew is back by then
                 () = tokio::time::sleep_until(feed.next.into()) => {
                     feed.warm = false;
-                    give_back_code();
+                    give_back();
                 }
             }
         } else {

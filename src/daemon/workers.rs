@@ -5,9 +5,11 @@ use super::launch::LaunchError;
 use super::lookups::{self, Question};
 use super::sampling::Fate;
 use super::shell::{Shell, send_signal};
-use super::spawn;
 use super::spawner::Done;
 use crate::supervisor::{Input, Pid};
+use rustix::io::Errno;
+use rustix::process::{WaitOptions, wait};
+use std::io;
 
 /// Ended children that are taken before everybody else gets a turn.
 const EXITS_A_TURN: usize = 16;
@@ -115,7 +117,7 @@ impl Shell {
     pub(super) fn reap(&mut self) {
         self.more_exits = true;
         for _ in 0..EXITS_A_TURN {
-            let (pid, code) = match spawn::reap_one() {
+            let (pid, code) = match ended_child() {
                 Ok(Some(ended)) => ended,
                 Ok(None) => {
                     self.more_exits = false;
@@ -147,5 +149,29 @@ impl Shell {
         self.step(Input::Exited { pid, code });
         self.births.remove(&pid);
         self.words.remove(&pid);
+    }
+}
+
+/// Takes one child that has ended: its pid, and its exit code or minus the number of the signal that killed it. `None` if
+/// there is none right now.
+///
+/// nix's `waitpid` is not used: it takes a child that a real-time signal has killed, and then cannot say which it was.
+///
+/// # Errors
+/// What waitpid(2) says, except for "no child" and "interrupted".
+fn ended_child() -> io::Result<Option<(Pid, i32)>> {
+    loop {
+        match wait(WaitOptions::NOHANG) {
+            Ok(None) | Err(Errno::CHILD) => return Ok(None),
+            Err(Errno::INTR) => {}
+            Err(error) => return Err(error.into()),
+            Ok(Some((pid, status))) => {
+                let killed = status.terminating_signal().map(|signal| -signal);
+                if let Some(code) = killed.or(status.exit_status()) {
+                    return Ok(Some((pid.as_raw_nonzero().get(), code)));
+                }
+                // stopped or continued, which nobody asked to hear of
+            }
+        }
     }
 }

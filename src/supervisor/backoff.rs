@@ -5,17 +5,6 @@ pub const STABLE_AFTER: f64 = 1.0;
 /// The longest pause, in seconds.
 pub const LONGEST: f64 = 8.0;
 
-/// A worker that fails within this time, in seconds, makes one curious what the next ones say.
-const CURIOUS_WITHIN: f64 = 10.0;
-/// For so long, in seconds: longer than the longest pause.
-pub const CURIOUS_FOR: f64 = 60.0;
-
-/// Whether the end of a worker is a reason to listen to those that come after it. Workers that run well are not listened
-/// to: that costs a pipe and a thread.
-pub fn makes_curious(code: i32, lived: f64) -> bool {
-    lived < STABLE_AFTER || (code != 0 && lived < CURIOUS_WITHIN)
-}
-
 /// A small random generator (xorshift64*): the jitter needs no more, and a seed replays a schedule.
 #[derive(Debug, Clone)]
 pub struct Random(u64);

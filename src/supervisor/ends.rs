@@ -196,9 +196,7 @@ impl Watcher {
     /// A worker has gone that nobody had told to; returns how long it lived, in seconds.
     fn lost(&mut self, cx: &mut Context<'_>, pid: Pid, code: i32, started: Time) -> f64 {
         let lived = cx.now.since(started).as_secs_f64();
-        if backoff::makes_curious(code, lived) {
-            self.curious_until = cx.now.plus_seconds(backoff::CURIOUS_FOR);
-        }
+        self.curiosity.ended(cx.now, code, lived);
         let loss = Loss::Exited { pid, code, lived };
         cx.effects.push(Effect::Lost {
             watcher: self.id,

@@ -21,6 +21,7 @@
 
 mod backoff;
 mod campaign;
+mod curiosity;
 mod demand;
 mod ends;
 mod hooks;

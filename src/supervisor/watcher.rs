@@ -1,6 +1,7 @@
 //! One watcher: its slots, the workers that are leaving, and the upkeep between commands.
 
 use super::backoff::Random;
+use super::curiosity::Curiosity;
 use super::hooks::{Aim, Hooks, Shot, Step};
 use super::job::{Job, Phase, Waiter, Work};
 use super::{
@@ -124,8 +125,8 @@ pub(super) struct Watcher {
     pub gave_up: bool,
     /// Who is missing is started only at the next connection (`on_demand`).
     pub awaits: bool,
-    /// The workers that are started before this moment are listened to.
-    pub curious_until: Time,
+    /// Whom it listens to.
+    pub curiosity: Curiosity,
     /// What waits for a hook.
     pub hooks: Hooks,
     /// Why a hook has last refused something.
@@ -154,7 +155,7 @@ impl Watcher {
             outdated: None,
             gave_up: false,
             awaits: false,
-            curious_until: Time(0),
+            curiosity: Curiosity::default(),
             hooks: Hooks::default(),
             refusal: None,
             retry_at: Time::NEVER,
@@ -501,8 +502,10 @@ impl Watcher {
                 *cx.next_spawn += 1;
                 cx.spawns.insert(spawn, (self.id, wid));
                 self.slots.insert(wid, Slot::Spawning { spawn, failures });
+                let lives = |wid| !matches!(self.slots.get(&wid), None | Some(Slot::Vacant { .. }));
+                let listen = self.curiosity.listens(cx.now, wid, lives);
                 // without respawn there is no second time
-                let listen = self.curious_until > cx.now || !self.options.respawn();
+                let listen = listen || !self.options.respawn();
                 self.take(cx, Step::BeforeSpawn { wid, spawn, listen });
                 if warmup > 0.0 {
                     self.pace = cx.now.plus_seconds(warmup);

@@ -72,7 +72,7 @@ pub static REPLIES: &[ReplyForm] = &[
     reply("signal", r#"{"name": "web", "signum": 0}"#, &[], "Nothing more"),
     reply("reload", r#"{"name": "web", "waiting": true}"#, &["info"], "Null, or lists of process ids: `started`, `kept`, `stopped`"),
     reply("reload", "{}", &[], "Nothing more"),
-    reply("reloadconfig", r#"{"check": true}"#, &["plan", "reloaded", "restart_needed"], "`plan` is a list of objects: `section`, `action` (`add`, `remove`, `replace`, `set` or `none`), `keys` that differ, and `because`, the sections that are the reason; the other two as below"),
+    reply("reloadconfig", r#"{"check": true}"#, &["plan", "reloaded", "restart_needed"], "`plan` is a list of objects: `section`, `action` (`add`, `remove`, `replace`, `set` or `none`), `keys` that differ, and `because`, the sections that are the reason; the other two as below. What could not be bound is an error, as in the reload itself; nothing is bound for good, and no file is touched"),
     reply("reloadconfig", r#"{"waiting": true}"#, &["changed", "reloaded", "restart_needed"], "The sections that have changed; the watchers whose workers are replaced; `circus.KEY` for what the daemon keeps until it is started anew; `notes`, if there are any, are sentences about what has no effect"),
     reply("reopenlogs", "{}", &[], "Nothing more; the files are opened a moment later"),
     reply("restart", r#"{"name": "web", "match": "simple", "waiting": true}"#, &["info"], "Lists of process ids: `started`, `kept`, `stopped`"),
@@ -145,8 +145,10 @@ const NOTES: &[(&str, &str)] = &[
         "`last_exit` is an object: `pid`, `time` (seconds since the epoch), `code` or `signal` (the other is null), \
          `lived` (seconds) and `stderr`, a list of the last lines that the worker wrote there (20 lines, 4 KiB at the \
          most). They are there for workers with a `stderr_stream`, and for others that are listened to: those that are started within a minute after another \
-         one of the watcher has ended young (within a second, or within ten with a code other than 0), and all of a \
-         watcher without `respawn`; not with `close_child_stderr`. Of a worker that could not be started `pid`, \
+         one of the watcher has ended young (within a second, or within ten with a code other than 0 or by a signal other \
+         than SIGHUP, SIGINT, SIGKILL and SIGTERM), four of them at a time until they are ten seconds old, and all of a \
+         watcher without `respawn`; not with `close_child_stderr`. What one of them said stands for a minute, before those \
+         who end alike and were not listened to. Of a worker that could not be started `pid`, \
          `code` and `signal` are null, and `reason` says why. `streams` has an object for `stdout` and `stderr` if they \
          have a stream and a worker was started: its `class`, its `file` if it has one, the `bytes` that the workers have \
          said and those that were `dropped`, and `trouble` while they cannot be written.\n\n\

@@ -56,26 +56,3 @@ fn a_process_with_threads_does_not_detach() {
     let error = fork_detach().unwrap_err();
     assert!(error.to_string().contains("threads"), "{error}");
 }
-
-#[test]
-fn only_what_nobody_ever_wrote_to_is_given_back() {
-    let maps = "\
-7f0000000000-7f0000196000 r--p 00000000 fe:00 42                         /bin/circ
-7f0000196000-7f000069c000 r-xp 00195000 fe:00 42                         /bin/circ
-7f000069c000-7f00006d3000 r--p 0069a000 fe:00 42                         /bin/circ
-7f00006d4000-7f00006d8000 rw-p 006d1000 fe:00 42                         /bin/circ
-7f00006d8000-7f00006df000 rw-p 00000000 00:00 0                          [heap]
-7f0000700000-7f0000701000 r-xp 00000000 00:00 0                          [vdso]
-7f0000800000-7f0000801000 r-xp 00001000 fe:00 43                         /lib/other.so
-";
-    assert_eq!(
-        super::code_of(maps, "/bin/circ"),
-        [
-            0x7f00_0000_0000..0x7f00_0019_6000,
-            0x7f00_0019_6000..0x7f00_0069_c000
-        ]
-    );
-    // And this program goes on afterwards.
-    super::give_back_code();
-    assert!(super::code_of(maps, "/bin/none").is_empty());
-}

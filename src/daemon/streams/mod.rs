@@ -3,7 +3,7 @@
 //! # Theory of operation
 //!
 //! A worker whose watcher configures `stdout_stream` or `stderr_stream` writes into a pipe; without a stream it writes
-//! where the daemon writes, and nobody stands in between. [`pump`] empties all pipes. On the way, an [`outlet`] (one output
+//! where the daemon writes, and nobody stands in between. [`pump`] empties all pipes, each a [`source`]. On the way, an [`outlet`] (one output
 //! of one watcher) knows where it goes at the moment, in which shape ([`format`]), and counts. Its destination is a
 //! [`sink`], shared by all who name the same file, and behind it a [`target`]: a file with its rotation ([`file`]), the
 //! daemon's own outputs, the system log.
@@ -11,7 +11,7 @@
 //! What is promised:
 //!
 //! * Bytes arrive as they were written, and in the order of their worker. Lines of several workers in one file are never
-//!   torn: each is written whole, once its end is there. (A line longer than [`pump::LONGEST_LINE`] passes in pieces.)
+//!   torn: each is written whole, once its end is there. (A line longer than [`source::LONGEST_LINE`] passes in pieces.)
 //!   A line that nobody else can tear is written before its end if that takes long: a prompt is seen.
 //! * A file is rotated between two lines, and nothing is lost then, nor when a worker, a watcher or the daemon stops: a
 //!   pipe is read until nobody has its other end. The daemon's own end waits a limited time for that.
@@ -31,6 +31,7 @@ mod outlet;
 mod pump;
 mod rotation;
 mod sink;
+mod source;
 mod standard;
 mod syslog;
 mod tail;
@@ -39,7 +40,8 @@ mod target;
 pub use file::{FileTarget, Rules};
 pub use format::{Origin, Which};
 pub use outlet::Outlet;
-pub use pump::{Pump, Words};
+pub use pump::Pump;
+pub use source::Words;
 pub use target::Target;
 
 use crate::options::{Map, Value, WatcherOptions};

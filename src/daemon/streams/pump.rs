@@ -6,75 +6,33 @@
 //! supervision thread, which looks at it from time to time while there is output, adds another, and everything else
 //! flows on. An idle thread sleeps in the kernel.
 
-use super::file::last_newline;
 use super::format::Origin;
 use super::outlet::{Outlet, Plan};
 use super::sink::{AGAIN, Entered, Left, Sink};
-use super::tail::{LAST_WORDS, Tail};
+use super::source::{Buffers, QUIET, Source, Words};
 use jiff::Timestamp;
 use nix::errno::Errno;
 use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
 use nix::sys::epoll::{Epoll, EpollCreateFlags, EpollEvent, EpollFlags, EpollTimeout};
 use nix::sys::eventfd::{EfdFlags, EventFd};
 use std::collections::{BTreeMap, HashMap, VecDeque};
-use std::io::{self, ErrorKind, PipeReader, Read};
+use std::io::{self, PipeReader};
 use std::os::fd::AsFd;
 use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 use tokio::sync::Notify;
 
-/// Bytes that are read at once.
-const BLOCK: usize = 256 * 1024;
-/// A line that is longer passes in pieces.
-pub const LONGEST_LINE: usize = 256 * 1024;
 /// A line that has no end yet is written as it is after this, if nobody else writes to its destination.
 const PROMPT: Duration = Duration::from_millis(200);
 /// A destination that holds its thread for longer gets it for itself.
 const PATIENCE: Duration = Duration::from_millis(250);
 /// A thread that is not needed any more goes after this.
 const SPARE: Duration = Duration::from_secs(10);
-/// A thread that has nothing to do gives its buffers back after this.
-const QUIET: Duration = Duration::from_secs(5);
 /// Threads at the most.
 const MOST_THREADS: usize = 32;
 /// Which event is no pipe.
 const NEWS: u64 = 0;
-
-/// What a worker said last on its standard error.
-#[derive(Debug)]
-pub struct Words(Mutex<Tail>);
-
-impl Words {
-    fn new() -> Words {
-        Words(Mutex::new(Tail::new(LAST_WORDS)))
-    }
-
-    /// The last lines; what is no UTF-8 is replaced.
-    pub fn lines(&self) -> Vec<String> {
-        lock(&self.0).lines()
-    }
-}
-
-/// A worker's pipe.
-struct Source {
-    id: u64,
-    reader: PipeReader,
-    outlet: Arc<Outlet>,
-    origin: Origin,
-    words: Option<Arc<Words>>,
-    inner: Mutex<Inner>,
-}
-
-struct Inner {
-    /// The line that has no end yet.
-    begun: Vec<u8>,
-    /// It is to be written without its end at some time.
-    prompt: bool,
-    plan: Arc<Plan>,
-    /// Its shape, with what it remembers from line to line.
-    shape: super::format::Shape,
-}
 
 /// Something for any thread to do.
 enum Job {
@@ -176,30 +134,18 @@ impl Pump {
         origin: Origin,
     ) -> io::Result<Arc<Words>> {
         let id = self.next.fetch_add(1, Ordering::Relaxed);
-        let words = Arc::new(Words::new());
-        let plan = outlet.plan();
-        let source = Arc::new(Source {
-            id,
-            reader,
-            outlet: outlet.clone(),
-            words: (origin.which == super::format::Which::Stderr).then(|| words.clone()),
-            origin,
-            inner: Mutex::new(Inner {
-                begun: Vec::new(),
-                prompt: false,
-                shape: plan.shape.clone(),
-                plan: plan.clone(),
-            }),
-        });
-        plan.sink.join();
+        let (source, words) = Source::new(id, reader, outlet, origin);
+        let sink = source.lock().plan.sink.clone();
+        let source = Arc::new(source);
+        sink.join();
         lock(&self.sources).insert(id, source.clone());
         let event = EpollEvent::new(EpollFlags::EPOLLIN | EpollFlags::EPOLLONESHOT, id);
         if let Err(error) = self.epoll.add(&source.reader, event) {
             lock(&self.sources).remove(&id);
-            plan.sink.part();
+            sink.part();
             return Err(error.into());
         }
-        self.order(Job::Open(plan.sink.clone()));
+        self.order(Job::Open(sink));
         Ok(words)
     }
 
@@ -313,13 +259,13 @@ impl Pump {
     }
 
     fn run(self: Arc<Pump>, number: usize) {
-        let mut buffers = Buffers::default();
+        let mut buffers = Buffers::new();
         let mut events = [EpollEvent::empty()];
         let mut since = Instant::now();
         loop {
             let due = self.due_in();
             let several = lock(&self.threads).busy.len() > 1;
-            let wait = match (due, several, buffers.is_empty()) {
+            let wait = match (due, several, buffers.is_small()) {
                 (Some(due), _, _) => Some(due),
                 (None, true, _) => Some(SPARE),
                 (None, false, false) => Some(QUIET),
@@ -334,9 +280,7 @@ impl Pump {
             };
             match self.epoll.wait(&mut events, timeout) {
                 Ok(0) | Err(Errno::EINTR) => {
-                    if since.elapsed() >= QUIET {
-                        buffers = Buffers::default();
-                    }
+                    buffers.settle();
                     if several && since.elapsed() >= SPARE && self.is_spare(number) {
                         return;
                     }
@@ -443,7 +387,7 @@ impl Pump {
         let Some(source) = lock(&self.sources).get(&id).cloned() else {
             return;
         };
-        let mut inner = lock(&source.inner);
+        let mut inner = source.lock();
         inner.keep_up(&source.outlet);
         let plan = inner.plan.clone();
         let entered = plan.sink.enter(id, plan.drops);
@@ -497,7 +441,7 @@ impl Pump {
             return;
         };
         // somebody is at it and looks after it
-        let Ok(mut inner) = source.inner.try_lock() else {
+        let Some(mut inner) = source.try_lock() else {
             return;
         };
         inner.prompt = false;
@@ -525,107 +469,11 @@ impl Pump {
         lock(&self.sources).remove(&source.id);
         // the reader may live on for a moment in another thread's hands
         let _ = self.epoll.delete(&source.reader);
-        if let Some(words) = &source.words {
-            lock(&words.0).done();
-        }
+        source.done();
         plan.sink.part();
         if plan.sink.try_enter() {
             let left = plan.sink.leave();
             self.after(&plan.sink, left);
-        }
-    }
-}
-
-impl Inner {
-    /// The stream may have been configured anew.
-    fn keep_up(&mut self, outlet: &Outlet) {
-        let plan = outlet.plan();
-        if !Arc::ptr_eq(&plan, &self.plan) {
-            plan.sink.join();
-            self.plan.sink.part();
-            self.shape = plan.shape.clone();
-            self.plan = plan;
-        }
-    }
-}
-
-/// What a thread reads into and writes from.
-#[derive(Default)]
-struct Buffers {
-    block: Vec<u8>,
-    shaped: Vec<u8>,
-}
-
-impl Buffers {
-    fn is_empty(&self) -> bool {
-        self.block.is_empty()
-    }
-}
-
-/// What was read, as its destination wants it.
-struct Said<'a> {
-    bytes: &'a [u8],
-    /// Nothing will follow.
-    ended: bool,
-}
-
-impl Source {
-    /// Reads a block. `whole`: a line without its end waits for it in any case.
-    fn read<'a>(&self, inner: &mut Inner, buffers: &'a mut Buffers, whole: bool) -> Said<'a> {
-        let Buffers { block, shaped } = buffers;
-        let begun = inner.begun.len();
-        if block.len() < begun + BLOCK {
-            block.resize(LONGEST_LINE.max(begun) + BLOCK, 0);
-        }
-        block[..begun].copy_from_slice(&inner.begun);
-        let count = loop {
-            match (&self.reader).read(&mut block[begun..begun + BLOCK]) {
-                Ok(count) => break count,
-                Err(error) if error.kind() == ErrorKind::Interrupted => {}
-                // a pipe cannot fail otherwise; if it does, nothing comes from it any more
-                Err(_) => break 0,
-            }
-        };
-        let new = &block[begun..begun + count];
-        self.outlet.bytes.fetch_add(count as u64, Ordering::Relaxed);
-        if let Some(words) = &self.words {
-            lock(&words.0).keep(new);
-        }
-        if inner.plan.remembered {
-            self.outlet.remember(new);
-        }
-        let ended = count == 0;
-        let all = &block[..begun + count];
-        let plain = inner.shape.is_plain();
-        let lines = if ended {
-            all.len()
-        } else {
-            match last_newline(new) {
-                Some(end) => begun + end + 1,
-                None if all.len() >= LONGEST_LINE => all.len(),
-                None => 0,
-            }
-        };
-        inner.begun.clear();
-        inner.begun.extend_from_slice(&all[lines..]);
-        if inner.begun.is_empty() && inner.begun.capacity() > 4096 {
-            inner.begun.shrink_to_fit();
-        }
-        let lines = &all[..lines];
-        let ends = lines.last().is_none_or(|last| *last == b'\n');
-        if plain && (ends || !whole) {
-            return Said {
-                bytes: lines,
-                ended,
-            };
-        }
-        shaped.clear();
-        inner
-            .shape
-            .put(shaped, lines, &self.origin, Timestamp::now());
-        Said {
-            bytes: shaped,
-            ended,
         }
     }
 }
