@@ -66,6 +66,14 @@ impl HandedSockets {
         HandedSockets(all)
     }
 
+    /// Whether one of them becomes the socket of a section that goes there.
+    pub fn has(&self, config: &SocketConfig, place: &Place) -> bool {
+        let fits = |(name, socket): &(String, OwnedFd)| {
+            *name == config.name || is_bound_at(socket, config.kind, place)
+        };
+        self.0.iter().any(fits)
+    }
+
     /// As [`HandedSockets::open_at`], where the section says.
     ///
     /// # Errors

@@ -3,19 +3,23 @@
 //! daemon goes on meanwhile. Nothing here changes what the daemon has: what was prepared and is dropped is undone.
 
 use super::accounts;
+use super::binding::{self, Around, BindError, Bound, Held};
+use super::claims::{Claim, Who, conflict, of_sockets};
 use super::differences::adopted;
 use super::discovery::{Joined, fqdn};
-use super::endpoint::{self, BindError, Bound, Held};
+use super::handed::HandedSockets;
 use super::hooks::trial::{Sought, look_for};
 use super::log::{self, Opened, Setup, Wish};
 use super::pidfile::Pidfile;
-use super::sockets::{self, Place};
+use super::sockets::{self, ListenSocket, Place, Yielding};
+use super::succession::succession;
 use crate::config::{CircusOptions, Config, SocketConfig};
 use crate::options::Value;
 use std::collections::{BTreeMap, BTreeSet};
 use std::ffi::OsString;
 use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
 use tokio::sync::mpsc;
 
 /// A configuration that is to be taken over.
@@ -48,6 +52,10 @@ pub(super) struct Wanted {
     pub surroundings: (Vec<(OsString, OsString)>, Vec<String>),
     /// The sockets that are opened or changed.
     pub sockets: Vec<SocketConfig>,
+    /// The sockets that there are.
+    pub listening: BTreeMap<String, Arc<ListenSocket>>,
+    /// Those that the service manager gave.
+    pub handed: Arc<HandedSockets>,
     /// The options that the daemon goes by.
     pub effective: CircusOptions,
     /// The keys of `[circus]` that the command line has the say over.
@@ -97,6 +105,10 @@ pub(super) struct Prepared {
     pub pidfile: Option<Option<Pidfile>>,
     /// The file of the control endpoint belongs to somebody else.
     pub chowned: Option<Chowned>,
+    /// What made room for the endpoints.
+    pub room: Vec<Yielding>,
+    /// The sockets that nobody wants any more and where an endpoint is now.
+    pub given: BTreeSet<String>,
 }
 
 impl Prepared {
@@ -113,6 +125,8 @@ impl Prepared {
             log: None,
             pidfile: None,
             chowned: None,
+            room: Vec::new(),
+            given: BTreeSet::new(),
         }
     }
 }
@@ -186,6 +200,8 @@ fn prepare(wanted: Wanted) -> Result<Prepared, String> {
         watchers,
         surroundings,
         sockets,
+        listening,
+        handed,
         effective,
         settled,
         held,
@@ -205,16 +221,37 @@ fn prepare(wanted: Wanted) -> Result<Prepared, String> {
     }
     let new_callables = find_hooks(config, &watchers, &surroundings)?;
     let owner = owner(new).map_err(|why| circus("endpoint_owner", &why))?;
+    let plan = succession(&listening, &config.sockets, &places);
+    let nobodys = plan.leaving.iter().filter_map(|name| listening.get(name));
+    let nobodys: Vec<_> = nobodys.cloned().collect();
+    let moving = moving(&effective, new);
+    let leaving: Vec<&str> = moving.iter().map(|(key, ..)| *key).collect();
+    let around = Around {
+        held: &held,
+        leaving: &leaving,
+        sockets: &nobodys,
+    };
+    let mut claims =
+        of_endpoints(&moving, new, &held).map_err(|(key, error)| circus(key, &error))?;
+    claims.extend(of_sockets(&plan, &listening, &config.sockets, &places));
+    for claim in &mut claims {
+        if matches!(claim.who, Who::Socket(socket) if handed.has(socket, &claim.place)) {
+            claim.new = false;
+        }
+    }
+    if let Some((claim, other)) = conflict(&claims, check) {
+        let other = format!("Address already in use by {}", other.who.name());
+        return Err(refused(config, new, claim, &other));
+    }
     if check {
-        for (key, _, text) in moving(&effective, new) {
-            if let Some(text) = text {
-                endpoint::check(key, text).map_err(|error| circus(key, &error))?;
-            }
+        for claim in claims.iter().filter(|claim| claim.new) {
+            try_out(config, new, claim, &around)?;
         }
         Setup::of(log_wish(new)).map_err(|why| circus("logoutput", &why))?;
         return Ok(Prepared::nothing(target, places));
     }
-    let moved = bind(&effective, new, owner, &held)
+    let mut room = Vec::new();
+    let moved = bind(&moving, owner, &around, &mut room)
         .map_err(|(key, error)| placed(config, "circus", key, error))?;
     let name = fqdn(new.fqdn_prefix.as_deref());
     let log = other_log(&effective, new).map_err(|(key, why)| circus(key, &why))?;
@@ -244,6 +281,8 @@ fn prepare(wanted: Wanted) -> Result<Prepared, String> {
         pidfile,
         chowned,
         new_callables,
+        given: given(&claims, &nobodys),
+        room,
         ..Prepared::nothing(target, places)
     })
 }
@@ -295,18 +334,16 @@ struct Moved {
 
 /// Binds the endpoints that move. An error comes with its key.
 fn bind(
-    effective: &CircusOptions,
-    new: &CircusOptions,
+    moving: &[Moving<'_>],
     owner: Option<u32>,
-    held: &[Held],
+    around: &Around<'_>,
+    room: &mut Vec<Yielding>,
 ) -> Result<Moved, (&'static str, BindError)> {
-    let moving = moving(effective, new);
-    let leaving: Vec<&str> = moving.iter().map(|(key, ..)| *key).collect();
     let mut bound: Vec<Bound> = Vec::new();
-    for (key, _, text) in &moving {
+    for (key, _, text) in moving {
         let owner = owner.filter(|_| *key == CONTROL);
         let kept: Vec<&Bound> = bound.iter().collect();
-        let other = text.map(|text| Bound::beside(key, text, owner, held, &leaving, &kept));
+        let other = text.map(|text| Bound::beside(key, text, owner, around, &kept, room));
         bound.extend(other.transpose().map_err(|error| (*key, error))?.flatten());
     }
     let ended = moving
@@ -331,25 +368,96 @@ const CONTROL: &str = "endpoint";
 const EVENTS: &str = "pubsub_endpoint";
 const STATS: &str = "stats_endpoint";
 
-/// The endpoints that change: key, what is and what shall be, if it is there.
-fn moving<'a>(
-    old: &'a CircusOptions,
-    new: &'a CircusOptions,
-) -> Vec<(&'static str, Option<&'a str>, Option<&'a str>)> {
-    let all = |circus: &'a CircusOptions| {
-        let stats = circus.statsd.then_some(circus.stats_endpoint.as_str());
-        [
-            Some(circus.endpoint.as_str()),
-            Some(circus.pubsub_endpoint.as_str()),
-            stats,
-        ]
-    };
-    [CONTROL, EVENTS, STATS]
-        .into_iter()
-        .zip(all(old).into_iter().zip(all(new)))
-        .map(|(key, (old, new))| (key, old, new))
+/// The endpoints of a configuration, if they are there.
+fn endpoints(circus: &CircusOptions) -> [(&'static str, Option<&str>); 3] {
+    let stats = circus.statsd.then_some(circus.stats_endpoint.as_str());
+    [
+        (CONTROL, Some(circus.endpoint.as_str())),
+        (EVENTS, Some(circus.pubsub_endpoint.as_str())),
+        (STATS, stats),
+    ]
+}
+
+/// An endpoint that changes: key, what is and what shall be, if it is there.
+type Moving<'a> = (&'static str, Option<&'a str>, Option<&'a str>);
+
+fn moving<'a>(old: &'a CircusOptions, new: &'a CircusOptions) -> Vec<Moving<'a>> {
+    let all = endpoints(old).into_iter().zip(endpoints(new));
+    all.map(|((key, old), (_, new))| (key, old, new))
         .filter(|(_, old, new)| old != new)
         .collect()
+}
+
+/// What the endpoints want. An error comes with its key.
+fn of_endpoints(
+    moving: &[Moving<'_>],
+    new: &CircusOptions,
+    held: &[Held],
+) -> Result<Vec<Claim<'static>>, (&'static str, BindError)> {
+    let mut claims = Vec::new();
+    for (key, text) in endpoints(new) {
+        let Some(text) = text else { continue };
+        let moves = moving.iter().any(|(moving, ..)| *moving == key);
+        let there = held.iter().find(|held| held.role() == key && !moves);
+        let place = match there.and_then(Held::address) {
+            Some(address) => Place::Net(address),
+            None => binding::place_of(key, text).map_err(|error| (key, error))?,
+        };
+        let who = Who::Endpoint(key);
+        let new = moves;
+        claims.push(Claim { who, place, new });
+    }
+    Ok(claims)
+}
+
+/// The sockets that nobody wants any more and that endpoints take the addresses of.
+fn given(claims: &[Claim<'_>], nobodys: &[Arc<ListenSocket>]) -> BTreeSet<String> {
+    let taken = |socket: &&Arc<ListenSocket>| {
+        let new = claims.iter().filter(|claim| claim.new);
+        let mut endpoints = new.filter(|claim| matches!(claim.who, Who::Endpoint(_)));
+        endpoints.any(|claim| socket.is_in_the_way_of(&claim.place))
+    };
+    let given = nobodys.iter().filter(taken);
+    given.map(|socket| socket.name().to_string()).collect()
+}
+
+/// Whether an address could be bound.
+fn try_out(
+    config: &Config,
+    new: &CircusOptions,
+    claim: &Claim<'_>,
+    around: &Around<'_>,
+) -> Result<(), String> {
+    match claim.who {
+        Who::Endpoint(key) => {
+            let text = text_of(new, key);
+            binding::try_out(key, text, &claim.place, around)
+                .map_err(|error| placed(config, "circus", key, error))
+        }
+        Who::Socket(socket) => sockets::try_out(socket, &claim.place, around.leaves(&claim.place))
+            .map_err(|error| of_socket(config, &socket.name, error)),
+    }
+}
+
+fn refused(config: &Config, new: &CircusOptions, claim: &Claim<'_>, why: &str) -> String {
+    match claim.who {
+        Who::Endpoint(key) => {
+            let error = binding::error(key, text_of(new, key), why);
+            placed(config, "circus", key, error)
+        }
+        Who::Socket(socket) => {
+            let (name, place) = (&socket.name, &claim.place);
+            let error = format!("cannot bind socket {name} to {place}: {why}");
+            of_socket(config, name, error)
+        }
+    }
+}
+
+fn text_of<'a>(circus: &'a CircusOptions, key: &str) -> &'a str {
+    let mut all = endpoints(circus).into_iter();
+    all.find(|(role, _)| *role == key)
+        .and_then(|(_, text)| text)
+        .unwrap_or_default()
 }
 
 /// The user who shall have the file of the control endpoint.

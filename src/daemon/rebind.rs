@@ -1,5 +1,6 @@
 //! The sockets of a changed configuration: new ones are bound before old ones go, and on any error everything is as before.
 
+use super::binding::Held;
 use super::prepare::of_socket;
 use super::shell::Shell;
 use super::sockets::{ListenSocket, Place, SocketError, Yielding, place_of};
@@ -10,7 +11,8 @@ use std::sync::Arc;
 
 impl Shell {
     /// Opens, changes, hands on and lets go of sockets, so that they are those of `config`. Returns the sockets from before
-    /// that nobody has taken over. `places` tells where new ones go, so that no name has to be looked up here.
+    /// that nobody has taken over. `places` tells where new ones go, so that no name has to be looked up here; `left` are the
+    /// endpoints of the daemon that are about to go.
     ///
     /// # Errors
     /// One cannot be had; then all are as they were.
@@ -18,6 +20,7 @@ impl Shell {
         &mut self,
         config: &Config,
         places: &BTreeMap<String, Place>,
+        left: &[Held],
     ) -> Result<Vec<Arc<ListenSocket>>, String> {
         let plan = succession(&self.sockets, &config.sockets, places);
         let mut room: Vec<Yielding> = Vec::new();
@@ -33,7 +36,7 @@ impl Shell {
             names.filter_map(|name| self.sockets.get(name))
         };
         for (new, _) in opened {
-            let opened = self.open(new, places.get(&new.name), leaving(), &mut room);
+            let opened = self.open(new, places.get(&new.name), leaving(), left, &mut room);
             let socket = opened.map_err(|error| of_socket(config, &new.name, error))?;
             next.insert(new.name.clone(), Arc::new(socket));
         }
@@ -69,6 +72,7 @@ impl Shell {
         new: &SocketConfig,
         place: Option<&Place>,
         leaving: impl Iterator<Item = &'a Arc<ListenSocket>>,
+        left: &[Held],
         room: &mut Vec<Yielding>,
     ) -> Result<ListenSocket, SocketError> {
         let place = match place {
@@ -78,9 +82,14 @@ impl Shell {
         let before = room.len();
         for old in leaving {
             let yielding = Yielding::of(old, &place);
-            room.extend(
-                yielding.map_err(|error| SocketError::in_the_way(new, old.name(), &error))?,
-            );
+            room.extend(yielding.map_err(|error| {
+                SocketError::in_the_way(new, &format!("the socket {}", old.name()), &error)
+            })?);
+        }
+        for endpoint in left {
+            let role = endpoint.role();
+            let yielding = endpoint.yields(&place);
+            room.extend(yielding.map_err(|error| SocketError::in_the_way(new, role, &error))?);
         }
         self.handed.open_at(new, place, room.len() > before)
     }

@@ -8,16 +8,17 @@
 //! these sections from the new one: so a later reload still sees what else has changed in the files.
 
 use super::answers::{Then, send};
+use super::binding::{Bound, Held};
 use super::differences::{Extent, Plan, Situation, adopted};
 use super::discovery::Discovery;
-use super::endpoint::{Bound, Listener};
+use super::endpoint::Listener;
 use super::hooks::trial::Sought;
 use super::log;
 use super::orders::{Order, Purpose, Unfulfilled};
 use super::prepare::{Needs, Prepared, Target, Wanted};
 use super::router::Client;
 use super::shell::{Shell, wall_clock};
-use super::sockets::ListenSocket;
+use super::sockets::{ListenSocket, Yielding};
 use super::stats_feed::Feed;
 use crate::config::{CircusOptions, Config, uses_socket};
 use crate::options::{Map, Value};
@@ -72,6 +73,8 @@ impl Shell {
         Ok(Wanted {
             check,
             sockets: self.sockets_to_change(&target.config),
+            listening: self.sockets.clone(),
+            handed: self.handed.clone(),
             watchers: self.watchers_to_look_at(&target.config),
             surroundings: self.hooks.surroundings(),
             target,
@@ -295,6 +298,8 @@ impl Shell {
             log,
             pidfile,
             chowned,
+            room,
+            given,
         } = prepared;
         // the last that may fail
         let listener = |bound: Option<Bound>| bound.map(Listener::new).transpose();
@@ -306,7 +311,13 @@ impl Shell {
         let stats = stats.map(listener).transpose().map_err(lost)?;
         let discovery = discovery.map(|joined| joined.map(Discovery::serve).transpose());
         let discovery = discovery.transpose().map_err(lost)?;
-        let retired = self.rebind(&config, &places)?;
+        let left = self.leaving_endpoints(&control, &events, &stats);
+        let left = left.map_err(|error| format!("cannot duplicate an endpoint: {error}"))?;
+        let retired = self.rebind(&config, &places, &left)?;
+        room.into_iter().for_each(Yielding::for_good);
+        // whoever connects there now wants the endpoint
+        let given = retired.iter().filter(|old| given.contains(old.name()));
+        given.for_each(|old| old.retire());
         if let Some(listener) = control {
             self.router.move_to(listener, self.calls.clone());
             tracing::info!("control endpoint {}", config.circus.endpoint);
@@ -342,6 +353,23 @@ impl Shell {
             retired,
             report: Map::new(),
         })
+    }
+
+    /// Other handles on the endpoints that go when these come in their places.
+    fn leaving_endpoints(
+        &self,
+        control: &Option<Listener>,
+        events: &Option<Listener>,
+        stats: &Option<Option<Listener>>,
+    ) -> std::io::Result<Vec<Held>> {
+        let leaving = [
+            control.as_ref().map(|_| self.router.listener()),
+            events.as_ref().map(|_| self.publisher.listener()),
+            stats
+                .as_ref()
+                .and_then(|_| self.feed.as_ref().map(Feed::listener)),
+        ];
+        leaving.into_iter().flatten().map(Listener::held).collect()
     }
 
     /// Goes by other options of `[circus]`.

@@ -5,8 +5,8 @@ mod making;
 mod place;
 mod yielding;
 
-pub use making::SocketError;
-pub use place::{Place, is_bound_at, overlap, place_of};
+pub use making::{SocketError, can_make_file, try_out};
+pub use place::{Place, collide, is_bound_at, overlap, place_of};
 pub use yielding::Yielding;
 
 use crate::config::{SocketConfig, SocketFamily};
@@ -235,6 +235,18 @@ impl ListenSocket {
             Place::Net(_) if old.so_reuseport || config.so_reuseport => false,
             Place::Net(_) => old.interface == config.interface,
             Place::File(path) => abstract_name(path).is_some() || old.umask == config.umask,
+        }
+    }
+
+    /// Whether this socket, or one of those that its workers have, keeps another one from this place.
+    pub fn is_in_the_way_of(&self, place: &Place) -> bool {
+        match (&self.open.place, place) {
+            _ if self.open.handed => false,
+            (Place::Net(there), Place::Net(wanted)) => overlap(*there, *wanted),
+            (Place::File(_), Place::File(path)) => {
+                abstract_name(path).is_none() && self.open.has_its_file(path)
+            }
+            _ => false,
         }
     }
 

@@ -3,6 +3,7 @@
 use super::place::{Place, abstract_name, type_of};
 use crate::config::{SocketConfig, SocketType};
 use crate::daemon::holder;
+use nix::unistd::AccessFlags;
 use socket2::{Domain, Protocol, SockAddr, Socket};
 use std::fmt;
 use std::io;
@@ -30,14 +31,14 @@ impl fmt::Display for SocketError {
 impl std::error::Error for SocketError {}
 
 impl SocketError {
-    /// A socket that is about to go does not make room.
+    /// Another socket or endpoint, which is about to go, does not make room.
     pub fn in_the_way(config: &SocketConfig, old: &str, error: &io::Error) -> SocketError {
-        let to = format!(" where the socket {old} is");
+        let to = format!(" where {old} is");
         fail(config, "cannot bind", &to, error)
     }
 
     /// Where the system was not the one to refuse.
-    pub(super) fn refused(config: &SocketConfig, text: String) -> SocketError {
+    pub(crate) fn refused(config: &SocketConfig, text: String) -> SocketError {
         SocketError {
             name: config.name.clone(),
             errno: 0,
@@ -108,6 +109,12 @@ pub(super) fn bind_and_listen(
     socket: &Socket,
     place: &Place,
 ) -> Result<(), SocketError> {
+    bind(config, socket, place)?;
+    let to = format!(" to {place}");
+    settle(config, socket).map_err(|error| fail(config, "cannot listen on", &to, &error))
+}
+
+fn bind(config: &SocketConfig, socket: &Socket, place: &Place) -> Result<(), SocketError> {
     let to = format!(" to {place}");
     let address = match place {
         Place::Net(address) => SockAddr::from(*address),
@@ -136,8 +143,7 @@ pub(super) fn bind_and_listen(
             failure.text = format!("{}; held by {holder}", failure.text);
         }
         failure
-    })?;
-    settle(config, socket).map_err(|error| fail(config, "cannot listen on", &to, &error))
+    })
 }
 
 /// What can be changed on a bound socket as well.
@@ -149,10 +155,71 @@ pub(super) fn settle(config: &SocketConfig, socket: &Socket) -> io::Result<()> {
     }
 }
 
+/// Whether a socket could be opened there, as far as that can be found out without listening; see
+/// [`super::ListenSocket::open_at`]. Files are not touched. If it `becomes_free`, what is there now does not count.
+///
+/// # Errors
+/// As when it is opened.
+pub fn try_out(
+    config: &SocketConfig,
+    place: &Place,
+    becomes_free: bool,
+) -> Result<(), SocketError> {
+    let socket = new_socket(config, place)?;
+    match place {
+        // it is not bound before there is a worker
+        Place::Net(_) if config.so_reuseport => Ok(()),
+        Place::Net(address) if becomes_free => {
+            let mut address = *address;
+            address.set_port(0);
+            bind(config, &socket, &Place::Net(address))
+        }
+        Place::File(path) if abstract_name(path).is_none() => {
+            if !becomes_free {
+                obstacle(config, path)?;
+            }
+            let path = Path::new(path);
+            can_make_file(path).map_err(|error| {
+                let to = format!(" to {}", path.display());
+                fail(config, "cannot bind", &to, &error)
+            })
+        }
+        Place::File(_) if becomes_free => Ok(()),
+        _ => bind(config, &socket, place),
+    }
+}
+
+/// Whether the file of a Unix socket could be made there, whatever is there now.
+///
+/// # Errors
+/// Its name is too long, its directory is not there, or may not be written.
+pub fn can_make_file(path: &Path) -> io::Result<()> {
+    SockAddr::unix(path)?;
+    let directory = match path.parent() {
+        Some(parent) if parent.as_os_str().is_empty() => Path::new("."),
+        Some(parent) => parent,
+        None => return Err(io::ErrorKind::AlreadyExists.into()),
+    };
+    if !std::fs::metadata(directory)?.is_dir() {
+        return Err(io::Error::from_raw_os_error(nix::libc::ENOTDIR));
+    }
+    let writable = AccessFlags::W_OK | AccessFlags::X_OK;
+    nix::unistd::eaccess(directory, writable).map_err(io::Error::from)
+}
+
 /// Deals with a file that is where a Unix socket shall be.
 pub(super) fn clear_path(config: &SocketConfig, path: &str) -> Result<(), SocketError> {
+    if obstacle(config, path)? {
+        return std::fs::remove_file(path)
+            .map_err(|error| fail(config, "cannot replace the file of", "", &error));
+    }
+    Ok(())
+}
+
+/// Whether a socket file is there that may be replaced.
+fn obstacle(config: &SocketConfig, path: &str) -> Result<bool, SocketError> {
     let Ok(there) = std::fs::symlink_metadata(path) else {
-        return Ok(()); // if it is another problem than absence, bind will say so
+        return Ok(false); // if it is another problem than absence, bind will say so
     };
     let refuse = |hint: String| SocketError {
         name: config.name.clone(),
@@ -163,8 +230,7 @@ pub(super) fn clear_path(config: &SocketConfig, path: &str) -> Result<(), Socket
         return Err(refuse("a file that is no socket is there".into()));
     }
     if config.replace {
-        return std::fs::remove_file(path)
-            .map_err(|error| fail(config, "cannot replace the file of", "", &error));
+        return Ok(true);
     }
     Err(refuse(match holder::of_path(Path::new(path)) {
         Some(holder) => format!("the file is there already; held by {holder}"),

@@ -113,3 +113,36 @@ pub fn overlap(a: SocketAddr, b: SocketAddr) -> bool {
         && a.port() == b.port()
         && (one == other || one.is_unspecified() || other.is_unspecified())
 }
+
+/// Whether two sockets that listen at these addresses, neither of them ready to share, cannot both be. Unlike [`overlap`] it is
+/// not true where one only might keep the other out.
+pub fn collide(a: SocketAddr, b: SocketAddr) -> bool {
+    let (one, other) = (a.ip().to_canonical(), b.ip().to_canonical());
+    a.port() != 0
+        && a.port() == b.port()
+        && (one == other
+            || a.is_ipv4() == b.is_ipv4() && (one.is_unspecified() || other.is_unspecified()))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn addresses_collide() {
+        let at = |text: &str| text.parse::<SocketAddr>().unwrap();
+        for (a, b, same) in [
+            ("127.0.0.1:80", "127.0.0.1:80", true),
+            ("127.0.0.1:80", "127.0.0.1:81", false),
+            ("127.0.0.1:0", "127.0.0.1:0", false),
+            ("0.0.0.0:80", "127.0.0.1:80", true),
+            ("127.0.0.2:80", "127.0.0.1:80", false),
+            ("[::]:80", "[::1]:80", true),
+            ("[::ffff:127.0.0.1]:80", "127.0.0.1:80", true),
+            ("0.0.0.0:80", "[::1]:80", false),
+        ] {
+            assert_eq!(collide(at(a), at(b)), same, "{a} {b}");
+            assert_eq!(collide(at(b), at(a)), same, "{b} {a}");
+        }
+    }
+}

@@ -1,12 +1,12 @@
 //! How sockets that are about to go make room for those that take their addresses: not by being closed, since they serve
 //! until all is done, and are to be as they were if it is not.
 
-use super::place::{Place, abstract_name, overlap};
-use super::{ListenSocket, OpenSocket};
+use super::ListenSocket;
+use super::place::Place;
 use socket2::SockRef;
 use std::io;
-use std::path::PathBuf;
-use std::sync::Arc;
+use std::os::fd::OwnedFd;
+use std::path::{Path, PathBuf};
 
 /// Room that was made. Dropping it takes it back; [`Yielding::for_good`] leaves it so.
 #[derive(Debug)]
@@ -15,7 +15,7 @@ pub struct Yielding(Option<Room>);
 #[derive(Debug)]
 enum Room {
     /// Two sockets that both agree may be bound to one address.
-    Shared(Arc<OpenSocket>),
+    Shared(OwnedFd),
     /// Workers have sockets there that have agreed already.
     Agreed,
     /// The file of a Unix socket has the second name, and the first is free.
@@ -30,26 +30,34 @@ impl Yielding {
     pub fn of(leaving: &ListenSocket, place: &Place) -> io::Result<Option<Yielding>> {
         let open = &leaving.open;
         match (&open.place, place) {
-            _ if open.handed => Ok(None),
-            (Place::Net(there), Place::Net(wanted)) if overlap(*there, *wanted) => {
-                if leaving.reuses_port() {
-                    return Ok(Some(Yielding(Some(Room::Agreed))));
-                }
-                SockRef::from(&open.fd).set_reuse_port(true)?;
-                Ok(Some(Yielding(Some(Room::Shared(open.clone())))))
-            }
-            (Place::File(_), Place::File(path))
-                if abstract_name(path).is_none() && open.has_its_file(path) =>
-            {
-                let from = PathBuf::from(path);
-                let mut to = from.clone().into_os_string();
-                to.push(format!(".{}.old", std::process::id()));
-                let to = PathBuf::from(to);
-                std::fs::rename(&from, &to)?;
-                Ok(Some(Yielding(Some(Room::Moved(from, to)))))
-            }
+            _ if !leaving.is_in_the_way_of(place) => Ok(None),
+            (Place::Net(_), _) if leaving.reuses_port() => Ok(Some(Yielding(Some(Room::Agreed)))),
+            (Place::Net(_), _) => Yielding::share(&open.fd).map(Some),
+            (_, Place::File(path)) => Yielding::move_away(Path::new(path)).map(Some),
             _ => Ok(None),
         }
+    }
+
+    /// Lets another socket be bound to the address of this one.
+    ///
+    /// # Errors
+    /// The system does not allow it.
+    pub fn share(socket: &OwnedFd) -> io::Result<Yielding> {
+        let socket = socket.try_clone()?;
+        SockRef::from(&socket).set_reuse_port(true)?;
+        Ok(Yielding(Some(Room::Shared(socket))))
+    }
+
+    /// Gives the file of a Unix socket a second name.
+    ///
+    /// # Errors
+    /// The system does not allow it.
+    pub fn move_away(from: &Path) -> io::Result<Yielding> {
+        let mut to = from.as_os_str().to_os_string();
+        to.push(format!(".{}.old", std::process::id()));
+        let to = PathBuf::from(to);
+        std::fs::rename(from, &to)?;
+        Ok(Yielding(Some(Room::Moved(from.to_path_buf(), to))))
     }
 
     /// It is not taken back.
@@ -65,8 +73,8 @@ impl Drop for Yielding {
     fn drop(&mut self) {
         match &self.0 {
             None | Some(Room::Agreed) => {}
-            Some(Room::Shared(open)) => {
-                let _ = SockRef::from(&open.fd).set_reuse_port(false); // it harms nobody
+            Some(Room::Shared(socket)) => {
+                let _ = SockRef::from(socket).set_reuse_port(false); // it harms nobody
             }
             Some(Room::Moved(from, to)) => {
                 if let Err(error) = std::fs::rename(to, from) {
