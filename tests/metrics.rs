@@ -6,6 +6,8 @@ mod support;
 
 use std::collections::BTreeMap;
 use std::io::Write;
+use std::net::TcpStream;
+use std::os::unix::net::UnixStream;
 use std::process::{Command, Stdio};
 
 use circ::console::exposition::FAMILIES;
@@ -120,6 +122,37 @@ for family in families:
 print(len(families))
 ";
 
+/// What a program that must like the text answers to it.
+fn run(program: &mut Command, text: &str) -> String {
+    let mut child = program
+        .stdin(Stdio::piped())
+        .stdout(Stdio::piped())
+        .stderr(Stdio::piped())
+        .spawn()
+        .expect("a program that reads");
+    let mut stdin = child.stdin.take().expect("a pipe");
+    stdin.write_all(text.as_bytes()).expect("a reader");
+    drop(stdin);
+    let output = child.wait_with_output().expect("an answer");
+    let errors = String::from_utf8_lossy(&output.stderr).into_owned();
+    assert!(output.status.success(), "{errors}\n{text}");
+    assert_eq!(errors, "", "{text}");
+    String::from_utf8_lossy(&output.stdout).into_owned()
+}
+
+/// promtool has nothing to say against it, where it is installed.
+fn check_with_promtool(text: &str) {
+    match Command::new("promtool").arg("--version").output() {
+        Ok(_) => drop(run(
+            Command::new("promtool").args(["check", "metrics"]),
+            text,
+        )),
+        Err(_) => eprintln!(
+            "promtool is not here (Debian's package prometheus has it): not checked with it"
+        ),
+    }
+}
+
 /// Prometheus's own parser reads both formats, and promtool if it is there.
 #[test]
 fn the_text_is_what_parsers_read() {
@@ -134,21 +167,6 @@ fn the_text_is_what_parsers_read() {
         let told = daemon.ok("metrics", json!({}));
         (told["watchers"]["once"]["exits"]["7"] == 1).then_some(())
     });
-    let run = |program: &mut Command, text: &str| {
-        let mut child = program
-            .stdin(Stdio::piped())
-            .stdout(Stdio::piped())
-            .stderr(Stdio::piped())
-            .spawn()
-            .expect("a program that reads");
-        let mut stdin = child.stdin.take().expect("a pipe");
-        stdin.write_all(text.as_bytes()).expect("a reader");
-        drop(stdin);
-        let output = child.wait_with_output().expect("an answer");
-        let errors = String::from_utf8_lossy(&output.stderr).into_owned();
-        assert!(output.status.success(), "{errors}\n{text}");
-        String::from_utf8_lossy(&output.stdout).into_owned()
-    };
     for format in ["prometheus", "openmetrics"] {
         let arguments = [
             "metrics",
@@ -168,8 +186,8 @@ fn the_text_is_what_parsers_read() {
                 .is_ok_and(|count| count > 30),
             "{families}"
         );
-        if format == "prometheus" && Command::new("promtool").arg("--version").output().is_ok() {
-            run(Command::new("promtool").args(["check", "metrics"]), &text);
+        if format == "prometheus" {
+            check_with_promtool(&text);
         }
     }
 }
@@ -352,6 +370,7 @@ fn web_servers_are_counted_over_their_ends() {
             .count()
     };
     assert_eq!(of_others(scrape("prometheus")), 0);
+    check_with_promtool(&scrape("prometheus"));
     let text = scrape("openmetrics");
     for line in [
         "# TYPE circ_front_request_duration_seconds histogram",
@@ -372,6 +391,116 @@ fn web_servers_are_counted_over_their_ends() {
     daemon.ok("rm", json!({"name": "web", "waiting": true}));
     let told = daemon.ok("metrics", json!({"processes": true}));
     assert_eq!(told["watchers"].get("web"), None);
+}
+
+/// What waits at the sockets is what the kernel says, and somebody is told when no more are taken.
+#[test]
+fn connections_that_wait_at_sockets_are_told() {
+    let site = TempSite::new();
+    site.ini(&format!(
+        "[socket:s]\nhost = 127.0.0.1\nport = 0\nbacklog = 1\n[socket:u]\npath = {}\nbacklog = 3\n\
+         [socket:r]\nhost = 127.0.0.1\nport = {}\nso_reuseport = True\nbacklog = 8\n\
+         [socket:d]\nhost = 127.0.0.1\nport = 0\ntype = SOCK_DGRAM\n\
+         [watcher:web]\ncmd = sh -c 'exec sleep 1000' x $(circus.sockets.s) $(circus.sockets.r)\nuse_sockets = True\n\
+         numprocesses = 2\n",
+        site.path("u.sock").display(),
+        site.port(),
+    ));
+    let daemon = site.start(Program::Circ);
+    daemon.wait_pids("web", 2);
+    let told = |details: bool| {
+        let reply = daemon.ok("listsockets", json!({"details": details}));
+        let sockets = reply["sockets"].as_array().expect("a list").clone();
+        let named = |one: Value| (one["name"].as_str().unwrap_or_default().to_owned(), one);
+        sockets
+            .into_iter()
+            .map(named)
+            .collect::<BTreeMap<String, Value>>()
+    };
+    // as a circusd tells it, if nobody asks for more
+    assert_eq!(told(false)["s"].get("waiting"), None);
+    let port = |name: &str| told(false)[name]["port"].as_u64().expect("a port") as u16;
+    let queue = |socket: &Value| {
+        let number = |key: &str| socket.get(key).and_then(Value::as_u64);
+        (
+            number("waiting"),
+            number("limit"),
+            socket["full"] == json!(true),
+        )
+    };
+    let all = told(true);
+    assert_eq!(queue(&all["s"]), (Some(0), Some(1), false));
+    assert_eq!(queue(&all["u"]), (Some(0), Some(3), false));
+    // of both workers
+    assert_eq!(queue(&all["r"]), (Some(0), Some(16), false));
+    assert_eq!(queue(&all["d"]), (None, None, false));
+    assert_eq!(all["r"].get("reads"), None);
+
+    let connect = |port: u16| TcpStream::connect(("127.0.0.1", port)).expect("a connection");
+    let (s, r) = (port("s"), port("r"));
+    let clients = [connect(s), connect(s), connect(r), connect(r), connect(r)];
+    let client = UnixStream::connect(site.path("u.sock")).expect("a connection");
+    let all = told(true);
+    assert_eq!(queue(&all["s"]), (Some(2), Some(1), true));
+    assert_eq!(queue(&all["u"]), (Some(1), Some(3), false));
+    assert_eq!(queue(&all["r"]), (Some(3), Some(16), false));
+    if let Ok(output) = Command::new("ss").arg("-Hltn").output() {
+        let text = String::from_utf8_lossy(&output.stdout).into_owned();
+        let address = format!("127.0.0.1:{s}");
+        let lines = text
+            .lines()
+            .map(|line| line.split_whitespace().collect::<Vec<_>>());
+        let line = lines.filter(|line| line.get(3) == Some(&address.as_str()));
+        let queues: Vec<_> = line.map(|line| (line[1], line[2])).collect();
+        assert_eq!(queues, [("2", "1")], "{text}");
+    }
+
+    // the kernel takes no more: there is something to read all the time
+    let metrics = || circ(&site, &["metrics", "--endpoint", daemon.endpoint()]).1;
+    let reads = || {
+        let text = metrics();
+        let line = text
+            .lines()
+            .find(|line| line.starts_with("circ_socket_reads_total") && line.contains("\"s\""));
+        let number = line.and_then(|line| line.rsplit(' ').next()?.parse::<u64>().ok());
+        number.expect("the reads")
+    };
+    let first = reads();
+    let mut last = first;
+    daemon.wait_for("more reads", || {
+        let now = reads();
+        assert!(now >= last, "{last} and then {now}");
+        last = now;
+        (now > first + 2).then_some(())
+    });
+    let text = metrics();
+    for (name, number) in [("configured", 1), ("limit", 1), ("waiting", 2), ("full", 1)] {
+        let line = format!("circ_socket_backlog_{name}{{");
+        let found = text
+            .lines()
+            .find(|have| have.starts_with(&line) && have.contains("socket=\"s\""));
+        let end = format!("}} {number}");
+        assert!(
+            found.is_some_and(|found| found.ends_with(&end)),
+            "{name}\n{text}"
+        );
+    }
+    check_with_promtool(&text);
+    let (_, page) = circ(
+        &site,
+        &[
+            "status",
+            "web",
+            "--details",
+            "--endpoint",
+            daemon.endpoint(),
+        ],
+    );
+    assert!(
+        page.contains("2 of 1 waiting, full: no more are taken"),
+        "{page}"
+    );
+    drop((clients, client));
 }
 
 /// What a web server counts is what the metrics show of it.

@@ -178,6 +178,34 @@ fn published_statistics_are_taken_from_both_daemons() {
 }
 
 #[test]
+fn what_waits_at_sockets_is_told_by_circ() {
+    let mut board = plain();
+    let socket = |reads: u64| {
+        json!({"fd": 6, "name": "web", "backlog": 9000, "limit": 4096, "waiting": 5, "full": false, "reads": reads,
+               "path": "/run/s"})
+    };
+    board.take_sockets(&[socket(1000)], 100.0);
+    let seen = |board: &Board| {
+        let socket = &board.sockets[0];
+        (socket.reads, socket.waiting, socket.backlog)
+    };
+    // the first look only begins to count
+    assert_eq!(seen(&board), (None, Some(5), Some(4096)));
+    board.take_sockets(&[socket(1060)], 102.0);
+    assert_eq!(seen(&board), (Some(30), Some(5), Some(4096)));
+    // the daemon was started anew
+    board.take_sockets(&[socket(3)], 103.0);
+    assert_eq!(seen(&board).0, Some(0));
+    // what is published says it better
+    let payload = json!({"fd": 6, "reads": 44}).to_string();
+    board.take_published(b"stat.sockets.6", payload.as_bytes(), 103.5);
+    board.take_sockets(&[socket(10)], 104.0);
+    assert_eq!(seen(&board).0, Some(44));
+    board.take_sockets(&[socket(20)], 109.0);
+    assert_eq!(seen(&board).0, Some(2));
+}
+
+#[test]
 fn who_is_told_of_no_more_goes_only_while_others_are() {
     let mut board = plain();
     let told = |board: &mut Board, pid: i32, now: f64| {
