@@ -381,6 +381,20 @@ fn web_servers_are_counted_over_their_ends() {
         assert!(text.lines().any(|have| have == line), "{line}\n{text}");
     }
 
+    let arguments = [
+        "status",
+        "web",
+        "--details",
+        "--endpoint",
+        daemon.endpoint(),
+    ];
+    let (_, page) = circ(&site, &arguments);
+    assert!(
+        page.contains("  18 answered, ") && page.contains("1 5xx"),
+        "{page}"
+    );
+    assert!(page.contains("processes of Python have died"), "{page}");
+
     // removed and added: it begins anew
     let told = daemon.ok("metrics", json!({"processes": true}));
     assert_eq!(

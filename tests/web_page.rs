@@ -10,6 +10,7 @@ use std::fs;
 use std::io::{Read, Write};
 use std::net::TcpListener;
 use std::os::unix::fs::PermissionsExt;
+use std::os::unix::net::UnixStream;
 use std::path::Path;
 use std::process::{Child, Command, Stdio};
 
@@ -407,4 +408,63 @@ fn foreign_page() -> (String, std::thread::JoinHandle<()>) {
         }
     });
     (url, thread)
+}
+
+/// What waits at a socket, and what the web servers of a watcher have answered.
+#[test]
+fn sockets_and_web_servers_have_their_numbers() {
+    let Some(browser) = Browser::start(1280, 900) else {
+        return;
+    };
+    let site = TempSite::ipc();
+    site.write("applications.py", include_str!("wsgi/applications.py"));
+    site.ini(&format!(
+        "[socket:web]\nhost = 127.0.0.1\nport = 0\n[socket:held]\npath = {dir}/held\nbacklog = 8\n\
+         [watcher:web]\ncmd = {} chaussette --fd $(circus.sockets.web) applications:hello\nuse_sockets = True\n\
+         copy_env = True\nworking_dir = {dir}\n[watcher:plain]\ncmd = sleep 1000\n",
+        env!("CARGO_BIN_EXE_circ"),
+        dir = site.dir().display(),
+    ));
+    let daemon = site.start(Program::Circ);
+    daemon.wait_pids("web", 1);
+    let console = Console::start(&site, &[]);
+    browser.open(&console.url);
+    browser.until("the watchers are there", &cell("web", "Processes"));
+    // nobody takes it: there is something to read all the time
+    let held = UnixStream::connect(site.path("held")).unwrap();
+    let of_held = |label: &str| {
+        format!(
+            "[...document.querySelectorAll('[aria-label=Sockets] tbody tr')].find((row) => \
+             row.textContent.includes('held')).querySelector('[data-label=\"{label}\"]').textContent"
+        )
+    };
+    browser.until("it waits", &format!("{} === '1 of 8'", of_held("Waiting")));
+    let busy = format!("Number({}) > 10", of_held("Reads a second"));
+    browser.until("its reads", &busy);
+    let more = [(); 8].map(|()| UnixStream::connect(site.path("held")).unwrap());
+    let full = format!("{} === '9 of 8, full'", of_held("Waiting"));
+    browser.until("it is full", &full);
+    drop((held, more));
+
+    let sockets = daemon.ok("listsockets", json!({}));
+    let sockets = sockets["sockets"].as_array().unwrap();
+    let port = sockets
+        .iter()
+        .find_map(|socket| socket["port"].as_u64())
+        .unwrap();
+    let agent = ureq::Agent::new_with_defaults();
+    for _ in 0..3 {
+        let url = format!("http://127.0.0.1:{port}/");
+        agent.get(url).call().unwrap();
+    }
+    browser.click(&format!("{} a", row("web")));
+    browser.until(
+        "the requests are told",
+        "document.body.innerText.includes('3 requests answered; ')",
+    );
+    browser.until(
+        "and the connections",
+        "document.body.innerText.includes(' a second; 0 in flight, ')",
+    );
+    content(&browser, &[]);
 }

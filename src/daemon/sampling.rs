@@ -6,10 +6,11 @@ use super::shell::wall_clock;
 use super::socket_queues::{self, Waiting};
 use super::stats_feed::Turn;
 use crate::options::{Map, Value};
-use crate::stats::{Fronts, Round, Sampler};
+use crate::stats::{Fronts, ProcStat, Round, Sampler, Seen, front};
 use crate::supervisor::{Pid, WatcherId, Wid};
+use std::fs::File;
 use std::io;
-use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
+use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, mpsc};
 
 /// Questions that may wait. One takes some milliseconds, so that the last of so many waits for seconds.
@@ -50,7 +51,15 @@ pub type Done = Box<dyn FnOnce(Result<Map<String, Value>, String>) + Send>;
 enum Job {
     Question { work: Work, done: Done },
     Round { turn: Turn, round: Round },
-    Web(WatcherId, Fate),
+    Web(u64, News),
+}
+
+/// What the thread hears of a web server of a watcher.
+enum News {
+    /// It may end; its start time and its memory file.
+    Held(Pid, u64, File),
+    Ended(Pid),
+    Dropped,
 }
 
 /// What happens to who may be a web server, whose numbers are kept.
@@ -69,8 +78,8 @@ pub enum Fate {
 pub struct Sampling {
     jobs: Option<mpsc::Sender<Job>>,
     waiting: Arc<AtomicUsize>,
-    /// Web servers among the workers have been seen.
-    web: Arc<AtomicBool>,
+    /// Web servers among the workers that have been seen.
+    web: Seen,
 }
 
 impl Sampling {
@@ -90,10 +99,25 @@ impl Sampling {
     }
 
     /// Tells what happens to a worker or watcher, as far as that is of any use.
-    pub fn fate(&mut self, watcher: WatcherId, fate: Fate) {
-        if self.web.load(Ordering::Relaxed)
-            && let Err((_, reason)) = self.submit(Job::Web(watcher, fate))
-        {
+    pub fn fate(&mut self, WatcherId(watcher): WatcherId, fate: Fate) {
+        if !self.web.has(watcher) {
+            return;
+        }
+        let news = match fate {
+            // Its numbers would be lost if it had ended before the other thread could look. Few are not known there yet.
+            Fate::Signalled(pid) if self.web.holds(pid) => return,
+            Fate::Signalled(pid) => {
+                let stat = ProcStat::read(pid);
+                let file = front::find(pid).ok().flatten();
+                let (Some(stat), Some(file)) = (stat, file) else {
+                    return;
+                };
+                News::Held(pid, stat.starttime, file)
+            }
+            Fate::Ended(pid) => News::Ended(pid),
+            Fate::Dropped => News::Dropped,
+        };
+        if let Err((_, reason)) = self.submit(Job::Web(watcher, news)) {
             tracing::warn!("what a web server has counted may be lost: {reason}");
         }
     }
@@ -128,26 +152,26 @@ impl Sampling {
     }
 }
 
-fn start(waiting: &Arc<AtomicUsize>, web: &Arc<AtomicBool>) -> io::Result<mpsc::Sender<Job>> {
+fn start(waiting: &Arc<AtomicUsize>, web: &Seen) -> io::Result<mpsc::Sender<Job>> {
     let (jobs, queue) = mpsc::channel::<Job>();
     let (waiting, web) = (waiting.clone(), web.clone());
     std::thread::Builder::new()
         .name("stats".to_string())
         .stack_size(512 * 1024)
         .spawn(move || {
-            let (mut sampler, mut fronts) = (Sampler::new(), Fronts::default());
+            let (mut sampler, mut fronts) = (Sampler::new(), Fronts::new(web));
             for job in queue {
                 waiting.fetch_sub(1, Ordering::Relaxed);
                 match job {
                     Job::Question { work, done } => {
-                        let answer = measure(&mut sampler, &mut fronts, work);
-                        web.store(fronts.any(), Ordering::Relaxed);
-                        done(Ok(answer));
+                        done(Ok(measure(&mut sampler, &mut fronts, work)));
                     }
-                    Job::Web(WatcherId(watcher), fate) => match fate {
-                        Fate::Signalled(pid) => fronts.hold(watcher, pid),
-                        Fate::Ended(pid) => fronts.ended(watcher, pid),
-                        Fate::Dropped => fronts.forget(watcher),
+                    Job::Web(watcher, news) => match news {
+                        News::Held(pid, starttime, file) => {
+                            fronts.hold(watcher, pid, starttime, file);
+                        }
+                        News::Ended(pid) => fronts.ended(watcher, pid),
+                        News::Dropped => fronts.forget(watcher),
                     },
                     Job::Round { turn, round } => turn.publish(&round, &mut sampler),
                 }

@@ -2,14 +2,15 @@
 //! stays in it, so that a reload does not turn a counter back.
 //!
 //! The memory file of a front ([`super::front`]) is held open from when it is first seen, so that its last numbers can be
-//! read when it has ended. Only one that came and went between two looks is missed, unless somebody said
-//! [`Fronts::hold`] in time.
+//! read when it has ended. One that came and went between two looks is missed, unless whoever ends it gives its file to
+//! [`Fronts::hold`] before: [`Seen`] tells for which it is needed.
 
 use super::front::{self, FAMILIES, Kind, Sample};
 use super::pass::ProcStat;
 use serde_json::{Map, Value, json};
-use std::collections::HashMap;
+use std::collections::{HashMap, HashSet};
 use std::fs::File;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
 /// Files that are held open at most; those of more fronts are opened for each look.
@@ -25,7 +26,27 @@ const SHORTEST: Duration = Duration::from_secs(1);
 #[derive(Debug, Default)]
 pub struct Fronts {
     watchers: HashMap<u64, Watcher>,
-    held: usize,
+    seen: Seen,
+}
+
+/// What other threads may know: the watchers that have fronts, and of which processes the files are held.
+#[derive(Debug, Clone, Default)]
+pub struct Seen(Arc<Mutex<(HashSet<u64>, HashSet<i32>)>>);
+
+impl Seen {
+    fn get(&self) -> MutexGuard<'_, (HashSet<u64>, HashSet<i32>)> {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Whether this watcher has or had one.
+    pub fn has(&self, watcher: u64) -> bool {
+        self.get().0.contains(&watcher)
+    }
+
+    /// Whether the file of this process is held.
+    pub fn holds(&self, pid: i32) -> bool {
+        self.get().1.contains(&pid)
+    }
 }
 
 #[derive(Debug, Default)]
@@ -62,69 +83,91 @@ enum State {
 }
 
 impl Fronts {
-    /// Whether there is or was one.
-    pub fn any(&self) -> bool {
-        self.watchers.values().any(Watcher::has_fronts)
+    /// With this as what others know.
+    pub fn new(seen: Seen) -> Fronts {
+        Fronts {
+            watchers: HashMap::new(),
+            seen,
+        }
     }
 
     /// Looks whether this worker of a watcher is a front. Costs next to nothing for one that has long been none.
     pub fn see(&mut self, watcher: u64, stat: &ProcStat) {
-        let group = self.watchers.entry(watcher).or_default();
-        let known = group.processes.get(&stat.pid);
-        if known.is_some_and(|known| known.starttime != stat.starttime) {
-            self.held -= group.retire(stat.pid);
-        }
+        let identity = (stat.pid, stat.starttime);
+        let state = &mut self.process(watcher, identity).state;
         let now = Instant::now();
-        let process = group.processes.entry(stat.pid).or_insert(Process {
-            starttime: stat.starttime,
-            state: State::Other {
-                known: now,
-                next: now,
-            },
-        });
-        let State::Other { known, next } = &mut process.state else {
-            return;
-        };
-        if now < *next {
-            return;
+        match state {
+            State::Other { known, next } if now >= *next => {
+                *next = now + now.duration_since(*known).clamp(SOONEST, LATEST);
+            }
+            _ => return,
         }
-        *next = now + now.duration_since(*known).clamp(SOONEST, LATEST);
         // one that may not be looked at is none for us
-        let Ok(Some(file)) = front::find(stat.pid) else {
-            return;
-        };
-        let last = front::read(&file).unwrap_or_default();
-        let file = (self.held < HELD).then_some(file);
-        self.held += usize::from(file.is_some());
-        process.state = State::Front { file, last };
+        if let Ok(Some(file)) = front::find(stat.pid) {
+            self.take(watcher, identity, file);
+        }
     }
 
-    /// This worker may end soon: what it counts is to be held.
-    pub fn hold(&mut self, watcher: u64, pid: i32) {
-        if let Some(Process {
-            state: State::Other { next, .. },
-            ..
-        }) = self.known(watcher, pid)
-        {
-            *next = Instant::now();
-        }
-        if let Some(stat) = ProcStat::read(pid).filter(|stat| !stat.is_zombie()) {
-            self.see(watcher, &stat);
-        }
+    /// This worker, whose memory file this is, may end soon.
+    pub fn hold(&mut self, watcher: u64, pid: i32, starttime: u64, file: File) {
+        self.take(watcher, (pid, starttime), file);
     }
 
     /// This worker has ended.
     pub fn ended(&mut self, watcher: u64, pid: i32) {
         if let Some(group) = self.watchers.get_mut(&watcher) {
-            self.held -= group.retire(pid);
+            group.retire(pid);
+            self.seen.get().1.remove(&pid);
         }
     }
 
     /// The watcher is gone, and with it what it has counted.
     pub fn forget(&mut self, watcher: u64) {
-        if let Some(group) = self.watchers.remove(&watcher) {
-            self.held -= group.processes.values().filter(|one| one.holds()).count();
+        let mut seen = self.seen.get();
+        seen.0.remove(&watcher);
+        for pid in self
+            .watchers
+            .remove(&watcher)
+            .unwrap_or_default()
+            .processes
+            .keys()
+        {
+            seen.1.remove(pid);
         }
+    }
+
+    /// What is known of this worker; of an earlier one with its pid the counts are kept.
+    fn process(&mut self, watcher: u64, (pid, starttime): (i32, u64)) -> &mut Process {
+        let group = self.watchers.entry(watcher).or_default();
+        let known = group.processes.get(&pid);
+        if known.is_some_and(|known| known.starttime != starttime) {
+            group.retire(pid);
+            self.seen.get().1.remove(&pid);
+        }
+        let now = Instant::now();
+        group.processes.entry(pid).or_insert(Process {
+            starttime,
+            state: State::Other {
+                known: now,
+                next: now,
+            },
+        })
+    }
+
+    /// It is a front, and this is its file.
+    fn take(&mut self, watcher: u64, identity: (i32, u64), file: File) {
+        let last = front::read(&file).unwrap_or_default();
+        let room = {
+            let mut seen = self.seen.get();
+            seen.0.insert(watcher);
+            let room = seen.1.contains(&identity.0) || seen.1.len() < HELD;
+            if room {
+                seen.1.insert(identity.0);
+            }
+            room
+        };
+        let file = room.then_some(file);
+        self.process(watcher, identity).state = State::Front { file, last };
     }
 
     /// What the fronts of a watcher have counted so far, by the names of the families without `circ_front_`; none if it
@@ -134,7 +177,8 @@ impl Fronts {
         let known = group.processes.keys().copied();
         let left: Vec<i32> = known.filter(|pid| !pids.contains(pid)).collect();
         for pid in left {
-            self.held -= group.retire(pid);
+            group.retire(pid);
+            self.seen.get().1.remove(&pid);
         }
         if !group.has_fronts() {
             return None;
@@ -157,10 +201,6 @@ impl Fronts {
         ]);
         told.extend(shaped(&sum));
         Some(told)
-    }
-
-    fn known(&mut self, watcher: u64, pid: i32) -> Option<&mut Process> {
-        self.watchers.get_mut(&watcher)?.processes.get_mut(&pid)
     }
 }
 
@@ -193,23 +233,18 @@ impl Watcher {
         !self.gone.is_empty() || self.processes.values().any(front)
     }
 
-    /// A process has gone; gives how many files are not held any more.
-    fn retire(&mut self, pid: i32) -> usize {
-        let Some(mut process) = self.processes.remove(&pid) else {
-            return 0;
-        };
-        if let Some(samples) = process.read(pid) {
+    /// A process has gone.
+    fn retire(&mut self, pid: i32) {
+        let process = self.processes.remove(&pid);
+        if let Some(mut process) = process
+            && let Some(samples) = process.read(pid)
+        {
             add(&mut self.gone, samples, false);
         }
-        usize::from(process.holds())
     }
 }
 
 impl Process {
-    fn holds(&self) -> bool {
-        matches!(self.state, State::Front { file: Some(_), .. })
-    }
-
     /// What it counts now, or what it was when it could last be read; none if it is no front.
     fn read(&mut self, pid: i32) -> Option<&[Sample]> {
         let State::Front { file, last } = &mut self.state else {
@@ -333,17 +368,19 @@ mod tests {
     #[test]
     fn what_a_front_has_counted_stays_when_it_has_gone() {
         let stat = own();
-        let mut fronts = Fronts::default();
+        let seen = Seen::default();
+        let mut fronts = Fronts::new(seen.clone());
         fronts.see(1, &stat);
-        assert!(!fronts.any() && fronts.told(1, &[stat.pid], 1.0).is_none());
+        assert!(!seen.has(1) && fronts.told(1, &[stat.pid], 1.0).is_none());
         assert!(fronts.told(2, &[], 1.0).is_none());
         let fake = Fake::new();
         fake.counts(10, 3);
         // it was no front a moment ago
         fronts.see(1, &stat);
-        assert!(!fronts.any());
-        fronts.hold(1, stat.pid);
-        assert!(fronts.any());
+        assert!(!seen.has(1) && !seen.holds(stat.pid));
+        let file = front::find(stat.pid).unwrap().unwrap();
+        fronts.hold(1, stat.pid, stat.starttime, file);
+        assert!(seen.has(1) && !seen.has(2) && seen.holds(stat.pid));
         let told = fronts.told(1, &[stat.pid], 5.0).unwrap();
         assert_eq!(
             (&told["fronts"], &told["connections"]),
@@ -360,7 +397,7 @@ mod tests {
         fake.counts(12, 3);
         drop(fake);
         fronts.ended(1, stat.pid);
-        assert_eq!(fronts.held, 0);
+        assert!(!seen.holds(stat.pid));
         let told = fronts.told(1, &[], 5.0).unwrap();
         assert_eq!(
             (&told["fronts"], &told["connections"]),
@@ -390,7 +427,6 @@ mod tests {
         let told = fronts.told(1, &[stat.pid], 5.0).unwrap();
         assert_eq!(told["requests_total"]["2xx"], 18);
         fronts.forget(1);
-        assert!(!fronts.any() && fronts.told(1, &[], 5.0).is_none());
-        assert_eq!(fronts.held, 0);
+        assert!(!seen.has(1) && !seen.holds(stat.pid) && fronts.told(1, &[], 5.0).is_none());
     }
 }

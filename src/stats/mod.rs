@@ -16,7 +16,7 @@ mod round;
 mod sampler;
 mod tree;
 
-pub use fronts::Fronts;
+pub use fronts::{Fronts, Seen};
 pub use interest::Interest;
 pub use pass::{Pass, ProcStat};
 pub use round::{Group, Member, Round, SocketReads};
