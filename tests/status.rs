@@ -506,13 +506,18 @@ fn a_person_who_watches_has_keys_and_gets_the_terminal_back() {
         back(&tmux, signal.as_str());
         wait_for("its end", || (!is_alive(pid)).then_some(()));
     }
-    // where nobody reads, there is nothing of a screen
-    let piped = format!("timeout --foreground -s INT 2 {line} | od -c | grep -c 033; echo over");
-    tmux.line(&piped);
-    tmux.wait("no codes", |screen| {
-        let lines: Vec<&str> = screen.lines().filter(|line| !line.is_empty()).collect();
-        lines.windows(2).any(|pair| pair == ["0", "over"])
+    // where nobody looks there is nothing of a screen
+    let shown = site.path("shown");
+    let mut piped = circ(&daemon, &["status", "--watch", "--details"]);
+    piped.stdout(File::create(&shown).unwrap());
+    let mut piped = piped.spawn().unwrap();
+    let text = wait_for("the table", || {
+        let text = std::fs::read_to_string(&shown).unwrap();
+        text.contains("w19").then_some(text)
     });
+    assert!(!text.contains('\x1b'), "{text:?}");
+    kill(Pid::from_raw(piped.id() as i32), Signal::SIGINT).unwrap();
+    assert_eq!(piped.wait().unwrap().code(), Some(0));
 }
 
 /// The shell is there again, with its echo and its lines.
