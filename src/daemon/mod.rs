@@ -42,5 +42,6 @@ pub mod start;
 pub mod stats_feed;
 pub(crate) mod streams;
 mod succession;
+mod syslog;
 mod workers;
 pub mod zmtp;

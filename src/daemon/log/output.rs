@@ -1,5 +1,6 @@
 //! Where the log can go, as `logoutput` spells it. Decides only: [`super::sink`] opens what is named here.
 
+pub use crate::daemon::syslog::Address;
 use crate::options::streams::FACILITIES;
 use std::fmt;
 use std::path::PathBuf;
@@ -26,31 +27,6 @@ pub struct Syslog {
     pub address: Address,
     /// The number of the facility, 0 to 23 (RFC 5424, 6.2.1).
     pub facility: u8,
-}
-
-/// Where a syslog daemon listens.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub enum Address {
-    /// A Unix socket: of datagrams, or if it takes none, of a stream.
-    Unix(PathBuf),
-    /// A host and a port, by UDP.
-    Udp(String, u16),
-    /// A host and a port, by TCP: only a `loggerconfig` can say so.
-    Tcp(String, u16),
-}
-
-impl fmt::Display for Address {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        match self {
-            Address::Unix(path) => write!(f, "syslog://{}", path.display()),
-            Address::Udp(host, port) | Address::Tcp(host, port) if host.contains(':') => {
-                write!(f, "syslog://[{host}]:{port}")
-            }
-            Address::Udp(host, port) | Address::Tcp(host, port) => {
-                write!(f, "syslog://{host}:{port}")
-            }
-        }
-    }
 }
 
 impl fmt::Display for Output {

@@ -5,9 +5,10 @@ use super::foreign::{Foreign, Python};
 use super::format::{Shape, Which};
 use super::sink::Sink;
 use super::standard::Standard;
-use super::syslog::{Messages, Place};
+use super::syslog::{self, Messages};
 use super::tail::Tail;
 use super::target::{Nowhere, Target, Trouble};
+use crate::daemon::syslog::Address;
 use crate::options::Map;
 use crate::options::streams::{StreamClass, StreamSpec};
 use serde_json::{Value, json};
@@ -119,7 +120,7 @@ enum Key {
     File(PathBuf),
     Output,
     Error,
-    Messages(Place),
+    Messages(Address),
 }
 
 /// A destination that somebody may use, and the rules of its file if it is one.
@@ -199,7 +200,7 @@ impl Destinations {
                 None
             }
             StreamClass::Syslog | StreamClass::Journald => {
-                key = Some(Key::Messages(Place::of(&spec)));
+                key = Some(Key::Messages(syslog::place_of(&spec)));
                 None
             }
             StreamClass::Foreign => {
@@ -278,7 +279,7 @@ impl Destinations {
             Key::Error => standard(Standard::Error),
             Key::Messages(place) => {
                 let target = Messages::new(place.clone());
-                Sink::new(place.name(), Box::new(target), true)
+                Sink::new(syslog::name(place), Box::new(target), true)
             }
         });
         all.insert(key, (Arc::downgrade(&sink), shared));

@@ -2,47 +2,41 @@
 
 use super::format::frames;
 use super::target::{Target, Trouble};
+use crate::daemon::syslog::{Address, Sender};
 use crate::options::streams::{StreamClass, StreamSpec};
-use nix::sys::socket::{AddressFamily, MsgFlags, SockFlag, SockType, UnixAddr, sendto, socket};
-use std::io::{self, ErrorKind};
-use std::net::{SocketAddr, ToSocketAddrs, UdpSocket};
-use std::os::fd::{AsRawFd, OwnedFd};
+use std::path::PathBuf;
 
-/// Where the messages go.
-#[derive(Debug, Clone, PartialEq, Eq, Hash)]
-pub enum Place {
-    /// A datagram socket in the file system.
-    Path(String),
-    /// A host and port.
-    Host(String),
+/// Where the messages of a stream go: what its configuration says, or where the log usually is.
+pub fn place_of(spec: &StreamSpec) -> Address {
+    let usual = match spec.class {
+        StreamClass::Journald => "/run/systemd/journal/socket",
+        _ => "/dev/log",
+    };
+    let text = spec.address.as_deref().unwrap_or(usual);
+    let network = text
+        .strip_prefix("udp://")
+        .and_then(|place| place.rsplit_once(':'))
+        .and_then(|(host, port)| Some((host.trim_matches(['[', ']']), port.parse().ok()?)));
+    match network {
+        Some((host, port)) => Address::Udp(host.to_string(), port),
+        None => Address::Unix(PathBuf::from(text)),
+    }
 }
 
-impl Place {
-    /// What the configuration says, or where the log usually is.
-    pub fn of(spec: &StreamSpec) -> Place {
-        let usual = match spec.class {
-            StreamClass::Journald => "/run/systemd/journal/socket",
-            _ => "/dev/log",
-        };
-        let text = spec.address.as_deref().unwrap_or(usual);
-        match text.strip_prefix("udp://") {
-            Some(host) => Place::Host(host.to_string()),
-            None => Place::Path(text.to_string()),
+/// As messages call it.
+pub fn name(place: &Address) -> String {
+    match place {
+        Address::Unix(path) => path.display().to_string(),
+        Address::Udp(host, port) | Address::Tcp(host, port) if host.contains(':') => {
+            format!("udp://[{host}]:{port}")
         }
-    }
-
-    /// As messages call it.
-    pub fn name(&self) -> String {
-        match self {
-            Place::Path(path) => path.clone(),
-            Place::Host(host) => format!("udp://{host}"),
-        }
+        Address::Udp(host, port) | Address::Tcp(host, port) => format!("udp://{host}:{port}"),
     }
 }
 
 /// True if the messages leave this host: then they name it.
 pub fn leaves(spec: &StreamSpec) -> bool {
-    matches!(Place::of(spec), Place::Host(_))
+    !matches!(place_of(spec), Address::Unix(_))
 }
 
 /// The name of this host, up to the first dot.
@@ -52,88 +46,13 @@ pub fn host() -> String {
     name.split('.').next().unwrap_or("-").to_string()
 }
 
-/// A socket that takes one message at a time.
-pub struct Messages {
-    place: Place,
-    socket: Option<Socket>,
-}
-
-enum Socket {
-    Unix(OwnedFd, UnixAddr),
-    Udp(UdpSocket, SocketAddr),
-}
+/// A destination that takes one message at a time, and that workers wait for as long as it takes none.
+pub struct Messages(Sender);
 
 impl Messages {
     /// Nothing is opened yet.
-    pub fn new(place: Place) -> Messages {
-        Messages {
-            place,
-            socket: None,
-        }
-    }
-
-    fn connect(&self) -> io::Result<Socket> {
-        match &self.place {
-            Place::Path(path) => {
-                let flags = SockFlag::SOCK_CLOEXEC;
-                let fd = socket(AddressFamily::Unix, SockType::Datagram, flags, None)?;
-                Ok(Socket::Unix(fd, UnixAddr::new(path.as_str())?))
-            }
-            Place::Host(host) => {
-                let address = host.to_socket_addrs()?.next();
-                let address = address.ok_or(ErrorKind::AddrNotAvailable)?;
-                let any = if address.is_ipv4() {
-                    "0.0.0.0:0"
-                } else {
-                    "[::]:0"
-                };
-                Ok(Socket::Udp(UdpSocket::bind(any)?, address))
-            }
-        }
-    }
-
-    fn send(&mut self, message: &[u8]) -> io::Result<()> {
-        if self.socket.is_none() {
-            self.socket = Some(self.connect()?);
-        }
-        match &self.socket {
-            Some(Socket::Unix(fd, address)) => {
-                let flags = MsgFlags::MSG_NOSIGNAL;
-                sendto(fd.as_raw_fd(), message, address, flags)?;
-            }
-            Some(Socket::Udp(socket, address)) => {
-                socket.send_to(message, address)?;
-            }
-            None => {}
-        }
-        Ok(())
-    }
-
-    /// A message that is too long for the socket is cut until it fits: its beginning says most.
-    fn send_what_fits(&mut self, message: &[u8]) -> io::Result<()> {
-        let mut message = message;
-        loop {
-            match self.send(message) {
-                Err(error) if error.kind() == ErrorKind::Interrupted => {}
-                Err(error)
-                    if matches!(
-                        error.raw_os_error(),
-                        Some(nix::libc::EMSGSIZE | nix::libc::ENOBUFS)
-                    ) && message.len() > 512 =>
-                {
-                    message = &message[..message.len() / 2];
-                }
-                // nobody listens on the other side of the network: the kernel says so of an earlier message
-                Err(error) if error.kind() == ErrorKind::ConnectionRefused && self.is_udp() => {
-                    return Ok(());
-                }
-                other => return other,
-            }
-        }
-    }
-
-    fn is_udp(&self) -> bool {
-        matches!(self.place, Place::Host(_))
+    pub fn new(place: Address) -> Messages {
+        Messages(Sender::new(place, None))
     }
 }
 
@@ -145,9 +64,8 @@ impl Target for Messages {
     fn write(&mut self, bytes: &[u8]) -> Result<(), Trouble> {
         let mut done = 0;
         for (message, end) in frames(bytes) {
-            if let Err(error) = self.send_what_fits(message) {
-                self.socket = None;
-                let what = format!("cannot send to {}", self.place.name());
+            if let Err(error) = self.0.send(message) {
+                let what = format!("cannot send to {}", name(self.0.address()));
                 return Err(Trouble::new(done, &what, &error));
             }
             done = end;
@@ -156,10 +74,10 @@ impl Target for Messages {
     }
 
     fn reopen(&mut self) {
-        self.socket = None;
+        self.0.close();
     }
 
     fn close(&mut self) {
-        self.socket = None;
+        self.0.close();
     }
 }
