@@ -235,6 +235,65 @@ fn wsgiref_validates_applications_of_all_kinds() {
     assert!(!server.log().contains("Traceback"), "{}", server.log());
 }
 
+/// Else the client would take the beginning of the next answer for the end of this one, or the reverse.
+#[test]
+fn answers_have_the_length_that_they_say() {
+    for interface in ["wsgi", "asgi"] {
+        let site = TempSite::new();
+        site.write("file", "hello");
+        let server = start(&site, interface, &[]);
+        for (path, status, body) in [
+            ("whole/5", 200, "hello"),
+            ("whole/5/5", 200, "hello"),
+            ("whole/3", 200, "hel"),
+            ("whole/10", 500, "Internal Server Error\n"),
+            ("whole/5/6", 500, "Internal Server Error\n"),
+            ("whole/abc", 500, "Internal Server Error\n"),
+            ("whole/+5", 500, "Internal Server Error\n"),
+            ("parts/5", 200, "hello"),
+            ("parts/3", 200, "hel"),
+            ("parts/abc", 500, "Internal Server Error\n"),
+            ("file/5", 200, "hello"),
+            ("file/3", 200, "hel"),
+            ("file/10", 500, "Internal Server Error\n"),
+        ] {
+            let mut connection = server.open();
+            let answer = connection.ask("GET", &format!("/length/{path}"), "", b"");
+            assert_eq!(
+                (answer.status, &*answer.text()),
+                (status, body),
+                "{interface} {path}"
+            );
+            assert_eq!(answer.all("content-length").len(), 1, "{interface} {path}");
+            // what comes next is the next answer
+            if answer.header("connection") != Some("close") {
+                assert_eq!(connection.ask("GET", "/", "", b"").status, 200, "{path}");
+            }
+        }
+        let mut connection = server.open();
+        let answer = connection.ask("GET", "/length/parts/10", "", b"");
+        assert_eq!(
+            (answer.status, answer.whole, &*answer.text()),
+            (200, false, "hello")
+        );
+        assert!(connection.answer("GET").is_none());
+        server.wait_for("the reason", || {
+            server
+                .log()
+                .contains("5 bytes shorter than its Content-Length")
+                .then_some(())
+        });
+        for path in ["whole/10", "parts/10", "whole/3", "file/10"] {
+            let path = format!("/length/{path}");
+            assert_eq!(
+                server.open().ask("HEAD", &path, "", b"").status,
+                200,
+                "{path}"
+            );
+        }
+    }
+}
+
 #[test]
 fn a_body_is_asked_for_when_the_client_waits() {
     for interface in ["wsgi", "asgi"] {

@@ -7,7 +7,7 @@ use super::environ::{self, Ends, Last, Site};
 use super::listen::{Listener, Stream, descriptors_for};
 use super::marshal::Writer;
 use super::pool::{Job, Pool, RequestBody};
-use super::reply::{ReplyBody, own};
+use super::reply::{ReplyBody, fit, own};
 use bytes::{Bytes, BytesMut};
 use http::header::{self, HeaderValue};
 use http::request::Parts;
@@ -374,7 +374,7 @@ impl Front {
         answer.map_err(|_| (StatusCode::SERVICE_UNAVAILABLE, "The server is stopping."))
     }
 
-    /// The answer, without its body if there must not be one.
+    /// The answer, without its body if there must not be one, and not longer than it says.
     pub(super) fn without_body(
         &self,
         method: &Method,
@@ -398,8 +398,9 @@ impl Front {
             {
                 headers.insert(header::CONTENT_LENGTH, length.into());
             }
+            return response;
         }
-        response
+        fit(response)
     }
 
     /// Waits for the whole body.

@@ -55,7 +55,7 @@ pub struct Stream {
     pub ended: bool,
     /// The error that is the end of it.
     pub broken: Option<io::Error>,
-    /// What the application says how long it is.
+    /// What is left of it by what the application has said.
     pub length: Option<u64>,
 }
 
@@ -66,14 +66,19 @@ impl Stream {
         if let Some(error) = self.broken.take() {
             return Poll::Ready(Some(Err(error)));
         }
-        match self.parts.poll_recv(context) {
-            Poll::Ready(Some(Err(error))) => {
-                self.broken = Some(error);
-                context.waker().wake_by_ref();
-                Poll::Pending
+        let error = match self.parts.poll_recv(context) {
+            Poll::Ready(Some(Err(error))) => error,
+            Poll::Ready(None) if self.length.is_some_and(|left| left > 0) => {
+                let left = self.length.unwrap_or_default();
+                let text = format!("the answer is {left} bytes shorter than its Content-Length");
+                tracing::error!("{text}");
+                io::Error::other(text)
             }
-            other => other,
-        }
+            other => return other,
+        };
+        self.broken = Some(error);
+        context.waker().wake_by_ref();
+        Poll::Pending
     }
 }
 
@@ -100,6 +105,9 @@ impl Body for ReplyBody {
                 Poll::Pending => Poll::Pending,
                 Poll::Ready(Some(Ok(part))) => {
                     stream.taken += part.len() as u64;
+                    if let Some(left) = &mut stream.length {
+                        *left = left.saturating_sub(part.len() as u64);
+                    }
                     if stream.taken >= CREDIT {
                         stream.pool.credit(stream.number, stream.taken);
                         stream.taken = 0;
@@ -195,7 +203,61 @@ pub fn head(record: &Record<'_>) -> Result<Response<()>, String> {
         }
         headers.append(name, value);
     }
+    one_length(headers)?;
     Ok(response)
+}
+
+/// Sees to it that there is one length at most, and that it is a number: clients would not agree where the answer ends.
+fn one_length(headers: &mut HeaderMap) -> Result<(), String> {
+    let mut all = headers.get_all(header::CONTENT_LENGTH).iter();
+    let Some(length) = all.next() else {
+        return Ok(());
+    };
+    let mut others = all.peekable();
+    let several = others.peek().is_some();
+    let digits = length.as_bytes();
+    let is_number = declared_length(headers).is_some() && digits.iter().all(u8::is_ascii_digit);
+    if !is_number || others.any(|other| other != length) {
+        let all: Vec<_> = headers.get_all(header::CONTENT_LENGTH).iter().collect();
+        return Err(format!("the Content-Length {all:?} is no length"));
+    }
+    if several {
+        let length = length.clone();
+        headers.insert(header::CONTENT_LENGTH, length);
+    }
+    Ok(())
+}
+
+/// Makes an answer that is there as long as its Content-Length says: what is too long is cut off; one that is too short is the
+/// application's mistake. What comes bit by bit is looked at when it ends.
+pub fn fit(mut response: Response<ReplyBody>) -> Response<ReplyBody> {
+    let Some(declared) = declared_length(response.headers()) else {
+        return response;
+    };
+    let there = match response.body() {
+        ReplyBody::Whole(bytes) => bytes.len() as u64,
+        ReplyBody::File { left, .. } => *left,
+        ReplyBody::Stream(_) | ReplyBody::Socket(_) => return response,
+    };
+    if there < declared {
+        tracing::error!(
+            "the application's answer cannot be sent: it has {there} bytes, and Content-Length {declared}"
+        );
+        return own(StatusCode::INTERNAL_SERVER_ERROR, "Internal Server Error");
+    }
+    if there > declared {
+        tracing::warn!(
+            "the application's answer is cut off: it has {there} bytes, and Content-Length {declared}"
+        );
+        match response.body_mut() {
+            ReplyBody::Whole(bytes) => {
+                bytes.truncate(usize::try_from(declared).unwrap_or_default())
+            }
+            ReplyBody::File { left, .. } => *left = declared,
+            ReplyBody::Stream(_) | ReplyBody::Socket(_) => {}
+        }
+    }
+    response
 }
 
 /// The server's own business; PEP 3333 forbids them to applications.

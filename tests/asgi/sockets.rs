@@ -375,6 +375,23 @@ fn clients_that_break_the_rules_are_told_so() {
             ("a ping in fragments", frame(0x09, b"x"), 1002),
             ("no beginning", frame(0x80, b"x"), 1002),
             ("no text", frame(0x81, b"\xff\xfe"), 1007),
+            (
+                "no text in fragments",
+                [frame(0x01, b"a\xf4"), frame(0x80, b"\x90\x80\x80")].concat(),
+                1007,
+            ),
+            ("a long ping", frame(0x89, &[b'x'; 126]), 1002),
+            (
+                "another message in the middle",
+                [frame(0x01, b"a"), frame(0x81, b"b")].concat(),
+                1002,
+            ),
+            ("half a close code", frame(0x88, b"\x03"), 1002),
+            (
+                "a reason that is no text",
+                frame(0x88, b"\x03\xe8\xff"),
+                1007,
+            ),
             ("too long", frame(0x82, &[0; 1001]), 1009),
             (
                 "too long in all",

@@ -34,6 +34,12 @@ def wsgi(environ, start_response):
     elif path == "/events":
         start_response("200 OK", [("Content-Type", "text/event-stream")])
         return events()
+    elif path.startswith("/length/"):
+        _, _, kind, *lengths = path.split("/")
+        start_response("200 OK", [("Content-Length", length) for length in lengths])
+        if kind == "file":
+            return environ["wsgi.file_wrapper"](open(os.environ["FILE"], "rb"))
+        return {"whole": [b"hello"], "parts": (part for part in (b"he", b"llo"))}[kind]
     elif path.startswith("/status/"):
         start_response(path[8:] + " Said So", [("Content-Length", "0")])
         return [b""]
@@ -90,6 +96,17 @@ async def asgi(scope, receive, send):
         await asyncio.wait([asyncio.ensure_future(tell(send)), asyncio.ensure_future(gone(receive))],
                            return_when=asyncio.FIRST_COMPLETED)
         mark("closed")
+        return
+    elif path.startswith("/length/"):
+        _, _, kind, *lengths = path.split("/")
+        await start([("Content-Length", length) for length in lengths])
+        if kind == "file":
+            await send({"type": "http.response.pathsend", "path": os.environ["FILE"]})
+        elif kind == "parts":
+            await send({"type": "http.response.body", "body": b"he", "more_body": True})
+            await send({"type": "http.response.body", "body": b"llo"})
+        else:
+            await send({"type": "http.response.body", "body": b"hello"})
         return
     elif path.startswith("/status/"):
         await start([("Content-Length", "0")], int(path[8:]))
