@@ -1,5 +1,6 @@
 //! From the head of an HTTP request to the environ of PEP 3333, in the form that the worker loads.
 
+use super::forwarded::{Forwarded, Trusted};
 use super::marshal::Writer;
 use bytes::Bytes;
 use http::header::{self, HeaderName};
@@ -18,50 +19,6 @@ pub struct Site {
     pub multiprocess: bool,
     /// Whose `X-Forwarded-*` headers are believed.
     pub trusted: Trusted,
-}
-
-/// Peers that are believed when they say for whom they speak.
-#[derive(Debug, Clone, Default)]
-pub struct Trusted {
-    /// Everybody.
-    pub all: bool,
-    /// Whoever connects through a Unix socket.
-    pub unix: bool,
-    /// These.
-    pub addresses: Vec<IpAddr>,
-}
-
-impl Trusted {
-    /// Reads `*`, or addresses and `unix` with commas between.
-    ///
-    /// # Errors
-    /// The word that is none of these.
-    pub fn parse(text: &str) -> Result<Trusted, String> {
-        let mut trusted = Trusted::default();
-        for word in text
-            .split(',')
-            .map(str::trim)
-            .filter(|word| !word.is_empty())
-        {
-            match word {
-                "*" => trusted.all = true,
-                "unix" => trusted.unix = true,
-                _ => trusted.addresses.push(
-                    word.parse()
-                        .map_err(|_| format!("{word:?} is neither an address, `unix` nor `*`"))?,
-                ),
-            }
-        }
-        Ok(trusted)
-    }
-
-    pub(super) fn has(&self, address: Option<IpAddr>) -> bool {
-        self.all
-            || match address {
-                None => self.unix,
-                Some(address) => self.addresses.contains(&address.to_canonical()),
-            }
-    }
 }
 
 /// Between whom a connection is.
@@ -253,39 +210,6 @@ pub(super) fn named(headers: &HeaderMap, secure: bool) -> (String, String) {
             (name.to_string(), port.to_string())
         }
         _ => (host.to_string(), usual.to_string()),
-    }
-}
-
-/// What a trusted peer says of whom it speaks for.
-#[derive(Debug, Default)]
-pub(super) struct Forwarded {
-    /// Its address.
-    pub(super) remote: Option<IpAddr>,
-    /// It speaks TLS.
-    pub(super) https: bool,
-}
-
-impl Forwarded {
-    pub(super) fn of(headers: &HeaderMap, trusted: &Trusted) -> Forwarded {
-        let mut forwarded = Forwarded::default();
-        for value in headers.get_all("x-forwarded-proto") {
-            forwarded.https = value.as_bytes().eq_ignore_ascii_case(b"https");
-        }
-        // from the nearest to the farthest: the first who is not trusted is whom we talk to
-        let all: Vec<IpAddr> = headers
-            .get_all("x-forwarded-for")
-            .iter()
-            .filter_map(|value| value.to_str().ok())
-            .flat_map(|value| value.split(','))
-            .map_while(|word| word.trim().parse().ok())
-            .collect();
-        forwarded.remote = all
-            .iter()
-            .rev()
-            .find(|address| !trusted.addresses.contains(address))
-            .or(all.first())
-            .copied();
-        forwarded
     }
 }
 

@@ -19,6 +19,7 @@ pub mod access;
 pub mod asgi;
 pub mod counts;
 pub mod environ;
+pub mod forwarded;
 pub mod front;
 pub mod guard;
 pub mod listen;

@@ -30,7 +30,6 @@ EARLY = 1 << 19
 LARGEST = 1 << 16
 PLAIN = (list, tuple)
 LIST_ITERATOR, TUPLE_ITERATOR = type(iter([])), type(iter(()))
-HEAD = struct.Struct("<Q")
 # a whole answer with the same head as the one before: number and length of its body, which follows
 REPEAT = struct.Struct("<cII")
 NEWS = struct.Struct("<cQQI")

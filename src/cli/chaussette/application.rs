@@ -10,7 +10,7 @@ use tokio::sync::watch;
 use crate::daemon::log;
 use crate::notify::Notifier;
 use crate::wsgi::asgi;
-use crate::wsgi::environ::Trusted;
+use crate::wsgi::forwarded::Trusted;
 use crate::wsgi::front::Limits;
 use crate::wsgi::pool::{Health, Pool};
 use crate::wsgi::worker::{Patch, Setting, Settings};
@@ -70,7 +70,7 @@ pub struct ApplicationArgs {
     /// Bytes of a request's body; 0: any number
     #[arg(long, default_value_t = 0, value_name = "BYTES")]
     pub limit_body: u64,
-    /// Whose X-Forwarded-* headers are believed: addresses, "unix" and "*", with commas between
+    /// Whose X-Forwarded-* headers are believed: addresses, networks (10.0.0.0/8), "unix" and "*", with commas between
     #[arg(long, default_value = "127.0.0.1,::1,unix", value_parser = Trusted::parse, value_name = "PEERS")]
     pub forwarded_allow_ips: Trusted,
     /// How much to log: debug, info, warning, error or critical

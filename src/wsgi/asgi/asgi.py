@@ -488,38 +488,23 @@ class Asgi(Worker):
         self.heard = False
         # what this thread has been at work, in nanoseconds
         self.spent = time.thread_time_ns()
-        self.buffer = bytearray(PACKET)
         self.done = loop.create_future()
 
     # --- the ring
 
     def put(self, head, body):
-        """Appends a record. When there is no room, the front is a moment behind: it never waits for a client."""
-        need = len(head) + len(body)
-        ring, size = self.ring, self.size
-        at = self.head % size
-        skip = size - at if at + need > size else 0
-        while self.head + skip + need - self.tail > size:
-            self.say()
-            data = self.channel.recv(PACKET)
-            if not data:
-                self.leave()
-                raise ClientGone("the server has gone")
-            self.packet(data)
-        if skip:
-            ring[16 + at] = 0
-            self.head += skip
-            at = 0
-        at += 16
-        middle = at + len(head)
-        ring[at:middle] = head
-        if body:
-            ring[middle:middle + len(body)] = body
-        self.head += need
-        HEAD.pack_into(ring, 0, self.head)
+        self.append(head, body)
         if not self.telling:
             self.telling = True
             self.loop.call_soon(self.tell)
+
+    def wait(self):
+        # there is no room: the front is a moment behind, it never waits for a client
+        data = self.channel.recv(PACKET)
+        if not data:
+            self.leave()
+            raise ClientGone("the server has gone")
+        self.packet(data)
 
     def tell(self):
         self.telling = False
@@ -541,14 +526,14 @@ class Asgi(Worker):
 
     def readable(self):
         try:
-            length = self.channel.recv_into(self.buffer, PACKET, socket.MSG_DONTWAIT)
+            length = self.channel.recv_into(self.inbox, PACKET, socket.MSG_DONTWAIT)
         except (BlockingIOError, InterruptedError):
             return
         except OSError:
             length = 0
         if length:
             # what is behind the packet's end is left from before; marshal stops at the end of its value
-            self.packet(self.buffer)
+            self.packet(self.inbox)
         else:
             self.leave()
 

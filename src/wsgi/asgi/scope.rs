@@ -1,6 +1,7 @@
 //! From the head of an HTTP request to the scope of ASGI, in the form that the worker loads.
 
-use crate::wsgi::environ::{Ends, Forwarded, Site, Target, unquote};
+use crate::wsgi::environ::{Ends, Site, Target, unquote};
+use crate::wsgi::forwarded::Forwarded;
 use crate::wsgi::marshal::Writer;
 use http::header;
 use http::request::Parts;
