@@ -401,12 +401,15 @@ impl Drop for Stop<'_> {
     }
 }
 
-/// The first comes before the application is there: it is not forgotten.
 #[test]
 fn a_hangup_under_load_fails_no_request() {
     for interface in ["wsgi", "asgi"] {
         let site = TempSite::new();
         let server = start(&site, interface, &["--workers", "2"]);
+        server.wait_for("both processes", || {
+            assert_eq!(server.get("/").status, 200);
+            (children(server.pid()).len() == 2).then_some(())
+        });
         let (stop, served) = (AtomicBool::new(false), AtomicUsize::new(0));
         let client = |kept: bool| {
             let (server, stop, served) = (&server, &stop, &served);

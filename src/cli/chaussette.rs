@@ -179,6 +179,8 @@ fn passed() -> i32 {
 async fn attend(args: &Args) -> Result<(), Failure> {
     let app = &args.application;
     let _log = app.log()?;
+    // before anybody can reach it: whoever does may send one
+    let mut signals = Signals::new()?;
     let place = args.place()?;
     let listener = Listener::open(&place, args.backlog).map_err(|why| (EXIT_FAILED, why))?;
     let backend = backends::named(&args.backend);
@@ -208,7 +210,6 @@ async fn attend(args: &Args) -> Result<(), Failure> {
         ..app.limits()
     };
     let limits = args.front.limit(limits);
-    let mut signals = Signals::new()?;
     if !application::ready(app, &pool, &mut signals).await? {
         return Ok(());
     }

@@ -129,6 +129,7 @@ async fn attend(args: &Args) -> Result<(), Failure> {
     let app = &args.application;
     let fail = |why: String| (EXIT_FAILED, why);
     let _log = app.log()?;
+    let mut signals = Signals::new()?;
     let (places, words) = args.places().map_err(|why| (super::EXIT_USAGE, why))?;
     let patch = app.patch(match args.io.as_str() {
         "gevent" => Some(Patch::Gevent),
@@ -166,7 +167,6 @@ async fn attend(args: &Args) -> Result<(), Failure> {
         }
         directory => directory.clone().map(Uploads::new),
     };
-    let mut signals = Signals::new()?;
     if !application::ready(app, &pool, &mut signals).await? {
         return Ok(());
     }
