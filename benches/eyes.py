@@ -220,25 +220,28 @@ def main() -> None:
     args = parser.parse_args()
     # what started it may be on its way to the disk still
     circ = shutil.copy(args.circ, tempfile.mkdtemp(prefix="circ-eyes-"))
-    counts = [int(count) for count in args.workers.split(",")]
+    # so that nothing stays behind
+    signal.signal(signal.SIGTERM, lambda *_: sys.exit("told to end"))
+    names: list[str] = []
     try:
-        columns = [measure(circ, count, args.seconds) for count in counts]
+        for count in (int(count) for count in args.workers.split(",")):
+            found = measure(circ, count, args.seconds)
+            if not names:
+                names = list(found)
+                print("| workers | " + " | ".join(names) + " |")
+                print("|---:|" + "---:|" * len(names))
+            print(f"| {count} | " + " | ".join(shown(name, *found[name]) for name in names) + " |", flush=True)
     finally:
         shutil.rmtree(os.path.dirname(circ))
-    print("| | " + " | ".join(f"{count} workers" for count in counts) + " |")
-    print("|---|" + "---:|" * len(counts))
-    for name in columns[0]:
-        shown = []
-        for column in columns:
-            own, other = column[name]
-            if name.startswith("memory"):
-                shown.append(f"{own:.2f} MB")
-            elif name.startswith("nobody"):
-                shown.append(f"{own:.3f} %")
-            else:
-                shown.append(f"{own:.2f} % ({other:.2f} %)")
-        print(f"| {name} | " + " | ".join(shown) + " |")
-        sys.stdout.flush()
+
+
+def shown(name: str, own: float, other: float) -> str:
+    """A value as the table has it."""
+    if name.startswith("memory"):
+        return f"{own:.2f} MB"
+    if name.startswith("nobody"):
+        return f"{own:.3f} %"
+    return f"{own:.2f} % ({other:.2f} %)"
 
 
 if __name__ == "__main__":
