@@ -21,6 +21,7 @@ pub mod log;
 mod lookups;
 mod memory;
 mod metrics;
+mod moves;
 mod orders;
 pub mod pidfile;
 mod prepare;
