@@ -536,7 +536,9 @@ fn a_worker_that_does_not_stay_is_a_failure(program: Program) {
             ("short", "sleep 0.2"),
             ("none", "/nonexistent/program"),
         ] {
-            let run = ensure(site, &[name, "--cmd", cmd, "--detailed-exitcode"]);
+            // One of them lives longer than other tests look.
+            let wish = [name, "--cmd", cmd, "--detailed-exitcode", "--settle", "1"];
+            let run = ensure(site, &wish);
             let report = run.report();
             assert_eq!((run.code, &report["failed"]), (6, &json!(true)), "{report}");
             let error = report["error"].as_str().unwrap_or_default();

@@ -123,8 +123,8 @@ struct Wait<'a> {
     doubt_at: Instant,
     /// The worker that had ended last when the wait began.
     last_exit: Option<Option<Map<String, Value>>>,
-    /// The watcher was seen on its way down or up, where a worker that dies leaves it active.
-    moved: bool,
+    /// The watcher was seen on its way down, where a worker that dies leaves it active.
+    stopped: bool,
     /// Somebody else's restarts were waited out once.
     forgiven: bool,
     result: Option<Result<(), VerifyError>>,
@@ -141,7 +141,7 @@ impl Wait<'_> {
             wrong_since: Instant::now(),
             doubt_at: Instant::now() + DOUBT,
             last_exit: None,
-            moved: false,
+            stopped: false,
             forgiven: false,
             result: (!of.expect.must_run).then_some(Ok(())),
         }
@@ -168,7 +168,7 @@ impl Wait<'_> {
         self.seen.extend(&look.pids);
         self.last_exit
             .get_or_insert_with(|| look.condition.last_exit.clone());
-        self.moved |= matches!(look.condition.status.as_str(), "stopping" | "starting");
+        self.stopped |= look.condition.status == "stopping";
         if right {
             match &self.stable {
                 Some((pids, since)) if *pids == look.pids => {
@@ -221,21 +221,21 @@ impl Wait<'_> {
 
 impl Wait<'_> {
     /// The workers that are gone went because somebody had them restarted, as far as the daemon tells: circ's, that
-    /// none has ended by itself; circusd, that the watcher was on its way down and up. That is no fault of theirs, once.
+    /// none has ended by itself; circusd, that the watcher was on its way down. That is no fault of theirs, once.
     fn replaced_by_order(&self, live: &mut Live, look: &Look) -> Result<bool, LiveError> {
         if self.forgiven {
             return Ok(false);
         }
         Ok(match live.identity()? {
             Some(_) => self.last_exit.as_ref() == Some(&look.condition.last_exit),
-            None => self.moved,
+            None => self.stopped,
         })
     }
 
     /// As at the beginning of the wait, with the workers that are there now.
     fn begin_anew(&mut self, look: &Look, now: Instant) {
         self.forgiven = true;
-        self.moved = false;
+        self.stopped = false;
         self.seen = look.pids.iter().copied().collect();
         self.stable = None;
         self.wrong_since = now;

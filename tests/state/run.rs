@@ -61,10 +61,20 @@ pub fn plain(site: &TempSite, args: &[&str]) -> Run {
     finish(command(site, args))
 }
 
+/// The arguments of a run, which waits only so long to see that workers stay if the test does not say how long: workers of
+/// these tests stay, or are gone at once.
+pub fn settling<'a>(args: &[&'a str]) -> Vec<&'a str> {
+    let mut all = args.to_vec();
+    if !all.contains(&"--settle") {
+        all.extend(["--settle", "0.2"]);
+    }
+    all
+}
+
 /// `circ state ensure ARGS --config circus.ini --json`.
 #[track_caller]
 pub fn ensure(site: &TempSite, args: &[&str]) -> Run {
-    let mut all = args.to_vec();
+    let mut all = settling(args);
     all.extend(["--config", "circus.ini", "--json"]);
     plain(site, &all)
 }

@@ -5,7 +5,7 @@ use std::process::{Command, Stdio};
 
 use serde_json::Value;
 
-use super::run::{Run, finish};
+use super::run::{Run, finish, settling};
 use super::support::{Daemon, Program, TempSite};
 
 /// Two workers of `web`, and a watcher that is never touched.
@@ -50,7 +50,12 @@ pub fn circ(site: &TempSite, args: &[&str]) -> Run {
 #[track_caller]
 pub fn state(site: &TempSite, args: &[&str], code: i32) -> Value {
     let mut all = vec!["state"];
-    all.extend(args);
+    match args.first() {
+        Some(&("ensure" | "apply" | "absent" | "restarted" | "reloaded")) => {
+            all.extend(settling(args));
+        }
+        _ => all.extend(args),
+    }
     all.extend(["--config", "circus.ini", "--json"]);
     let run = circ(site, &all);
     let report = run.report();
