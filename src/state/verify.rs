@@ -176,6 +176,8 @@ impl Wait<'_> {
                         self.result = Some(Ok(()));
                         return Ok(());
                     }
+                    // Not at the first sight of them: one that dies at once may be seen alive now and then.
+                    self.wrong_since = now;
                 }
                 _ => {
                     let old_enough = match (at_rest, self.age) {
@@ -190,7 +192,6 @@ impl Wait<'_> {
                     self.stable = Some((look.pids.clone(), now));
                 }
             }
-            self.wrong_since = now;
             self.doubt_at = now + DOUBT;
         } else {
             self.stable = None;
