@@ -236,6 +236,26 @@ fn answers_come_in_parts_and_with_all_kinds_of_headers() {
             assert_eq!(answer.header("x-utf8"), Some("caf\u{c3}\u{a9}"));
         }
     });
+    served("heads", &[], |_, server| {
+        let mut connection = server.open();
+        for _ in 0..2 {
+            for path in ["/plain", "/changed", "/mutable", "/grown"] {
+                for number in ["0a", "0b", "1c", "1d"] {
+                    let target = format!("{path}?{number}");
+                    let answer = connection.ask("GET", &target, "", b"");
+                    assert_eq!(answer.text(), number, "{target}");
+                    let (status, header) = match path {
+                        "/changed" | "/mutable" => (200, number),
+                        "/plain" if number.starts_with('1') => (201, "1"),
+                        _ => (200, &number[..1]),
+                    };
+                    assert_eq!(answer.status, status, "{target}");
+                    assert_eq!(answer.all("x-n"), [header], "{target}");
+                    assert_eq!(answer.header("x-more"), None, "{target}");
+                }
+            }
+        }
+    });
     served("no_body", &[], |_, server| {
         let mut connection = server.open();
         for status in [204, 304, 200] {

@@ -32,6 +32,8 @@ PLAIN = (list, tuple)
 LIST_ITERATOR, TUPLE_ITERATOR = type(iter([])), type(iter(()))
 # a whole answer with the same head as the one before: number and length of its body, which follows
 REPEAT = struct.Struct("<cII")
+# equal to no headers
+NONE = object()
 NEWS = struct.Struct("<cQQI")
 
 
@@ -232,7 +234,7 @@ class Worker:
         self.size = len(ring) - 16
         # how far the ring is filled, where the front sees it even if this process dies
         self.filled = memoryview(ring)[:8].cast("Q")
-        self.last_status = self.last_headers = None
+        self.last_status, self.last_headers = None, NONE
         self.threads = threads
         self.templates = {}
         # bodies of requests that are files
@@ -298,7 +300,7 @@ class Worker:
         head = record((number, WHOLE, status, headers, len(body)))
         # what could be changed afterwards is not compared with
         plain = type(headers) is list and all(type(pair) is tuple for pair in headers)
-        self.last_headers = headers.copy() if plain else None
+        self.last_headers = headers.copy() if plain else NONE
         self.last_status = status
         self.append(head, body)
 

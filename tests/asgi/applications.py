@@ -240,6 +240,28 @@ async def headers(scope, receive, send):
     await send({"type": "http.response.body", "body": b"tea"})
 
 
+SHARED = [[b"x-n", b""]]
+MUTABLE = [(b"x-n", bytearray(2))]
+
+
+async def heads(scope, receive, send):
+    """Heads that are the same for a while, and such as are changed afterwards."""
+    kind, number = scope["path"], scope["query_string"]
+    status, pairs = 200, [(b"x-n", number[:1])]
+    if kind == "/changed":
+        SHARED[0][1] = number
+        pairs = SHARED
+    elif kind == "/mutable":
+        MUTABLE[0][1][:] = number
+        pairs = MUTABLE
+    elif kind == "/plain":
+        status += int(number[:1])
+    await send({"type": "http.response.start", "status": status, "headers": pairs})
+    await send({"type": "http.response.body", "body": number})
+    # the answer is told by now
+    pairs.append((b"x-more", b"1")) if kind == "/grown" else None
+
+
 async def no_body(scope, receive, send):
     await send({"type": "http.response.start", "status": int(scope["path"][1:]), "headers": [(b"x", b"y")]})
     await send({"type": "http.response.body", "body": b""})

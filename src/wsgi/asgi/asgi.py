@@ -82,7 +82,7 @@ class Channel:
 
     def whole(self, status, headers, body):
         self.over = True
-        self.worker.put(head(self.number, WHOLE, status, headers, len(body)), body)
+        self.worker.whole(self.number, status, headers, body)
 
     def broken(self, text):
         """Nothing was sent yet, and nothing will be."""
@@ -491,6 +491,17 @@ class Asgi(Worker):
         self.done = loop.create_future()
 
     # --- the ring
+
+    def whole(self, number, status, headers, body):
+        if headers == self.last_headers and status == self.last_status:
+            self.put(REPEAT.pack(b"r", number, len(body)), body)
+            return
+        self.put(head(number, WHOLE, status, headers, len(body)), body)
+        # what could be changed afterwards is not compared with
+        plain = type(headers) is list and all(
+            type(pair) is tuple and type(pair[0]) is type(pair[1]) is bytes for pair in headers)
+        self.last_headers = headers.copy() if plain else NONE
+        self.last_status = status
 
     def put(self, head, body):
         self.append(head, body)
