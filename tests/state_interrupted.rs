@@ -59,8 +59,10 @@ impl Running {
     /// `circ state ARGS --config circus.ini --json --detailed-exitcode`.
     fn start(site: &TempSite, name: &str, args: &[&str], target: &Target) -> Running {
         let (out, err) = paths(site, name);
-        let mut command = Command::new(env!("CARGO_BIN_EXE_circ"));
+        // a signal that was ignored when the tests were started (nohup, a shell's &) stays ignored, on purpose
+        let mut command = Command::new("env");
         let child = command
+            .args(["--default-signal=HUP,INT,TERM", env!("CARGO_BIN_EXE_circ")])
             .arg("state")
             .args(args)
             .args(["--config", "circus.ini", "--json", "--detailed-exitcode"])

@@ -32,6 +32,9 @@ if child == 0:
     os.close(gate[1])
     os.read(gate[0], 1)  # until the size is set
     os.close(gate[0])
+    # whoever started the tests may have ignored it (nohup, a shell's &)
+    for number in (signal.SIGHUP, signal.SIGINT):
+        signal.signal(number, signal.SIG_DFL)
     os.execvp(sys.argv[3], sys.argv[3:])
 os.close(gate[0])
 resize(int(sys.argv[1]), int(sys.argv[2]))
