@@ -191,7 +191,6 @@ fn a_status_that_is_no_answer_is_refused() {
 
 /// wsgiref's validator around applications of all kinds. (It forbids `read()` without a size; those that do are not here.)
 #[test]
-#[ignore = "known bug: with two threads a request is now and then (one run of ten) never answered; the cause is not found yet"]
 fn wsgiref_validates_applications_of_all_kinds() {
     let site = TempSite::new();
     let text = "from wsgiref.validate import validator\n\

@@ -25,8 +25,6 @@ PACKET = 1 << 18
 WHOLE, START, CHUNK, END, BROKEN, FILE = range(6)
 # bytes of one answer that may be on their way to a client who does not take them
 WINDOW = 1 << 19
-# beyond this the ring is begun anew if its beginning is free: what was used last is in the processor's cache
-EARLY = 1 << 19
 LARGEST = 1 << 16
 PLAIN = (list, tuple)
 LIST_ITERATOR, TUPLE_ITERATOR = type(iter([])), type(iter(()))
@@ -265,11 +263,8 @@ class Worker:
         need = len(head) + len(body)
         ring, size = self.ring, self.size
         at = self.head % size
-        if at + need > EARLY or self.head + need - self.tail > size:
-            skip = size - at
-            # all that is still to be read lies behind the place where it begins
-            if at + need <= size and (at <= EARLY or self.head - self.tail + need > at):
-                skip = 0
+        if at + need > size or self.head + need - self.tail > size:
+            skip = size - at if at + need > size else 0
             while self.head + skip + need - self.tail > size:
                 self.tell()
                 self.wait()
