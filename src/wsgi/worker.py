@@ -95,6 +95,8 @@ class Exchange:
             raise AssertionError("the application gave data before it called start_response")
         head = record((self.number, START, self.status, self.headers, 0))
         self.sent = True
+        # before the front knows of the stream: what it says of it may be heard by another thread
+        self.worker.streams[self.number] = self
         self.worker.put(head, b"")
 
     def chunk(self, data):
@@ -267,7 +269,7 @@ class Worker:
             skip = size - at if at + need > size else 0
             while self.head + skip + need - self.tail > size:
                 self.tell()
-                self.wait()
+                self.wait(lambda: self.head + skip + need - self.tail <= size)
             if skip:
                 ring[16 + at] = 0
                 self.head += skip
@@ -336,11 +338,12 @@ class Worker:
                 self.gone.add(number)
         return requests
 
-    def wait(self):
-        """Waits until the front has said something."""
+    def wait(self, heard):
+        """Waits until the front has said something; `heard` tells whether another thread has heard it already."""
         if self.receiving.acquire(False):
             try:
-                self.queue.extend(self.receive())
+                if not heard():
+                    self.queue.extend(self.receive())
             finally:
                 self.receiving.release()
             with self.news:
@@ -350,15 +353,13 @@ class Worker:
                 self.news.wait(0.005)
 
     def await_credit(self, exchange):
-        self.streams[exchange.number] = exchange
         if exchange.number in self.gone:
             raise Gone
         self.tell()
-        self.wait()
+        self.wait(lambda: exchange.unacknowledged < WINDOW or exchange.number in self.gone)
 
     def look(self, exchange):
         """Hears whether the client of a stream has gone."""
-        self.streams[exchange.number] = exchange
         if self.receiving.acquire(False):
             try:
                 while True:

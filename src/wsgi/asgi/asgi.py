@@ -509,7 +509,7 @@ class Asgi(Worker):
             self.telling = True
             self.loop.call_soon(self.tell)
 
-    def wait(self):
+    def wait(self, heard):
         # there is no room: the front is a moment behind, it never waits for a client
         data = self.channel.recv(PACKET)
         if not data:
