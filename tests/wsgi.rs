@@ -5,6 +5,7 @@ mod client;
 mod support;
 
 use std::fs;
+use std::process::Command;
 
 use client::{Connection, Server};
 use nix::sys::signal::Signal;
@@ -549,4 +550,16 @@ fn a_hangup_brings_the_application_anew() {
     for _ in 0..20 {
         assert_eq!(connection.ask("GET", "/", "", b"").text(), "two");
     }
+}
+
+#[test]
+fn what_one_thread_has_heard_no_other_waits_for() {
+    let here = |name: &str| format!("{}/{name}", env!("CARGO_MANIFEST_DIR"));
+    let output = Command::new("python3")
+        .arg(here("tests/wsgi/waits.py"))
+        .args([here("src/wsgi/worker.py"), here("src/wsgi/asgi/asgi.py")])
+        .output()
+        .unwrap();
+    let error = String::from_utf8_lossy(&output.stderr);
+    assert_eq!(String::from_utf8_lossy(&output.stdout), "done\n", "{error}");
 }

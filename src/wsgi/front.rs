@@ -1,30 +1,31 @@
 //! The front: clients, their requests, and the end of both.
 
-use super::access::{Entry, Log};
+use super::access::Log;
+use super::answering::{Answer, Answering};
 use super::asgi::SocketLimits;
 use super::counts::Shown;
 use super::environ::{self, Ends, Last, Site};
+use super::job::{Job, RequestBody};
 use super::listen::{Listener, Stream, descriptors_for};
 use super::marshal::Writer;
-use super::pool::{Job, Pool, RequestBody};
-use super::reply::{ReplyBody, fit, own};
+use super::pool::Pool;
+use super::reply::{ReplyBody, fit};
+use super::sendfile::Outgoing;
 use bytes::{Bytes, BytesMut};
-use http::header::{self, HeaderValue};
+use http::header;
 use http::request::Parts;
 use http::{Method, Request, Response, StatusCode, Version};
-use hyper::body::{Body, Frame, Incoming, SizeHint};
+use hyper::body::{Body, Incoming};
 use hyper::server::conn::http1;
 use hyper::service::service_fn;
 use hyper_util::rt::{TokioIo, TokioTimer};
-use std::convert::Infallible;
 use std::fs::File;
 use std::future::poll_fn;
 use std::io::{self, Write};
 use std::pin::Pin;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
-use std::task::{Context, Poll};
-use std::time::{Duration, Instant};
+use std::time::Duration;
 use tokio::sync::{oneshot, watch};
 
 /// A body that is longer goes to a file.
@@ -105,6 +106,8 @@ impl Drop for Counted {
 pub(super) struct Client {
     /// Between whom it is.
     pub(super) ends: Ends,
+    /// Where the connection finds files that are to be sent.
+    pub(super) outgoing: Outgoing,
     last: Mutex<Last>,
 }
 
@@ -228,26 +231,12 @@ impl Front {
         let (front, counted) = (self.clone(), self.count());
         let client = Arc::new(Client {
             ends,
+            outgoing: stream.outgoing(),
             last: Mutex::default(),
         });
         let service = {
-            let (front, outgoing) = (self.clone(), stream.outgoing());
-            service_fn(move |request| {
-                let (front, client, outgoing) = (front.clone(), client.clone(), outgoing.clone());
-                async move {
-                    let begun = Instant::now();
-                    let entry = front.records.log.as_ref();
-                    let entry = entry.map(|_| Entry::begin(&request, &client.ends));
-                    let mut response = front.answer(request, &client).await;
-                    if let ReplyBody::File {
-                        outgoing: place, ..
-                    } = response.body_mut()
-                    {
-                        *place = Some(outgoing);
-                    }
-                    Ok::<_, Infallible>(front.account(begun, entry, response))
-                }
-            })
+            let front = self.clone();
+            service_fn(move |request| Answering::begin(&front, &client, request))
         };
         let connection = http
             .serve_connection(TokioIo::new(stream), service)
@@ -277,92 +266,49 @@ impl Front {
         });
     }
 
-    /// Counts an answer, and sees to it that it is written down.
-    fn account(
-        &self,
-        begun: Instant,
-        entry: Option<Entry>,
-        mut response: Response<ReplyBody>,
-    ) -> Response<Accounted> {
-        let took = begun.elapsed();
-        self.shown.counts.answered(response.status(), took);
-        self.shown.changed(&self.pool);
-        if self.records.timing {
-            let text = format!("total;dur={:.3}", took.as_secs_f64() * 1e3);
-            if let Ok(value) = HeaderValue::from_str(&text) {
-                response.headers_mut().append("server-timing", value);
-            }
-        }
-        let status = response.status().as_u16();
-        let record = entry.zip(self.records.log.clone());
-        let record = record.map(|(entry, log)| {
-            Box::new(Record {
-                entry: Entry { status, ..entry },
-                log,
-                begun,
-                broken: false,
-            })
-        });
-        response.map(|body| Accounted { body, record })
-    }
-
-    async fn answer(&self, request: Request<Incoming>, client: &Client) -> Response<ReplyBody> {
-        let mut response = match self.handle(request, client).await {
-            Ok(response) => response,
-            Err((code, text)) => {
-                let mut response = own(code, text);
-                // what is left of the request is not read
-                let close = HeaderValue::from_static("close");
-                response.headers_mut().insert(header::CONNECTION, close);
-                response
-            }
-        };
-        if self.closing.load(Ordering::Relaxed) {
-            let close = HeaderValue::from_static("close");
-            response.headers_mut().insert(header::CONNECTION, close);
-        }
-        response
-    }
-
-    async fn handle(
-        &self,
+    /// Lets a WSGI application answer a request with a body.
+    ///
+    /// # Errors
+    /// Why the server answers itself.
+    pub(super) async fn handle(
+        self: Arc<Front>,
         request: Request<Incoming>,
-        client: &Client,
-    ) -> Result<Response<ReplyBody>, Refusal> {
-        strict(&request)?;
-        // what most requests do not need is not to make their future larger: it is moved for each
-        if self.pool.is_asgi() {
-            return Box::pin(self.handle_asgi(request, client)).await;
-        }
+        client: Arc<Client>,
+    ) -> Answer {
         let (head, body) = request.into_parts();
-        let body = match body.is_end_stream() {
-            true => RequestBody::Empty,
-            false => Box::pin(self.collect(body)).await?,
-        };
-        let environ = client.environ(&head, |out| {
-            environ::write(out, &head, &client.ends, &self.site);
+        let body = self.collect(body).await?;
+        let (_, answer) = self.ask(&head, &client, body);
+        let response = self.in_time(answer).await?;
+        Ok(self.without_body(&head.method, response))
+    }
+
+    /// Gives a request to the workers of a WSGI application: its number, and where its answer comes.
+    pub(super) fn ask(
+        &self,
+        head: &Parts,
+        client: &Client,
+        body: RequestBody,
+    ) -> (u32, oneshot::Receiver<Response<ReplyBody>>) {
+        let environ = client.environ(head, |out| {
+            environ::write(out, head, &client.ends, &self.site);
         });
         let (reply, answer) = oneshot::channel();
-        self.pool.submit(Job {
+        let number = self.pool.submit(Job {
             environ,
-            target: environ::target(&head, &self.site),
+            target: environ::target(head, &self.site),
             port: client.ends.port,
             body,
             reply,
             asgi: false,
         });
-        let response = self.in_time(answer).await?;
-        Ok(self.without_body(&head.method, response))
+        (number, answer)
     }
 
     /// Waits for an answer as long as it may take.
-    pub(super) async fn in_time(
-        &self,
-        answer: oneshot::Receiver<Response<ReplyBody>>,
-    ) -> Result<Response<ReplyBody>, Refusal> {
+    pub(super) async fn in_time(&self, answer: oneshot::Receiver<Response<ReplyBody>>) -> Answer {
         let answer = match self.limits.request_time {
             None => answer.await,
-            Some(limit) => match Box::pin(tokio::time::timeout(limit, answer)).await {
+            Some(limit) => match tokio::time::timeout(limit, answer).await {
                 Ok(answer) => answer,
                 Err(_) => {
                     self.pool.expired(limit);
@@ -371,6 +317,13 @@ impl Front {
                 }
             },
         };
+        Front::answered(answer)
+    }
+
+    /// What came in place of an answer if the server ends.
+    pub(super) fn answered(
+        answer: Result<Response<ReplyBody>, oneshot::error::RecvError>,
+    ) -> Answer {
         answer.map_err(|_| (StatusCode::SERVICE_UNAVAILABLE, "The server is stopping."))
     }
 
@@ -456,56 +409,6 @@ impl Front {
     }
 }
 
-/// The body of an answer, and what is to be written down of it at its end.
-struct Accounted {
-    body: ReplyBody,
-    record: Option<Box<Record>>,
-}
-
-struct Record {
-    entry: Entry,
-    log: Arc<Log>,
-    begun: Instant,
-    broken: bool,
-}
-
-impl Drop for Accounted {
-    fn drop(&mut self) {
-        if let Some(mut record) = self.record.take() {
-            record.entry.took = record.begun.elapsed();
-            record.entry.whole = !record.broken && self.body.is_end_stream();
-            record.log.write(&record.entry);
-        }
-    }
-}
-
-impl Body for Accounted {
-    type Data = Bytes;
-    type Error = io::Error;
-
-    fn poll_frame(
-        mut self: Pin<&mut Self>,
-        context: &mut Context<'_>,
-    ) -> Poll<Option<io::Result<Frame<Bytes>>>> {
-        let frame = Pin::new(&mut self.body).poll_frame(context);
-        if let (Some(record), Poll::Ready(Some(frame))) = (&mut self.record, &frame) {
-            match frame {
-                Ok(frame) => record.entry.bytes += frame.data_ref().map_or(0, |d| d.len() as u64),
-                Err(_) => record.broken = true,
-            }
-        }
-        frame
-    }
-
-    fn is_end_stream(&self) -> bool {
-        self.body.is_end_stream()
-    }
-
-    fn size_hint(&self) -> SizeHint {
-        self.body.size_hint()
-    }
-}
-
 /// Why a request is not handled.
 pub(super) type Refusal = (StatusCode, &'static str);
 
@@ -550,7 +453,7 @@ fn nameless() -> io::Result<File> {
 }
 
 /// What hyper lets through and two servers in a row could understand differently (request smuggling).
-fn strict<B>(request: &Request<B>) -> Result<(), Refusal> {
+pub(super) fn strict<B>(request: &Request<B>) -> Result<(), Refusal> {
     let headers = request.headers();
     let bad = |text| Err((StatusCode::BAD_REQUEST, text));
     if headers.contains_key(header::TRANSFER_ENCODING) {

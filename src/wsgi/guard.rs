@@ -9,6 +9,9 @@ use memchr::{memchr, memchr2, memchr3};
 /// The longest line that is looked at; hyper's own limit on heads stops those that are shorter, and says so.
 const LINE: usize = 4 << 20;
 
+/// Headers that are remembered are no longer than that.
+const USUAL: usize = 2 << 10;
+
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum State {
     /// Before the request line; empty lines may stand there.
@@ -34,6 +37,9 @@ pub struct Guard {
     line: Vec<u8>,
     length: Option<u64>,
     chunked: bool,
+    /// The headers of the last request, if it had no body, from the end of the request line to the empty line: most
+    /// clients send the same each time.
+    usual: Vec<u8>,
 }
 
 /// The client's bytes are ambiguous.
@@ -47,6 +53,7 @@ impl Default for Guard {
             line: Vec::new(),
             length: None,
             chunked: false,
+            usual: Vec::new(),
         }
     }
 }
@@ -63,6 +70,8 @@ impl Guard {
     /// # Errors
     /// It is ambiguous.
     pub fn look(&mut self, mut bytes: &[u8]) -> Result<(), Ambiguous> {
+        // where the headers of this request begin, if they do here
+        let mut headers = None;
         while !bytes.is_empty() {
             match self.state {
                 State::Blind => return Ok(()),
@@ -92,11 +101,26 @@ impl Guard {
                     let Some(end) = memchr3(b'\r', b'\n', 0, bytes) else {
                         return self.keep(bytes);
                     };
-                    let (line, rest) = bytes.split_at(end);
-                    match rest {
+                    let (line, behind) = bytes.split_at(end);
+                    let begins = self.state == State::Before && !line.is_empty();
+                    if begins
+                        && !self.usual.is_empty()
+                        && let Some(rest) = behind.strip_prefix(self.usual.as_slice())
+                    {
+                        bytes = rest;
+                        continue;
+                    }
+                    match behind {
                         [b'\r', b'\n', rest @ ..] => {
                             self.line_ends(line)?;
                             bytes = rest;
+                            if begins {
+                                headers = Some(behind);
+                            } else if self.state == State::Before
+                                && let Some(all) = headers.take()
+                            {
+                                self.remember(&all[..all.len() - rest.len()]);
+                            }
                         }
                         [b'\r'] => return self.keep(bytes),
                         _ => return Err(Ambiguous),
@@ -105,6 +129,14 @@ impl Guard {
             }
         }
         Ok(())
+    }
+
+    /// Keeps headers that were looked at and say nothing of a body.
+    fn remember(&mut self, headers: &[u8]) {
+        self.usual.clear();
+        if headers.len() <= USUAL {
+            self.usual.extend_from_slice(headers);
+        }
     }
 
     fn keep(&mut self, part: &[u8]) -> Result<(), Ambiguous> {
@@ -215,6 +247,43 @@ mod tests {
         ] {
             assert_eq!(look(bytes), Ok(()), "{bytes:?}");
         }
+    }
+
+    #[test]
+    fn headers_that_come_again_are_no_way_around() {
+        let get = "GET / HTTP/1.1\r\nHost: x\r\n\r\n";
+        let mut guard = Guard::default();
+        guard.look(get.as_bytes()).unwrap();
+        assert_eq!(guard.usual, b"\r\nHost: x\r\n\r\n");
+        // the same, in one piece and in two, and others
+        guard.look(format!("{get}{get}").as_bytes()).unwrap();
+        for at in 1..get.len() {
+            let (first, rest) = get.split_at(at);
+            guard.look(first.as_bytes()).unwrap();
+            guard.look(rest.as_bytes()).unwrap();
+            assert_eq!(guard.state, State::Before, "{at}");
+            guard.look(get.as_bytes()).unwrap();
+        }
+        for bad in [
+            "GET / HTTP/1.1\nHost: x\r\n\r\n",
+            "GET / HTTP/1.1\rHost: x\r\n\r\n",
+            "GET / HTTP/1.1\r\nHost: x\r\nContent-Length: 1\r\nTransfer-Encoding: chunked\r\n\r\n",
+            "GET / HTTP/1.1\r\nHost: x\r\n\n",
+        ] {
+            for before in ["", get] {
+                let mut guard = Guard::default();
+                let bytes = format!("{get}{before}{bad}");
+                assert_eq!(guard.look(bytes.as_bytes()), Err(Ambiguous), "{bytes:?}");
+            }
+        }
+        // a body is not headers, even if it looks like them
+        let body = "POST / HTTP/1.1\r\nHost: x\r\nContent-Length: 30\r\n\r\n";
+        let mut guard = Guard::default();
+        guard.look(get.as_bytes()).unwrap();
+        guard.look(format!("{body}{get}").as_bytes()).unwrap();
+        assert_eq!(guard.state, State::Body(30 - get.len() as u64));
+        // and headers with one are not remembered: the next body has another length
+        assert_eq!(guard.usual, b"\r\nHost: x\r\n\r\n");
     }
 
     #[test]

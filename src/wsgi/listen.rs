@@ -220,6 +220,9 @@ pub fn descriptors_for(connections: usize) -> io::Result<()> {
     Ok(())
 }
 
+/// Up to so many bytes are cheaper copied together than written from several places.
+const SHORT: usize = 512;
+
 /// A connection.
 #[derive(Debug)]
 pub struct Stream {
@@ -353,6 +356,17 @@ impl AsyncRead for Stream {
     }
 }
 
+/// Short parts, one behind the other; none if they are longer than that.
+fn together<'a>(parts: &[io::IoSlice<'_>], into: &'a mut [u8; SHORT]) -> Option<&'a [u8]> {
+    let mut length = 0;
+    for part in parts {
+        let end = length + part.len();
+        into.get_mut(length..end)?.copy_from_slice(part);
+        length = end;
+    }
+    into.get(..length)
+}
+
 impl AsyncWrite for Stream {
     fn poll_write(
         self: Pin<&mut Self>,
@@ -381,7 +395,14 @@ impl AsyncWrite for Stream {
             Some(0) => this.poll_send_file(context, parts[0].len()),
             place => {
                 let plain = &parts[..place.unwrap_or(parts.len())];
-                either!(this, stream => Pin::new(stream).poll_write_vectored(context, plain))
+                match together(plain, &mut [0; SHORT]) {
+                    Some(bytes) => {
+                        either!(this, stream => Pin::new(stream).poll_write(context, bytes))
+                    }
+                    None => {
+                        either!(this, stream => Pin::new(stream).poll_write_vectored(context, plain))
+                    }
+                }
             }
         };
         this.stalling(context, written)

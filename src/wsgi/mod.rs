@@ -16,17 +16,23 @@
 //!   bit by bit are streams, with a window: an application does not run ahead of its client.
 
 pub mod access;
+mod answering;
 pub mod asgi;
+mod awake;
 pub mod counts;
 pub mod environ;
 pub mod forwarded;
 pub mod front;
 pub mod guard;
+pub mod job;
 pub mod listen;
 pub mod marshal;
 pub mod mongrel2;
 pub mod pool;
+pub mod record;
 pub mod reply;
 pub mod sendfile;
+mod slot;
+mod taking;
 pub mod templates;
 pub mod worker;

@@ -3,8 +3,8 @@
 use super::asgi::link::Say;
 use super::marshal::to_latin1;
 use super::pool::Pool;
+use super::record::{Kind, Record};
 use super::sendfile::{self, Outgoing};
-use super::worker::{Kind, Record};
 use bytes::Bytes;
 use http::header::{self, HeaderMap, HeaderName, HeaderValue};
 use http::{Response, StatusCode};

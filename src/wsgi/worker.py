@@ -10,7 +10,6 @@ import io
 import marshal
 import mmap
 import os
-import signal
 import socket
 import struct
 import sys
@@ -20,6 +19,7 @@ import traceback
 
 dumps, loads = marshal.dumps, marshal.loads
 clock = time.perf_counter
+BytesIO = io.BytesIO
 PACKET = 1 << 18
 # kinds of records
 WHOLE, START, CHUNK, END, BROKEN, FILE = range(6)
@@ -30,6 +30,9 @@ PLAIN = (list, tuple)
 LIST_ITERATOR, TUPLE_ITERATOR = type(iter([])), type(iter(()))
 # a whole answer with the same head as the one before: number and length of its body, which follows
 REPEAT = struct.Struct("<cII")
+REPEATED, pack = REPEAT.size, REPEAT.pack
+# what each request has of its own
+EACH = ("PATH_INFO", "QUERY_STRING", "REQUEST_URI", "RAW_URI", "REMOTE_PORT", "wsgi.input")
 # equal to no headers
 NONE = object()
 NEWS = struct.Struct("<cQQI")
@@ -65,10 +68,8 @@ class Exchange:
     headers = None
     sent = False
     unacknowledged = 0
-
-    def __init__(self, worker, number):
-        self.worker = worker
-        self.number = number
+    # the process has one; each worker makes a class of its own
+    worker = None
 
     def start_response(self, status, headers, exc_info=None):
         if exc_info is not None:
@@ -252,6 +253,7 @@ class Worker:
         self.news = threading.Condition(threading.Lock())
         self.ended = False
         self.farewell = lambda: None
+        self.exchange = type("Exchange", (Exchange,), {"worker": self})
 
     # --- the ring
 
@@ -292,7 +294,17 @@ class Worker:
     def append_whole(self, number, status, headers, body):
         """The same, for who holds `writing` or is the only thread."""
         if headers == self.last_headers and status == self.last_status:
-            self.append(REPEAT.pack(b"r", number, len(body)), body)
+            length = len(body)
+            need = REPEATED + length
+            head = self.head
+            at = head % self.size
+            if need < 4096 and at + need <= self.size and head + need - self.tail <= self.size:
+                # append, for most answers
+                at += 16
+                self.ring[at:at + need] = pack(b"r", number, length) + body
+                self.filled[0] = self.head = head + need
+            else:
+                self.append(pack(b"r", number, length), body)
             return
         head = record((number, WHOLE, status, headers, len(body)))
         # what could be changed afterwards is not compared with
@@ -373,7 +385,8 @@ class Worker:
 
     # --- requests
 
-    def environ(self, request):
+    def prepare(self, request):
+        """The request with an environ of its own and its file: this goes in the order in which they come."""
         number, slot, environ, path, query, uri, port, body = request
         if environ is None:
             environ = self.templates[slot].copy()
@@ -381,9 +394,21 @@ class Worker:
             environ["wsgi.errors"] = sys.stderr
             environ["wsgi.version"] = (1, 0)
             environ["wsgi.file_wrapper"] = FileWrapper
+            # a copy that has these already need not grow for them
+            for name in EACH:
+                environ[name] = None
             if slot >= 0:
                 self.templates[slot] = environ
                 environ = environ.copy()
+        if type(body) is int:
+            self.taken[number] = self.take_over()
+        return number, -1, environ, path, query, uri, port, body
+
+    def handle(self, application, request, whole):
+        """Runs the application for a request that needs no preparation, or had it."""
+        # most of the time that the server itself takes is in here: calls are few
+        number, slot, environ, path, query, uri, port, body = request
+        environ = self.templates[slot].copy() if slot >= 0 else environ
         environ["PATH_INFO"] = path
         environ["QUERY_STRING"] = query
         if uri is None:
@@ -391,18 +416,18 @@ class Worker:
         environ["REQUEST_URI"] = environ["RAW_URI"] = uri
         if port is not None:
             environ["REMOTE_PORT"] = port
+        else:
+            del environ["REMOTE_PORT"]
         if body is None:
-            environ["wsgi.input"] = io.BytesIO()
+            environ["wsgi.input"] = BytesIO()
         elif type(body) is bytes:
-            environ["wsgi.input"] = io.BytesIO(body)
+            environ["wsgi.input"] = BytesIO(body)
             environ["CONTENT_LENGTH"] = str(len(body))
         else:
-            environ["wsgi.input"] = self.taken[number] = self.take_over()
+            environ["wsgi.input"] = self.taken[number]
             environ["CONTENT_LENGTH"] = str(body)
-        return number, environ
-
-    def handle(self, application, number, environ, whole):
-        exchange = Exchange(self, number)
+        exchange = self.exchange()
+        exchange.number = number
         try:
             result = application(environ, exchange.start_response)
             if type(result) is list and len(result) == 1 and not exchange.sent and exchange.status is not None:
@@ -432,7 +457,7 @@ class Worker:
 
     def run(self, application):
         """One request after the other."""
-        queue, receiving, whole = self.queue, self.receiving, self.append_whole
+        queue, receiving, whole, handle = self.queue, self.receiving, self.append_whole, self.handle
         while True:
             if not queue:
                 # the application may have threads of its own that wait for room
@@ -441,8 +466,10 @@ class Worker:
             begun = told = clock()
             count = 0
             while queue:
-                number, environ = self.environ(queue.popleft())
-                self.handle(application, number, environ, whole)
+                request = queue.popleft()
+                if request[2] is not None or request[7] is not None:
+                    request = self.prepare(request)
+                handle(application, request, whole)
                 count += 1
                 now = clock()
                 if now - told > 0.0003 and queue:
@@ -459,9 +486,9 @@ class Worker:
                         self.queue.extend(self.receive())
                         with self.news:
                             self.news.notify_all()
-                    number, environ = self.environ(self.queue.popleft())
+                    request = self.prepare(self.queue.popleft())
                 begun = clock()
-                self.handle(application, number, environ, self.whole)
+                self.handle(application, request, self.whole)
                 spent = int((clock() - begun) * 1e9)
                 with self.writing:
                     self.tell(spent, 1)
@@ -480,123 +507,6 @@ class Worker:
         for _ in range(self.threads - 1):
             threading.Thread(target=guarded, daemon=True).start()
         guarded()
-
-
-def find(name):
-    """The object that `module:object` or `module.object` names."""
-    if ":" in name:
-        module, _, path = name.partition(":")
-    elif "." in name:
-        module, _, path = name.rpartition(".")
-    else:
-        module, path = name, ""
-    try:
-        found = __import__(module, None, None, ["*"])
-    except ImportError as error:
-        # package.module in dotted form, without an object
-        if ":" in name or not path or getattr(error, "name", None) not in (module, module.partition(".")[0]):
-            raise
-        found, path = __import__(name, None, None, ["*"]), ""
-    call = False
-    if path.endswith("()"):
-        path, call = path[:-2], True
-    if path:
-        try:
-            for part in path.split("."):
-                found = getattr(found, part)
-        except AttributeError:
-            if ":" in name:
-                raise
-            found, path = __import__(name, None, None, ["*"]), ""
-    if not path:
-        for usual in ("application", "app", name.rpartition(".")[2]):
-            if callable(getattr(found, usual, None)):
-                return getattr(found, usual)
-        raise AttributeError("module %r has no application: say which object it is, %s:NAME" % (name, name))
-    return found() if call else found
-
-
-def hello_app(environ, start_response):
-    start_response("200 OK", [("Content-type", "text/plain")])
-    return [b"hello world"]
-
-
-def paste_app(place):
-    """The application of a file of PasteDeploy; its logging is set up as the file says."""
-    path, mark, name = place.partition("#")
-    path = os.path.abspath(path)
-    import configparser
-    known = configparser.ConfigParser()
-    known.read([path])
-    if known.has_section("loggers"):
-        import logging.config
-        logging.config.fileConfig(path, {"__file__": path, "here": os.path.dirname(path)})
-    try:
-        from paste.deploy import loadapp
-    except ImportError:
-        raise ImportError("paste:%s needs PasteDeploy (pip install PasteDeploy)" % place) from None
-    return loadapp("config:" + path + mark + name)
-
-
-def cooperate(library, channel):
-    """Makes the standard library cooperative; the channel as it is then."""
-    if not library:
-        return channel
-    try:
-        if library == "gevent":
-            from gevent import monkey, socket as green
-            monkey.noisy = False
-            monkey.patch_all()
-            return green.socket(fileno=os.dup(channel.fileno()))
-        import eventlet
-        from eventlet.greenio import GreenSocket
-        copy = channel.dup()
-        eventlet.monkey_patch()
-        return GreenSocket(copy)
-    except ImportError as error:
-        if getattr(error, "name", None) != library:
-            raise
-        raise ImportError(
-            "%s is not installed for %s: pip install %s, or leave it out with --no-monkey"
-            % (library, sys.executable, library)) from None
-
-
-def is_asgi(application):
-    """True for a coroutine function, or what has one for its __call__: such an application is ASGI, not WSGI."""
-    def is_coroutine_function(function):
-        while type(function).__name__ == "partial":
-            function = function.func
-        function = getattr(function, "__func__", function)
-        # inspect's CO_COROUTINE, without importing it; asgiref and inspect mark wrappers by these names
-        code = getattr(function, "__code__", None)
-        if code and code.co_varnames[:code.co_argcount][-3:] == ("scope", "receive", "send"):
-            # a function that hands out what is awaited
-            return True
-        return bool(getattr(code, "co_flags", 0) & 0x80
-                    or getattr(function, "_is_coroutine", None) or getattr(function, "_is_coroutine_mark", None))
-
-    if isinstance(application, type):
-        # called with scope, receive and send, and awaited
-        return hasattr(application, "__await__")
-    return is_coroutine_function(application) or is_coroutine_function(getattr(application, "__call__", None))
-
-
-def leave_signals_to_the_front():
-    """A terminal and some supervisors tell everybody; the front lets this process go when its requests are done."""
-    numbers = {signal.SIGINT: signal.default_int_handler, signal.SIGTERM: signal.SIG_DFL, signal.SIGHUP: signal.SIG_DFL}
-
-    def ignore(number, frame):
-        pass
-
-    def forked():
-        # what the application forks is its own: multiprocessing ends such processes with SIGTERM
-        for number, usual in numbers.items():
-            if signal.getsignal(number) is ignore:
-                signal.signal(number, usual)
-
-    for number in numbers:
-        signal.signal(number, ignore)
-    os.register_at_fork(after_in_child=forked)
 
 
 def main(settings, files, ring_descriptor, channel):
@@ -646,6 +556,8 @@ def main(settings, files, ring_descriptor, channel):
     if settings["was"] not in ("", interface):
         failure = ("the application is %s now, and was %s before: start the server anew"
                    % (interface.upper(), settings["was"].upper()))
+    if interface == "asgi" and sys.version_info < (3, 7):
+        failure = "ASGI needs Python 3.7 or later, and this is %d.%d" % sys.version_info[:2]
     if watched:
         watched.look()
         watched.start()
@@ -679,24 +591,6 @@ def main(settings, files, ring_descriptor, channel):
         pass
     finally:
         worker.farewell()
-
-
-def hook(kind, called, told, channel):
-    """Calls a hook with what Chaussette would tell it: the options, as attributes."""
-    import argparse
-    try:
-        said = "Running the %s-hook %r" % (kind, called)
-        channel.send(b"L" + said.encode("utf-8", "replace")[:4000])
-    except OSError:
-        # the front has gone: it has said already that it ends
-        pass
-    try:
-        called(argparse.Namespace(**told))
-    except BaseException:
-        if kind == "pre":
-            raise
-        traceback.print_exc()
-        sys.stderr.flush()
 
 
 def start():

@@ -1,7 +1,8 @@
 //! One process of Python that runs the application: its start, its channel, and the ring that its answers are in.
 
 use super::asgi;
-use super::marshal::{Reader, Unreadable, Writer};
+use super::marshal::Writer;
+use super::record::{self, Record};
 use nix::sys::socket::{AddressFamily, SockFlag, SockType, setsockopt, socketpair, sockopt};
 use rustix::fs::{MemfdFlags, memfd_create};
 use rustix::net::{
@@ -20,11 +21,15 @@ use std::time::Duration;
 use tokio::net::UnixDatagram;
 
 /// What the worker runs: the text of a Python program.
-const PROGRAM: &str = concat!(include_str!("reload.py"), include_str!("worker.py"));
+const PROGRAM: &str = concat!(
+    include_str!("reload.py"),
+    include_str!("application.py"),
+    include_str!("worker.py")
+);
 /// Reads that text from the channel: it is not to stand in the process list.
 const BOOTSTRAP: &str = "import socket;channel=socket.socket(fileno=0);exec(channel.recv(1<<18))";
-/// Bytes of the ring that answers come in.
-const RING: usize = 4 << 20;
+/// Bytes of the ring that answers come in: it is to stay in the processor's cache.
+pub const RING: usize = 1 << 19;
 /// So much of it is read at once; what is read is to stay in the processor's cache.
 const BLOCK: u64 = 128 << 10;
 /// The ring begins with how far it was ever filled.
@@ -33,9 +38,6 @@ const RING_START: u64 = 16;
 const SEND_BUFFER: usize = 1 << 20;
 /// The longest packet from a worker.
 const NEWS: usize = 8192;
-
-/// Bytes before the body of a repeated answer.
-const REPEATED: usize = 9;
 
 /// How many descriptors this process was allowed when it began.
 static DESCRIPTORS: LazyLock<rustix::process::Rlimit> =
@@ -122,52 +124,6 @@ pub enum News {
     Changed(String),
     /// It is gone.
     Gone,
-}
-
-/// What an answer in the ring is.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Kind {
-    /// Head and body.
-    Whole,
-    /// The head; chunks follow.
-    Start,
-    /// A part of the body.
-    Chunk,
-    /// The end of the body.
-    End,
-    /// There will be no proper end.
-    Broken,
-    /// The head; the body is (a part of) a file that comes beside.
-    File,
-    /// The WebSocket is accepted; headers for its handshake.
-    Accept,
-    /// A message of a WebSocket (or its last part).
-    Text,
-    /// A message of a WebSocket (or its last part).
-    Binary,
-    /// The application closes the WebSocket; the status is the code, the body the reason.
-    Close,
-    /// The status says how many bytes the application has taken.
-    Credit,
-}
-
-/// One answer, or a part of it.
-#[derive(Debug)]
-pub struct Record<'a> {
-    /// The request's.
-    pub number: u32,
-    /// What it is.
-    pub kind: Kind,
-    /// Status and headers are those of the last [`Kind::Whole`] that had any.
-    pub repeated: bool,
-    /// Status line without the protocol, in UTF-8.
-    pub status: &'a [u8],
-    /// Names and values, in UTF-8.
-    pub headers: Vec<(&'a [u8], &'a [u8])>,
-    /// Names and values are bytes as they are to be sent (ASGI).
-    pub raw: bool,
-    /// (A part of) the body.
-    pub body: &'a [u8],
 }
 
 /// A worker's process, seen from the front.
@@ -365,7 +321,7 @@ impl Worker {
                     }
                     Some(_) => {}
                 }
-                match read_record(rest) {
+                match record::read(rest) {
                     Ok((record, used)) => {
                         take(record);
                         rest = &rest[used..];
@@ -417,78 +373,6 @@ impl Worker {
             tokio::time::sleep(Duration::from_millis(5)).await;
         }
     }
-}
-
-/// A whole answer with the head of the one before: the letter `r`, number and length, the body.
-fn read_repeated(bytes: &[u8]) -> Result<(Record<'_>, usize), Unreadable> {
-    let number = |at: usize| {
-        let four = bytes.get(at..at + 4).and_then(|four| four.try_into().ok());
-        four.map(u32::from_le_bytes).ok_or(Unreadable(at))
-    };
-    let end = REPEATED + number(5)? as usize;
-    let record = Record {
-        number: number(1)?,
-        kind: Kind::Whole,
-        repeated: true,
-        status: b"",
-        headers: Vec::new(),
-        raw: false,
-        body: bytes.get(REPEATED..end).ok_or(Unreadable(REPEATED))?,
-    };
-    Ok((record, end))
-}
-
-fn read_record(bytes: &[u8]) -> Result<(Record<'_>, usize), Unreadable> {
-    if bytes.first() == Some(&b'r') {
-        return read_repeated(bytes);
-    }
-    let mut reader = Reader::new(bytes);
-    if reader.tuple()? != 5 {
-        return Err(Unreadable(0));
-    }
-    let number = u32::try_from(reader.count()?).map_err(|_| Unreadable(1))?;
-    let kind = match reader.count()? {
-        0 => Kind::Whole,
-        1 => Kind::Start,
-        2 => Kind::Chunk,
-        3 => Kind::End,
-        4 => Kind::Broken,
-        5 => Kind::File,
-        6 => Kind::Accept,
-        7 => Kind::Text,
-        8 => Kind::Binary,
-        9 => Kind::Close,
-        10 => Kind::Credit,
-        _ => return Err(Unreadable(reader.position())),
-    };
-    let status = reader.text()?.unwrap_or_default();
-    let count = reader.sequence()?;
-    let mut headers = Vec::with_capacity(count.min(64));
-    let mut raw = false;
-    for _ in 0..count {
-        if reader.sequence()? != 2 {
-            return Err(Unreadable(reader.position()));
-        }
-        raw = reader.is_bytes();
-        let name = reader.text()?.unwrap_or_default();
-        headers.push((name, reader.text()?.unwrap_or_default()));
-    }
-    let length = usize::try_from(reader.count()?).map_err(|_| Unreadable(reader.position()))?;
-    let start = reader.position();
-    let body = start
-        .checked_add(length)
-        .and_then(|end| bytes.get(start..end))
-        .ok_or(Unreadable(start))?;
-    let record = Record {
-        number,
-        kind,
-        repeated: false,
-        status,
-        headers,
-        raw,
-        body,
-    };
-    Ok((record, start + length))
 }
 
 fn first_packet(settings: &Settings, was: Option<asgi::Interface>) -> Writer {

@@ -4,6 +4,8 @@ One event loop, many requests at once. The framing is that of worker.py; the fro
 bodies, messages of WebSockets), this side more kinds of records. All that one turn of the loop has to say is told at once.
 """
 import asyncio
+import contextvars
+import functools
 
 ACCEPT, TEXT, BINARY, CLOSE, CREDIT = range(6, 11)
 # what the front's orders are: see src/wsgi/asgi/link.rs
@@ -489,6 +491,13 @@ class Asgi(Worker):
         # what this thread has been at work, in nanoseconds
         self.spent = time.thread_time_ns()
         self.done = loop.create_future()
+        self.context = contextvars.copy_context()
+        # a name of its own for each costs more than it tells; most applications answer without ever waiting, and are then
+        # done at once, where Python can do that
+        more = {"name": "circ request"} if sys.version_info >= (3, 8) else {}
+        if sys.version_info >= (3, 12):
+            more["eager_start"] = True
+        self.plain_task = functools.partial(asyncio.Task, loop=loop, **more)
 
     # --- the ring
 
@@ -515,7 +524,8 @@ class Asgi(Worker):
         if not data:
             self.leave()
             raise ClientGone("the server has gone")
-        self.packet(data)
+        # what begins now is not to begin inside of this request, nor in its context
+        self.loop.call_soon(self.begin, self.packet(data), context=self.context.copy())
 
     def tell(self):
         self.telling = False
@@ -544,11 +554,12 @@ class Asgi(Worker):
             length = 0
         if length:
             # what is behind the packet's end is left from before; marshal stops at the end of its value
-            self.packet(self.inbox)
+            self.begin(self.packet(self.inbox))
         else:
             self.leave()
 
     def packet(self, data):
+        """Hears what a packet says; the requests in it."""
         self.heard = True
         self.tail, orders, requests = loads(data)
         running = self.running
@@ -557,8 +568,12 @@ class Asgi(Worker):
                 channel = running.get(number)
                 if channel is not None:
                     channel.order(kind, what)
+        return requests
+
+    def begin(self, requests):
+        running = self.running
         if requests:
-            create_task, application = self.loop.create_task, self.application
+            create_task, application = self.create_task(), self.application
             for number, slot, scope, path, query, raw, port, body in requests:
                 if scope is None:
                     scope = self.templates[slot].copy()
@@ -594,6 +609,10 @@ class Asgi(Worker):
             # after the tasks: what they say at once goes with it
             self.telling = True
             self.loop.call_soon(self.tell)
+
+    def create_task(self):
+        """What makes a task of a coroutine: the loop's factory, if somebody has set one."""
+        return self.plain_task if self.loop.get_task_factory() is None else self.loop.create_task
 
     def leave(self):
         self.loop.remove_reader(self.channel)

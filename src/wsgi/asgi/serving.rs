@@ -4,10 +4,12 @@ use super::deflate::Agreed;
 use super::link::{Order, PART, Window};
 use super::scope;
 use super::websocket::{self, Call};
+use crate::wsgi::answering::{Answer, Asked};
 use crate::wsgi::environ::Ends;
 use crate::wsgi::front::{Client, Front, IN_MEMORY, Refusal, TOO_LARGE};
+use crate::wsgi::job::{Job, RequestBody};
 use crate::wsgi::marshal::Writer;
-use crate::wsgi::pool::{Job, Pool, RequestBody};
+use crate::wsgi::pool::Pool;
 use crate::wsgi::reply::ReplyBody;
 use bytes::Bytes;
 use http::request::Parts;
@@ -19,33 +21,18 @@ use std::sync::Arc;
 use std::time::Duration;
 use tokio::sync::oneshot;
 
-/// A client that waits for its answer; if it goes away, the application is told.
-struct Waiting {
-    pool: Arc<Pool>,
-    number: u32,
-    answered: bool,
-}
-
-impl Drop for Waiting {
-    fn drop(&mut self) {
-        if !self.answered {
-            self.pool.gone(self.number);
-        }
-    }
-}
-
 impl Front {
     /// Lets an ASGI application answer.
     ///
     /// # Errors
     /// Why the server answers itself.
     pub(in crate::wsgi) async fn handle_asgi(
-        &self,
+        self: Arc<Front>,
         request: Request<Incoming>,
-        client: &Client,
-    ) -> Result<Response<ReplyBody>, Refusal> {
+        client: Arc<Client>,
+    ) -> Answer {
         let (head, body) = request.into_parts();
-        if websocket::is_wanted(&head) {
+        if websocket::is_wanted(&head.headers) {
             return self.open_socket(head, &client.ends).await;
         }
         let short = body
@@ -67,15 +54,8 @@ impl Front {
             coming = Some((body, window.clone()));
             RequestBody::Coming(window)
         };
-        let environ = client.environ(&head, |out| {
-            scope::write(out, &head, &client.ends, &self.site, false);
-        });
-        let (number, answer) = self.ask(&head, &client.ends, environ, body);
-        let mut waiting = Waiting {
-            pool: self.pool.clone(),
-            number,
-            answered: false,
-        };
+        let (number, answer) = self.ask_asgi(&head, &client, body);
+        let mut asked = self.asked(number);
         let answer = self.in_time(answer);
         let answer = match coming {
             None => answer.await?,
@@ -101,11 +81,32 @@ impl Front {
                 }
             }
         };
-        waiting.answered = true;
+        asked.answered = true;
         Ok(self.without_body(&head.method, answer))
     }
 
-    fn ask(
+    /// Gives a request to the workers of an ASGI application: its number, and where its answer comes.
+    pub(in crate::wsgi) fn ask_asgi(
+        &self,
+        head: &Parts,
+        client: &Client,
+        body: RequestBody,
+    ) -> (u32, oneshot::Receiver<Response<ReplyBody>>) {
+        let scope = client.environ(head, |out| {
+            scope::write(out, head, &client.ends, &self.site, false);
+        });
+        self.hand_in(head, &client.ends, scope, body)
+    }
+
+    fn asked(self: &Arc<Front>, number: u32) -> Asked {
+        Asked {
+            front: self.clone(),
+            number,
+            answered: false,
+        }
+    }
+
+    fn hand_in(
         &self,
         head: &Parts,
         ends: &Ends,
@@ -124,11 +125,7 @@ impl Front {
         (number, answer)
     }
 
-    async fn open_socket(
-        &self,
-        mut head: Parts,
-        ends: &Ends,
-    ) -> Result<Response<ReplyBody>, Refusal> {
+    async fn open_socket(self: &Arc<Front>, mut head: Parts, ends: &Ends) -> Answer {
         let accept = match websocket::check(&head) {
             Ok(accept) => accept,
             Err(refusal) => return Ok(*refusal),
@@ -145,12 +142,8 @@ impl Front {
         let mut scope = Writer::new();
         scope::write(&mut scope, &head, ends, &self.site, true);
         let scope = scope.into_bytes().into();
-        let (number, answer) = self.ask(&head, ends, scope, body);
-        let mut waiting = Waiting {
-            pool: self.pool.clone(),
-            number,
-            answered: false,
-        };
+        let (number, answer) = self.hand_in(&head, ends, scope, body);
+        let mut asked = self.asked(number);
         let mut response = self.in_time(answer).await?;
         let said =
             match std::mem::replace(response.body_mut(), ReplyBody::Whole(Default::default())) {
@@ -158,7 +151,7 @@ impl Front {
                 // it was refused
                 other => {
                     *response.body_mut() = other;
-                    waiting.answered = true;
+                    asked.answered = true;
                     return Ok(response);
                 }
             };
@@ -167,7 +160,7 @@ impl Front {
             false => None,
         };
         websocket::accepted(&mut response, accept, compression);
-        waiting.answered = true;
+        asked.answered = true;
         let call = Call {
             pool: self.pool.clone(),
             number,

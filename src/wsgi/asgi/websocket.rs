@@ -56,9 +56,9 @@ fn has_word(headers: &HeaderMap, name: &header::HeaderName, word: &str) -> bool 
 }
 
 /// True if a client asks for a WebSocket.
-pub fn is_wanted(head: &Parts) -> bool {
-    has_word(&head.headers, &header::UPGRADE, "websocket")
-        && has_word(&head.headers, &header::CONNECTION, "upgrade")
+pub fn is_wanted(headers: &HeaderMap) -> bool {
+    has_word(headers, &header::UPGRADE, "websocket")
+        && has_word(headers, &header::CONNECTION, "upgrade")
 }
 
 /// The answer to the key of a handshake.
@@ -549,12 +549,12 @@ mod tests {
     #[test]
     fn the_handshake_of_the_rfc() {
         let head = asked(&PROPER);
-        assert!(is_wanted(&head));
+        assert!(is_wanted(&head.headers));
         assert_eq!(checked(&head).unwrap(), "s3pPLMBiTxaQ9kYGzzhZRbK+xOo=");
         for missing in [0, 1] {
             let mut headers = PROPER.to_vec();
             headers.remove(missing);
-            assert!(!is_wanted(&asked(&headers)));
+            assert!(!is_wanted(&asked(&headers).headers));
         }
     }
 
