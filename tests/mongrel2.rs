@@ -76,6 +76,8 @@ def app(environ, start_response):
                 told("closed")
         start_response("200 OK", [("Content-Type", "text/plain")])
         return parts()
+    if path == "/stuck":
+        time.sleep(3600)
     if path == "/slow":
         told("begun")
         time.sleep(1)
@@ -302,8 +304,46 @@ fn requests_and_answers_go_through_mongrel2_whole() {
             setup.mark().contains("closed").then_some(())
         });
         assert_eq!(setup.get("/body").text(), "none 0");
+        let is = |name: &str, value: &str| {
+            let line = format!("circ_front_{name} {value}");
+            numbers(handler.pid()).lines().any(|other| other == line)
+        };
+        handler.wait_for("all to be counted", || {
+            (is("requests_total{class=\"2xx\"}", "15")
+                && is("requests_total{class=\"4xx\"}", "1")
+                && is("requests_in_flight", "0")
+                && is("workers", "1"))
+            .then_some(())
+        });
+        assert!(!is("sent_bytes_total", "0") && !is("received_bytes_total", "0"));
         assert_eq!(handler.end().code(), Some(0), "{}", handler.log());
     }
+}
+
+/// What a handler counts, in the memory file that the daemon reads for `/metrics`.
+fn numbers(pid: i32) -> String {
+    let descriptors = fs::read_dir(format!("/proc/{pid}/fd")).unwrap();
+    let shown = descriptors.map(|entry| entry.unwrap().path()).find(|path| {
+        fs::read_link(path).is_ok_and(|to| to.to_string_lossy().contains("memfd:circ-metrics"))
+    });
+    fs::read_to_string(shown.unwrap()).unwrap()
+}
+
+/// A request that never ends does not take the process with it for good.
+#[test]
+fn a_process_that_is_stuck_is_replaced() {
+    let Some(setup) = Setup::new("json") else {
+        return;
+    };
+    let _server = setup.server();
+    let mut handler = setup.handler("handler", &["--request-timeout", "1"]);
+    handler.wait_log(HANDLING);
+    let pid = setup.get("/pid").text();
+    assert_eq!(setup.get("/stuck").status, 504);
+    handler.wait_log("requests took longer than 1 s");
+    let other = setup.get("/pid").text();
+    assert!(other.starts_with("pid ") && other != pid, "{pid} {other}");
+    assert_eq!(handler.end().code(), Some(0), "{}", handler.log());
 }
 
 #[test]

@@ -5,6 +5,7 @@ use super::link;
 use super::message::{self, Message};
 use super::uploads::{self, Upload, Uploads};
 use crate::wire::Endpoint;
+use crate::wsgi::counts::{Counts, Shown};
 use crate::wsgi::environ::{self, Site};
 use crate::wsgi::front::Limits;
 use crate::wsgi::job::{Job, RequestBody};
@@ -55,6 +56,8 @@ pub struct Handler {
     pub limits: Limits,
     /// Where Mongrel2 puts bodies, if it does.
     pub uploads: Option<Uploads>,
+    /// What is counted; connections are Mongrel2's.
+    pub shown: Arc<Shown>,
     clients: Mutex<HashMap<Client, Vec<AbortHandle>>>,
     at_work: watch::Sender<usize>,
 }
@@ -84,6 +87,7 @@ impl Handler {
             site,
             limits,
             uploads,
+            shown: Arc::default(),
             clients: Mutex::default(),
             at_work: watch::Sender::new(0),
         })
@@ -98,6 +102,7 @@ impl Handler {
         patience: Duration,
         connected: impl Fn(&Places) + Send + Sync + Clone + 'static,
     ) {
+        self.shown.changed(&self.pool);
         let mut pulls = Vec::new();
         let mut publishers = Vec::new();
         for place in places {
@@ -136,6 +141,10 @@ impl Handler {
             let late = deadline.max(Instant::now() + Duration::from_millis(500));
             let _ = tokio::time::timeout_at(late, publisher).await;
         }
+        // the last numbers, for whoever holds on to them
+        if let Err(error) = self.shown.write(&self.pool) {
+            tracing::debug!("cannot show the numbers: {error}");
+        }
     }
 
     /// Takes what came from a server.
@@ -154,6 +163,7 @@ impl Handler {
             }
             return;
         }
+        self.shown.counts.received(bytes.len());
         let mut at_work = self.at_work.subscribe();
         // the sender is ours
         let _ = at_work.wait_for(|count| *count < REQUESTS).await;
@@ -195,11 +205,19 @@ impl Handler {
     }
 
     async fn answer(&self, message: &Message, answers: &mpsc::Sender<Vec<u8>>) {
-        let outgoing = Outgoing { message, answers };
+        let counts = &self.shown.counts;
+        let outgoing = Outgoing {
+            message,
+            answers,
+            counts,
+        };
+        let begun = Instant::now();
         let head = match http1::head(message) {
             Ok(head) => head,
             Err(why) => {
                 tracing::error!("a request from Mongrel2 cannot be read: {why}");
+                counts.refused();
+                self.shown.changed(&self.pool);
                 outgoing.close().await;
                 return;
             }
@@ -209,6 +227,8 @@ impl Handler {
             Ok(None) => return,
             Err((code, text)) => own(code, text),
         };
+        counts.answered(response.status(), begun.elapsed());
+        self.shown.changed(&self.pool);
         let refused = response.status() == StatusCode::PAYLOAD_TOO_LARGE;
         if outgoing.send(&head, response, refused).await.is_none() {
             outgoing.close().await;
@@ -277,6 +297,7 @@ impl Handler {
             Some(limit) => match tokio::time::timeout(limit, answer).await {
                 Ok(answer) => answer,
                 Err(_) => {
+                    self.pool.expired(limit);
                     let text = "The application took too long.";
                     return own(StatusCode::GATEWAY_TIMEOUT, text);
                 }
@@ -302,12 +323,14 @@ fn declared(headers: &HeaderMap) -> u64 {
 struct Outgoing<'a> {
     message: &'a Message,
     answers: &'a mpsc::Sender<Vec<u8>>,
+    counts: &'a Counts,
 }
 
 impl Outgoing<'_> {
     /// Sends bytes of an answer; none: nobody takes them.
     async fn raw(&self, http: &[u8]) -> Option<()> {
         let bytes = message::answer(&self.message.server, &self.message.client, http);
+        self.counts.sent(bytes.len());
         self.answers.send(bytes).await.ok()
     }
 
