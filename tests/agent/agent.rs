@@ -1,20 +1,32 @@
 //! A running `circ agent`, what it says, and the commands that direct it.
 
 use std::fs::{self, File};
+use std::ops::{Deref, DerefMut};
 use std::path::PathBuf;
-use std::process::{Child, Command, ExitStatus, Stdio};
+use std::process::{Command, ExitStatus, Stdio};
 
-use nix::sys::signal::{Signal, kill};
-use nix::unistd::Pid;
 use serde_json::Value;
 
-use crate::support::{TempSite, deadline, wait_for_within};
+use crate::support::{Running, TempSite, deadline, wait_for_within};
 
 /// An agent that a test started; dropping it ends it.
 pub struct Agent {
-    child: Child,
+    running: Running,
     out: PathBuf,
-    err: PathBuf,
+}
+
+impl Deref for Agent {
+    type Target = Running;
+
+    fn deref(&self) -> &Running {
+        &self.running
+    }
+}
+
+impl DerefMut for Agent {
+    fn deref_mut(&mut self) -> &mut Running {
+        &mut self.running
+    }
 }
 
 /// `circ ARGS` in the site's directory.
@@ -72,16 +84,9 @@ impl Agent {
             site.path(&format!("agent-{number}.err")),
         );
         command.stdout(File::create(&out).expect("a file for the output"));
-        command.stderr(File::create(&err).expect("a file for the log"));
         change(&mut command);
-        let child = command
-            .spawn()
-            .unwrap_or_else(|e| panic!("cannot run {command:?}: {e}"));
-        Agent { child, out, err }
-    }
-
-    pub fn pid(&self) -> i32 {
-        self.child.id() as i32
+        let running = Running::start(command, err);
+        Agent { running, out }
     }
 
     /// The lines of all runs so far.
@@ -92,11 +97,6 @@ impl Agent {
             .lines()
             .map(|line| serde_json::from_str(line).unwrap_or_else(|e| panic!("{e}: {line}")))
             .collect()
-    }
-
-    /// Everything it logged.
-    pub fn log(&self) -> String {
-        fs::read_to_string(&self.err).unwrap_or_default()
     }
 
     /// Waits for the first line after `seen` others that is as wanted; its place and itself.
@@ -132,37 +132,10 @@ impl Agent {
         })
     }
 
-    pub fn signal(&self, signal: Signal) {
-        let _ = kill(Pid::from_raw(self.pid()), signal);
-    }
-
-    /// Waits until it has ended by itself.
-    #[track_caller]
-    pub fn wait_exit(&mut self) -> ExitStatus {
-        let child = &mut self.child;
-        let ended = wait_for_within(deadline(), || child.try_wait().ok().flatten());
-        ended.unwrap_or_else(|| panic!("the agent does not end\n{}", self.log()))
-    }
-
     /// Ends it with SIGTERM.
     #[track_caller]
     pub fn stop(mut self) -> ExitStatus {
-        self.signal(Signal::SIGTERM);
-        self.wait_exit()
-    }
-}
-
-impl Drop for Agent {
-    fn drop(&mut self) {
-        if matches!(self.child.try_wait(), Ok(None)) {
-            self.signal(Signal::SIGTERM);
-            let child = &mut self.child;
-            let limit = std::time::Duration::from_secs(10);
-            if wait_for_within(limit, || child.try_wait().ok().flatten()).is_none() {
-                let _ = child.kill();
-                let _ = child.wait();
-            }
-        }
+        self.end()
     }
 }
 

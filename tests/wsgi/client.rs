@@ -2,17 +2,14 @@
 
 #![allow(dead_code, reason = "each test program takes what it needs")]
 
-use std::fs::{self, File};
+use std::fs;
 use std::io::{BufRead, BufReader, Read, Write};
 use std::net::TcpStream;
-use std::path::{Path, PathBuf};
-use std::process::{Child, Command, ExitStatus, Stdio};
-use std::time::Duration;
+use std::ops::{Deref, DerefMut};
+use std::path::Path;
+use std::process::{Command, Stdio};
 
-use nix::sys::signal::{Signal, kill};
-use nix::unistd::Pid;
-
-use crate::support::{TempSite, deadline, wait_for_within};
+use crate::support::{Running, TempSite, deadline};
 
 /// One answer.
 #[derive(Debug, Clone, Default)]
@@ -166,9 +163,22 @@ impl Connection {
 
 /// `circ chaussette` on one of the applications of `applications.py`.
 pub struct Server {
-    child: Child,
+    running: Running,
     pub port: u16,
-    log: PathBuf,
+}
+
+impl Deref for Server {
+    type Target = Running;
+
+    fn deref(&self) -> &Running {
+        &self.running
+    }
+}
+
+impl DerefMut for Server {
+    fn deref_mut(&mut self) -> &mut Running {
+        &mut self.running
+    }
 }
 
 impl Server {
@@ -219,25 +229,16 @@ impl Server {
             .env("PYTHONDONTWRITEBYTECODE", "1")
             .env("MARK", site.path("mark"))
             .stdin(Stdio::null())
-            .stdout(Stdio::null())
-            .stderr(File::create(&log).expect("a log"));
+            .stdout(Stdio::null());
         change(&mut command);
-        let child = command.spawn().expect("circ runs");
-        let server = Server { child, port, log };
+        let running = Running::start(command, log);
+        let server = Server { running, port };
         server.wait_for("a server that listens", || {
             let listening = TcpStream::connect(("127.0.0.1", port)).is_ok();
-            let ended = !Path::new(&format!("/proc/{}/stat", server.child.id())).exists();
+            let ended = !Path::new(&format!("/proc/{}/stat", server.pid())).exists();
             (listening || ended).then_some(())
         });
         server
-    }
-
-    pub fn pid(&self) -> i32 {
-        self.child.id() as i32
-    }
-
-    pub fn log(&self) -> String {
-        fs::read_to_string(&self.log).unwrap_or_default()
     }
 
     pub fn open(&self) -> Connection {
@@ -247,36 +248,5 @@ impl Server {
     #[track_caller]
     pub fn get(&self, path: &str) -> Answer {
         self.open().ask("GET", path, "", b"")
-    }
-
-    #[track_caller]
-    pub fn wait_for<T>(&self, what: &str, probe: impl FnMut() -> Option<T>) -> T {
-        wait_for_within(deadline(), probe)
-            .unwrap_or_else(|| panic!("waited in vain for {what}\n{}", self.log()))
-    }
-
-    pub fn signal(&self, signal: Signal) {
-        let _ = kill(Pid::from_raw(self.pid()), signal);
-    }
-
-    #[track_caller]
-    pub fn wait_exit(&mut self) -> ExitStatus {
-        let child = &mut self.child;
-        let ended = wait_for_within(deadline(), || child.try_wait().ok().flatten());
-        ended.unwrap_or_else(|| panic!("the server does not end\n{}", self.log()))
-    }
-}
-
-impl Drop for Server {
-    fn drop(&mut self) {
-        if matches!(self.child.try_wait(), Ok(None)) {
-            self.signal(Signal::SIGTERM);
-            let child = &mut self.child;
-            let limit = Duration::from_secs(10);
-            if wait_for_within(limit, || child.try_wait().ok().flatten()).is_none() {
-                let _ = child.kill();
-                let _ = child.wait();
-            }
-        }
     }
 }
