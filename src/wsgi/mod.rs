@@ -9,7 +9,8 @@
 //!   requests of a client have the same environ but for path and query: the worker keeps such environs ([`templates`]),
 //!   and copies them.
 //! * Requests go to a worker in packets on a SOCK_SEQPACKET pair: a fast application gets many in one packet, a slow
-//!   one gets one at a time, so that nobody waits behind it while another worker is idle ([`pool`]).
+//!   one gets one at a time, so that nobody waits behind it while another worker is idle ([`pool`]). When there is only one
+//!   client, and it is quick, the front does not sleep between its requests (`awake`).
 //! * Answers come in a ring of memory that both share; a packet says how far it is filled. What a worker has finished is
 //!   therefore there even if it dies before it can say so: its death costs the request it was at, and no other.
 //! * Large bodies of requests are in a file without a name, passed by descriptor. Bodies of answers that are long or come
