@@ -557,3 +557,10 @@ fn clients_that_come_slowly_cost_nothing() {
         assert_eq!(last.answer("POST").unwrap().text(), "half done");
     });
 }
+
+#[test]
+fn a_slow_request_holds_up_no_answer_that_is_done() {
+    served("until_seen", &[], |site, server| {
+        server.holds_up_no_answer(&site.path("mark"));
+    });
+}

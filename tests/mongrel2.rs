@@ -12,7 +12,7 @@ use std::process::{Command, Output, Stdio};
 use std::sync::atomic::Ordering;
 use std::time::Duration;
 
-use client::{Answer, Connection};
+use client::{Answer, Connection, numbers};
 use nix::sys::signal::Signal;
 use nix::unistd::Uid;
 use serde_json::json;
@@ -318,15 +318,6 @@ fn requests_and_answers_go_through_mongrel2_whole() {
         assert!(!is("sent_bytes_total", "0") && !is("received_bytes_total", "0"));
         assert_eq!(handler.end().code(), Some(0), "{}", handler.log());
     }
-}
-
-/// What a handler counts, in the memory file that the daemon reads for `/metrics`.
-fn numbers(pid: i32) -> String {
-    let descriptors = fs::read_dir(format!("/proc/{pid}/fd")).unwrap();
-    let shown = descriptors.map(|entry| entry.unwrap().path()).find(|path| {
-        fs::read_link(path).is_ok_and(|to| to.to_string_lossy().contains("memfd:circ-metrics"))
-    });
-    fs::read_to_string(shown.unwrap()).unwrap()
 }
 
 /// A request that never ends does not take the process with it for good.

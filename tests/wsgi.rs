@@ -7,7 +7,7 @@ mod support;
 use std::fs;
 use std::process::Command;
 
-use client::{Connection, Server};
+use client::{Connection, Server, numbers};
 use nix::sys::signal::Signal;
 use support::{TempSite, children, wait_for};
 
@@ -562,4 +562,25 @@ fn what_one_thread_has_heard_no_other_waits_for() {
         .unwrap();
     let error = String::from_utf8_lossy(&output.stderr);
     assert_eq!(String::from_utf8_lossy(&output.stdout), "done\n", "{error}");
+}
+
+#[test]
+fn a_slow_request_holds_up_no_answer_that_is_done() {
+    served("until_seen", &[], |site, server| {
+        server.holds_up_no_answer(&site.path("mark"));
+    });
+}
+
+#[test]
+fn requests_that_come_together_go_to_different_processes() {
+    served("together", &["--workers", "2"], |_, server| {
+        server.wait_for("both processes", || {
+            let ready = numbers(server.pid()).contains("circ_front_workers 2");
+            // it tells when something happens
+            (ready || server.get("/").text().is_empty()).then_some(())
+        });
+        for mut connection in server.at_once(["/two", "/two"]) {
+            assert_eq!(connection.answer("GET").unwrap().text(), "yes");
+        }
+    });
 }

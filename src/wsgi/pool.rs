@@ -7,7 +7,7 @@ use super::counts::State;
 use super::job::Job;
 use super::marshal::Writer;
 use super::reply;
-use super::slot::{Exchange, Slot, room};
+use super::slot::{Exchange, Slot};
 use super::worker::{News, Settings, Worker};
 use hashbrown::HashMap;
 use http::StatusCode;
@@ -25,10 +25,10 @@ const PATIENCE: Duration = Duration::from_secs(5);
 const YOUNG: Duration = Duration::from_secs(1);
 
 #[derive(Default)]
-struct Inner {
+pub(super) struct Inner {
     queue: VecDeque<(u32, Job)>,
-    slots: Vec<Slot>,
-    exchanges: HashMap<u32, Exchange>,
+    pub(super) slots: Vec<Slot>,
+    pub(super) exchanges: HashMap<u32, Exchange>,
     next_number: u32,
     next_slot: u64,
     packet: Writer,
@@ -40,7 +40,7 @@ struct Inner {
     /// Nanoseconds in which applications were at work.
     busy: u64,
     /// WebSockets are no longer wanted.
-    dismissed: bool,
+    pub(super) dismissed: bool,
     awake: Awake,
 }
 
@@ -60,7 +60,9 @@ pub struct Pool {
     settings: Settings,
     wanted: usize,
     inner: Mutex<Inner>,
-    work: Notify,
+    pub(super) work: Notify,
+    /// A worker has several requests.
+    pub(super) several: Notify,
     health: watch::Sender<Health>,
     interface: OnceLock<Interface>,
 }
@@ -73,12 +75,13 @@ impl Pool {
             wanted,
             inner: Mutex::default(),
             work: Notify::new(),
+            several: Notify::new(),
             health: watch::Sender::new(Health::Starting),
             interface: OnceLock::new(),
         })
     }
 
-    fn lock(&self) -> MutexGuard<'_, Inner> {
+    pub(super) fn lock(&self) -> MutexGuard<'_, Inner> {
         self.inner.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
@@ -122,6 +125,7 @@ impl Pool {
                 }
             }
         });
+        tokio::spawn(self.clone().look_into_rings());
         Ok(())
     }
 
@@ -279,25 +283,23 @@ impl Pool {
         let threads = self.at_once();
         while !inner.queue.is_empty() {
             let waiting = inner.queue.len();
-            let free = inner
-                .slots
-                .iter_mut()
-                .filter(|slot| slot.takes_requests())
-                .map(|slot| {
-                    (
-                        room(slot.average, threads, slot.outstanding.len(), waiting),
-                        slot,
-                    )
-                })
-                .filter(|(room, _)| *room > 0)
-                .min_by_key(|(_, slot)| slot.outstanding.len());
-            let Some((room, slot)) = free else { break };
+            let room = |slot: &Slot| slot.room(threads, waiting);
+            let takers = inner.slots.iter().filter(|slot| room(slot) > 0).count();
+            let free = inner.slots.iter_mut().filter(|slot| room(slot) > 0);
+            let Some(slot) = free.min_by_key(|slot| slot.outstanding.len()) else {
+                break;
+            };
+            // one of several workers does not get what the others could begin with
+            let room = room(slot).min(waiting.div_ceil(takers));
             let before = slot.outstanding.len();
             slot.speak(&mut inner.packet, |slot, out| {
                 slot.requests(out, &mut inner.queue, &mut inner.exchanges, room)
             });
             if slot.outstanding.len() == before {
                 break;
+            }
+            if slot.outstanding.len() > 1 {
+                self.several.notify_one();
             }
         }
         for slot in &mut inner.slots {
@@ -365,6 +367,9 @@ impl Pool {
                     slot.measure(busy, count);
                     inner.busy += busy;
                     self.take(slot, &mut inner.exchanges, head, inner.dismissed);
+                    if !slot.outstanding.is_empty() {
+                        self.several.notify_one();
+                    }
                 }
                 News::Gone => {
                     alive = false;

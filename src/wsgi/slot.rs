@@ -47,12 +47,14 @@ pub(super) struct Slot {
     /// How much of its ring it knows to be free again.
     pub(super) told: u64,
     pub(super) unsent: Option<Vec<u8>>,
+    /// How far its ring was read when it was last looked into.
+    pub(super) glanced: u64,
     /// Status and headers of its last whole answer.
     pub(super) last_head: Result<Response<()>, String>,
 }
 
 /// How many requests more a worker is to get, if so many wait. Pure.
-pub fn room(average: Option<u64>, threads: usize, outstanding: usize, waiting: usize) -> usize {
+fn room(average: Option<u64>, threads: usize, outstanding: usize, waiting: usize) -> usize {
     let most = match average {
         // not known yet, or slow: nobody is to wait behind another
         None => threads,
@@ -85,6 +87,7 @@ impl Slot {
             orders: VecDeque::new(),
             told: 0,
             unsent: None,
+            glanced: 0,
             last_head: Err("it has none".to_string()),
         }
     }
@@ -100,6 +103,15 @@ impl Slot {
             Some(average) if each < average.saturating_mul(4) => (average * 7 + each) / 8,
             _ => each,
         });
+    }
+
+    /// How many requests more it is to get, if so many wait.
+    pub(super) fn room(&self, threads: usize, waiting: usize) -> usize {
+        if self.takes_requests() {
+            room(self.average, threads, self.outstanding.len(), waiting)
+        } else {
+            0
+        }
     }
 
     /// It could be given requests now.

@@ -12,9 +12,46 @@ use http::{Response, StatusCode};
 use std::fs::File;
 use std::io;
 use std::sync::Arc;
+use std::time::Duration;
 use tokio::sync::mpsc;
 
+/// A worker that has several requests and says nothing for so long may be at a slow one, with quick ones done before it.
+const GLANCE: Duration = Duration::from_millis(2);
+/// After so many looks in vain, somebody has to say something first.
+const GLANCES: u32 = 10;
+
 impl Pool {
+    /// Looks into the rings of workers that have several requests and say nothing of them, for as long as the pool lives.
+    pub(super) async fn look_into_rings(self: Arc<Pool>) {
+        loop {
+            self.several.notified().await;
+            let mut in_vain = 0;
+            while in_vain < GLANCES {
+                tokio::time::sleep(GLANCE).await;
+                in_vain = if self.glance() { 0 } else { in_vain + 1 };
+            }
+        }
+    }
+
+    /// Takes what quiet workers have finished; true if any worker has finished anything since the last time.
+    fn glance(self: &Arc<Pool>) -> bool {
+        let inner = &mut *self.lock();
+        let mut news = false;
+        for slot in &mut inner.slots {
+            let quiet = slot.worker.consumed() == slot.glanced;
+            if quiet && !slot.outstanding.is_empty() {
+                let filled = slot.worker.filled();
+                self.take(slot, &mut inner.exchanges, filled, inner.dismissed);
+            }
+            news |= slot.worker.consumed() != slot.glanced;
+            slot.glanced = slot.worker.consumed();
+        }
+        if news {
+            self.work.notify_one();
+        }
+        news
+    }
+
     /// Takes the answers of a worker.
     pub(super) fn take(
         self: &Arc<Pool>,

@@ -3,6 +3,7 @@ import asyncio
 import functools
 import os
 import sys
+import time
 import zlib
 
 
@@ -22,6 +23,16 @@ def mark(text):
 async def hello(scope, receive, send):
     assert scope["type"] == "http"
     await answer(send, b"hello\n")
+
+
+async def until_seen(scope, receive, send):
+    """Answers /slow when the other answer was seen, and lets nobody else do anything meanwhile."""
+    end = time.monotonic() + 20
+    seen = scope["path"] != "/slow"
+    while not seen and time.monotonic() < end:
+        seen = os.path.exists(os.environ["MARK"])
+        time.sleep(0.005)
+    await answer(send, b"yes" if seen else b"no")
 
 
 class Hello:

@@ -37,6 +37,30 @@ def echo(environ, start_response):
     return text(start_response, environ["wsgi.input"].read())
 
 
+def until_seen(environ, start_response):
+    """Answers /slow when the other answer was seen."""
+    end = time.monotonic() + 20
+    seen = environ["PATH_INFO"] != "/slow"
+    while not seen and time.monotonic() < end:
+        seen = os.path.exists(os.environ["MARK"])
+        time.sleep(0.005)
+    return text(start_response, "yes" if seen else "no")
+
+
+def together(environ, start_response):
+    """Answers /two when two requests have begun."""
+    seen = environ["PATH_INFO"] != "/two"
+    if not seen:
+        with open(os.environ["MARK"], "a") as mark:
+            mark.write("begun\n")
+    end = time.monotonic() + 20
+    while not seen and time.monotonic() < end:
+        with open(os.environ["MARK"]) as mark:
+            seen = len(mark.readlines()) > 1
+        time.sleep(0.005)
+    return text(start_response, "yes" if seen else "no")
+
+
 SHARED = [["X-N", ""]]
 
 

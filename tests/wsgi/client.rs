@@ -9,6 +9,8 @@ use std::ops::{Deref, DerefMut};
 use std::path::Path;
 use std::process::{Command, Stdio};
 
+use nix::sys::signal::Signal;
+
 use crate::support::{Running, TempSite, deadline};
 
 /// One answer.
@@ -245,8 +247,47 @@ impl Server {
         Connection::open(self.port)
     }
 
+    /// Two requests that reach the server at once; it knows already that such requests are quick.
+    #[track_caller]
+    pub fn at_once(&self, paths: [&str; 2]) -> [Connection; 2] {
+        let mut connections = paths.map(|_| self.open());
+        for _ in 0..20 {
+            for connection in &mut connections {
+                assert_eq!(connection.ask("GET", "/", "", b"").text(), "yes");
+            }
+        }
+        self.signal(Signal::SIGSTOP);
+        for (connection, path) in connections.iter_mut().zip(paths) {
+            connection.send(format!("GET {path} HTTP/1.1\r\nHost: x\r\n\r\n"));
+        }
+        self.signal(Signal::SIGCONT);
+        connections
+    }
+
+    /// A quick request and a slow one go to the same worker together; what is quick is answered before the slow is done,
+    /// which waits for the file `seen`.
+    #[track_caller]
+    pub fn holds_up_no_answer(&self, seen: &Path) {
+        let [mut quick, mut slow] = self.at_once(["/", "/slow"]);
+        assert_eq!(quick.answer("GET").unwrap().text(), "yes");
+        fs::write(seen, "").expect("a file");
+        assert_eq!(slow.answer("GET").unwrap().text(), "yes");
+    }
+
     #[track_caller]
     pub fn get(&self, path: &str) -> Answer {
         self.open().ask("GET", path, "", b"")
     }
+}
+
+/// What a front or a handler counts, in the memory file that the daemon reads for `/metrics`.
+pub fn numbers(pid: i32) -> String {
+    let descriptors = fs::read_dir(format!("/proc/{pid}/fd")).unwrap();
+    let shown = descriptors.map(|entry| entry.unwrap().path()).find(|path| {
+        fs::read_link(path).is_ok_and(|to| to.to_string_lossy().contains("memfd:circ-metrics"))
+    });
+    // it comes when the first process is ready
+    shown
+        .and_then(|path| fs::read_to_string(path).ok())
+        .unwrap_or_default()
 }
