@@ -2,9 +2,10 @@
 
 use super::access::{Entry, Log};
 use super::asgi::websocket;
-use super::front::{Client, Front, Refusal, strict};
+use super::front::{Client, Front, strict};
 use super::job::RequestBody;
-use super::reply::{ReplyBody, own};
+use super::pool::Pool;
+use super::reply::{self, Answer, Refusal, ReplyBody, own};
 use bytes::Bytes;
 use http::header::{self, HeaderValue};
 use http::{Method, Request, Response};
@@ -23,11 +24,11 @@ pub(super) struct Answering {
     client: Arc<Client>,
     begun: Instant,
     entry: Option<Box<Entry>>,
-    from: From,
+    source: Source,
 }
 
 /// Where the answer comes from.
-enum From {
+enum Source {
     /// A worker has the request, and nothing else is to be done.
     Worker {
         answer: oneshot::Receiver<Response<ReplyBody>>,
@@ -38,15 +39,12 @@ enum From {
     /// More has to be done, before or meanwhile.
     More(Pin<Box<dyn Future<Output = Answer> + Send>>),
     /// It is known already.
-    Known(Option<Refusal>),
+    Known(Refusal),
 }
-
-/// An answer, or why there is none from the application.
-pub(super) type Answer = Result<Response<ReplyBody>, Refusal>;
 
 /// A request that an ASGI application has: it is told if the client goes before there is an answer.
 pub(super) struct Asked {
-    pub(super) front: Arc<Front>,
+    pub(super) pool: Arc<Pool>,
     pub(super) number: u32,
     pub(super) answered: bool,
 }
@@ -54,7 +52,7 @@ pub(super) struct Asked {
 impl Drop for Asked {
     fn drop(&mut self) {
         if !self.answered {
-            self.front.pool.gone(self.number);
+            self.pool.gone(self.number);
         }
     }
 }
@@ -71,17 +69,17 @@ impl Answering {
         Answering {
             begun: Instant::now(),
             entry,
-            from: From::of(front, client, request),
+            source: Source::of(front, client, request),
             front: front.clone(),
             client: client.clone(),
         }
     }
 }
 
-impl From {
-    fn of(front: &Arc<Front>, client: &Arc<Client>, request: Request<Incoming>) -> From {
+impl Source {
+    fn of(front: &Arc<Front>, client: &Arc<Client>, request: Request<Incoming>) -> Source {
         if let Err(refusal) = strict(&request) {
-            return From::Known(Some(refusal));
+            return Source::Known(refusal);
         }
         let asgi = front.pool.is_asgi();
         let simple = request.body().is_end_stream()
@@ -89,32 +87,29 @@ impl From {
             && !(asgi && websocket::is_wanted(request.headers()));
         if !simple {
             let (front, client) = (front.clone(), client.clone());
-            return From::More(if asgi {
+            return Source::More(if asgi {
                 Box::pin(front.handle_asgi(request, client))
             } else {
                 Box::pin(front.handle(request, client))
             });
         }
         let (head, _) = request.into_parts();
-        let (number, answer) = if asgi {
-            front.ask_asgi(&head, client, RequestBody::Empty)
+        let (asked, answer) = if asgi {
+            let (asked, answer) = front.ask_asgi(&head, client, RequestBody::Empty);
+            (Some(asked), answer)
         } else {
-            front.ask(&head, client, RequestBody::Empty)
+            (None, front.ask(&head, client, RequestBody::Empty))
         };
-        From::Worker {
+        Source::Worker {
             answer,
             method: head.method,
-            asked: asgi.then(|| Asked {
-                front: front.clone(),
-                number,
-                answered: false,
-            }),
+            asked,
         }
     }
 
     fn poll(&mut self, front: &Front, context: &mut Context<'_>) -> Poll<Answer> {
         Poll::Ready(match self {
-            From::Worker {
+            Source::Worker {
                 answer,
                 method,
                 asked,
@@ -123,13 +118,10 @@ impl From {
                 if let Some(asked) = asked {
                     asked.answered = true;
                 }
-                Front::answered(answer).map(|response| front.without_body(method, response))
+                reply::come(answer).map(|response| front.without_body(method, response))
             }
-            From::More(more) => ready!(more.as_mut().poll(context)),
-            From::Known(refusal) => match refusal.take() {
-                Some(refusal) => Err(refusal),
-                None => return Poll::Pending,
-            },
+            Source::More(more) => ready!(more.as_mut().poll(context)),
+            Source::Known(refusal) => Err(*refusal),
         })
     }
 }
@@ -139,7 +131,7 @@ impl Future for Answering {
 
     fn poll(mut self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<Self::Output> {
         let this = &mut *self;
-        let mut response = match ready!(this.from.poll(&this.front, context)) {
+        let mut response = match ready!(this.source.poll(&this.front, context)) {
             Ok(response) => response,
             Err((code, text)) => {
                 let mut response = own(code, text);

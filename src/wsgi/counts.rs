@@ -6,7 +6,6 @@ use http::StatusCode;
 use rustix::fs::{MemfdFlags, memfd_create};
 use std::fmt::Write;
 use std::fs::File;
-use std::io;
 use std::os::unix::fs::FileExt;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering::Relaxed};
@@ -159,14 +158,12 @@ impl Shown {
         }
     }
 
-    /// Writes them now.
-    ///
-    /// # Errors
-    /// There is no memory.
-    pub fn write(&self, pool: &Pool) -> io::Result<()> {
-        match &self.file {
-            Some(file) => file.write_all_at(self.counts.text(pool).as_bytes(), 0),
-            None => Ok(()),
+    /// Writes them now; if there is no memory for them, they stay as they were.
+    pub fn write(&self, pool: &Pool) {
+        if let Some(file) = &self.file
+            && let Err(error) = file.write_all_at(self.counts.text(pool).as_bytes(), 0)
+        {
+            tracing::debug!("cannot show the numbers: {error}");
         }
     }
 
@@ -179,9 +176,7 @@ impl Shown {
         tokio::spawn(async move {
             tokio::time::sleep(PAUSE).await;
             shown.counts.due.store(false, Relaxed);
-            if let Err(error) = shown.write(&pool) {
-                tracing::debug!("cannot show the numbers: {error}");
-            }
+            shown.write(&pool);
         });
     }
 }

@@ -1,7 +1,7 @@
 //! The front: clients, their requests, and the end of both.
 
 use super::access::Log;
-use super::answering::{Answer, Answering};
+use super::answering::Answering;
 use super::asgi::SocketLimits;
 use super::counts::Shown;
 use super::environ::{self, Ends, Last, Site};
@@ -9,7 +9,7 @@ use super::job::{Job, RequestBody};
 use super::listen::{Listener, Stream, descriptors_for};
 use super::marshal::Writer;
 use super::pool::Pool;
-use super::reply::{ReplyBody, fit};
+use super::reply::{Answer, Refusal, ReplyBody, TOO_LARGE, fit};
 use super::sendfile::Outgoing;
 use bytes::{Bytes, BytesMut};
 use http::header;
@@ -216,9 +216,7 @@ impl Front {
             tokio::time::sleep(Duration::from_millis(5)).await;
         }
         // the last numbers, for whoever holds on to them
-        if let Err(error) = self.shown.write(&self.pool) {
-            tracing::debug!("cannot show the numbers: {error}");
-        }
+        self.shown.write(&self.pool);
     }
 
     fn connection(
@@ -277,23 +275,23 @@ impl Front {
     ) -> Answer {
         let (head, body) = request.into_parts();
         let body = self.collect(body).await?;
-        let (_, answer) = self.ask(&head, &client, body);
-        let response = self.in_time(answer).await?;
+        let answer = self.ask(&head, &client, body);
+        let response = self.pool.in_time(answer, self.limits.request_time).await?;
         Ok(self.without_body(&head.method, response))
     }
 
-    /// Gives a request to the workers of a WSGI application: its number, and where its answer comes.
+    /// Gives a request to the workers of a WSGI application; its answer comes here.
     pub(super) fn ask(
         &self,
         head: &Parts,
         client: &Client,
         body: RequestBody,
-    ) -> (u32, oneshot::Receiver<Response<ReplyBody>>) {
+    ) -> oneshot::Receiver<Response<ReplyBody>> {
         let environ = client.environ(head, |out| {
             environ::write(out, head, &client.ends, &self.site);
         });
         let (reply, answer) = oneshot::channel();
-        let number = self.pool.submit(Job {
+        self.pool.submit(Job {
             environ,
             target: environ::target(head, &self.site),
             port: client.ends.port,
@@ -301,30 +299,7 @@ impl Front {
             reply,
             asgi: false,
         });
-        (number, answer)
-    }
-
-    /// Waits for an answer as long as it may take.
-    pub(super) async fn in_time(&self, answer: oneshot::Receiver<Response<ReplyBody>>) -> Answer {
-        let answer = match self.limits.request_time {
-            None => answer.await,
-            Some(limit) => match tokio::time::timeout(limit, answer).await {
-                Ok(answer) => answer,
-                Err(_) => {
-                    self.pool.expired(limit);
-                    let text = "The application took too long.";
-                    return Err((StatusCode::GATEWAY_TIMEOUT, text));
-                }
-            },
-        };
-        Front::answered(answer)
-    }
-
-    /// What came in place of an answer if the server ends.
-    pub(super) fn answered(
-        answer: Result<Response<ReplyBody>, oneshot::error::RecvError>,
-    ) -> Answer {
-        answer.map_err(|_| (StatusCode::SERVICE_UNAVAILABLE, "The server is stopping."))
+        answer
     }
 
     /// The answer, without its body if there must not be one, and not longer than it says.
@@ -408,14 +383,6 @@ impl Front {
         })
     }
 }
-
-/// Why a request is not handled.
-pub(super) type Refusal = (StatusCode, &'static str);
-
-pub(super) const TOO_LARGE: Refusal = (
-    StatusCode::PAYLOAD_TOO_LARGE,
-    "The request's body is too large.",
-);
 
 const NO_SPOOL: Refusal = (
     StatusCode::INSUFFICIENT_STORAGE,

@@ -298,7 +298,7 @@ impl Pool {
             if slot.outstanding.len() == before {
                 break;
             }
-            if slot.outstanding.len() > 1 {
+            if slot.has_several() {
                 self.several.notify_one();
             }
         }
@@ -367,7 +367,7 @@ impl Pool {
                     slot.measure(busy, count);
                     inner.busy += busy;
                     self.take(slot, &mut inner.exchanges, head, inner.dismissed);
-                    if !slot.outstanding.is_empty() {
+                    if slot.has_several() {
                         self.several.notify_one();
                     }
                 }

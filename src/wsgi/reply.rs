@@ -15,10 +15,22 @@ use std::io;
 use std::pin::Pin;
 use std::sync::Arc;
 use std::task::{Context, Poll};
-use tokio::sync::mpsc;
+use tokio::sync::{mpsc, oneshot};
 
 /// Told to the worker when so much has been taken.
 const CREDIT: u64 = 64 * 1024;
+
+/// Why a request is not handled: what the server answers itself.
+pub type Refusal = (StatusCode, &'static str);
+
+/// An answer, or why there is none from the application.
+pub type Answer = Result<Response<ReplyBody>, Refusal>;
+
+/// Longer than a body may be.
+pub const TOO_LARGE: Refusal = (
+    StatusCode::PAYLOAD_TOO_LARGE,
+    "The request's body is too large.",
+);
 
 /// The body of an answer.
 pub enum ReplyBody {
@@ -283,6 +295,11 @@ pub fn declared_length(headers: &HeaderMap) -> Option<u64> {
         .trim()
         .parse()
         .ok()
+}
+
+/// What has come from a worker; nothing does when the server ends.
+pub fn come(answer: Result<Response<ReplyBody>, oneshot::error::RecvError>) -> Answer {
+    answer.map_err(|_| (StatusCode::SERVICE_UNAVAILABLE, "The server is stopping."))
 }
 
 /// An answer of the server itself.

@@ -119,6 +119,11 @@ impl Slot {
         self.ready && !self.retiring && self.unsent.is_none()
     }
 
+    /// It has several requests: some may be done while it is at another.
+    pub(super) fn has_several(&self) -> bool {
+        self.outstanding.len() > 1
+    }
+
     /// The worker waits to hear something, though it is of no request.
     pub(super) fn has_to_say(&self) -> bool {
         !self.orders.is_empty() || self.worker.consumed() - self.told > worker::RING as u64 / 4

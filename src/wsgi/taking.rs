@@ -4,7 +4,7 @@ use super::asgi::link::{Order, Say};
 use super::job::Job;
 use super::pool::Pool;
 use super::record::{Kind, Record};
-use super::reply::{self, ReplyBody, Stream};
+use super::reply::{self, Answer, ReplyBody, Stream};
 use super::slot::{Exchange, Slot};
 use bytes::Bytes;
 use hashbrown::HashMap;
@@ -13,7 +13,7 @@ use std::fs::File;
 use std::io;
 use std::sync::Arc;
 use std::time::Duration;
-use tokio::sync::mpsc;
+use tokio::sync::{mpsc, oneshot};
 
 /// A worker that has several requests and says nothing for so long may be at a slow one, with quick ones done before it.
 const GLANCE: Duration = Duration::from_millis(2);
@@ -39,7 +39,7 @@ impl Pool {
         let mut news = false;
         for slot in &mut inner.slots {
             let quiet = slot.worker.consumed() == slot.glanced;
-            if quiet && !slot.outstanding.is_empty() {
+            if quiet && slot.has_several() {
                 let filled = slot.worker.filled();
                 self.take(slot, &mut inner.exchanges, filled, inner.dismissed);
             }
@@ -50,6 +50,29 @@ impl Pool {
             self.work.notify_one();
         }
         news
+    }
+
+    /// Waits for an answer as long as it may take.
+    ///
+    /// # Errors
+    /// It takes longer, or the server ends.
+    pub(super) async fn in_time(
+        &self,
+        answer: oneshot::Receiver<Response<ReplyBody>>,
+        limit: Option<Duration>,
+    ) -> Answer {
+        let answer = match limit {
+            None => answer.await,
+            Some(limit) => match tokio::time::timeout(limit, answer).await {
+                Ok(answer) => answer,
+                Err(_) => {
+                    self.expired(limit);
+                    let text = "The application took too long.";
+                    return Err((StatusCode::GATEWAY_TIMEOUT, text));
+                }
+            },
+        };
+        reply::come(answer)
     }
 
     /// Takes the answers of a worker.

@@ -4,13 +4,13 @@ use super::deflate::Agreed;
 use super::link::{Order, PART, Window};
 use super::scope;
 use super::websocket::{self, Call};
-use crate::wsgi::answering::{Answer, Asked};
+use crate::wsgi::answering::Asked;
 use crate::wsgi::environ::Ends;
-use crate::wsgi::front::{Client, Front, IN_MEMORY, Refusal, TOO_LARGE};
+use crate::wsgi::front::{Client, Front, IN_MEMORY};
 use crate::wsgi::job::{Job, RequestBody};
 use crate::wsgi::marshal::Writer;
 use crate::wsgi::pool::Pool;
-use crate::wsgi::reply::ReplyBody;
+use crate::wsgi::reply::{Answer, Refusal, ReplyBody, TOO_LARGE};
 use bytes::Bytes;
 use http::request::Parts;
 use http::{Request, Response, StatusCode};
@@ -54,9 +54,8 @@ impl Front {
             coming = Some((body, window.clone()));
             RequestBody::Coming(window)
         };
-        let (number, answer) = self.ask_asgi(&head, &client, body);
-        let mut asked = self.asked(number);
-        let answer = self.in_time(answer);
+        let (mut asked, answer) = self.ask_asgi(&head, &client, body);
+        let answer = self.pool.in_time(answer, self.limits.request_time);
         let answer = match coming {
             None => answer.await?,
             Some((body, window)) => {
@@ -67,7 +66,7 @@ impl Front {
                 let patience = body.size_hint().exact().map(|_| self.limits.body_time);
                 let upload = Upload {
                     pool: self.pool.clone(),
-                    number,
+                    number: asked.number,
                     body,
                     window,
                     limit: limit.unwrap_or(u64::MAX),
@@ -85,25 +84,17 @@ impl Front {
         Ok(self.without_body(&head.method, answer))
     }
 
-    /// Gives a request to the workers of an ASGI application: its number, and where its answer comes.
+    /// Gives a request to the workers of an ASGI application; where its answer comes.
     pub(in crate::wsgi) fn ask_asgi(
         &self,
         head: &Parts,
         client: &Client,
         body: RequestBody,
-    ) -> (u32, oneshot::Receiver<Response<ReplyBody>>) {
+    ) -> (Asked, oneshot::Receiver<Response<ReplyBody>>) {
         let scope = client.environ(head, |out| {
             scope::write(out, head, &client.ends, &self.site, false);
         });
         self.hand_in(head, &client.ends, scope, body)
-    }
-
-    fn asked(self: &Arc<Front>, number: u32) -> Asked {
-        Asked {
-            front: self.clone(),
-            number,
-            answered: false,
-        }
     }
 
     fn hand_in(
@@ -112,7 +103,7 @@ impl Front {
         ends: &Ends,
         environ: Bytes,
         body: RequestBody,
-    ) -> (u32, oneshot::Receiver<Response<ReplyBody>>) {
+    ) -> (Asked, oneshot::Receiver<Response<ReplyBody>>) {
         let (reply, answer) = oneshot::channel();
         let number = self.pool.submit(Job {
             environ,
@@ -122,10 +113,15 @@ impl Front {
             reply,
             asgi: true,
         });
-        (number, answer)
+        let asked = Asked {
+            pool: self.pool.clone(),
+            number,
+            answered: false,
+        };
+        (asked, answer)
     }
 
-    async fn open_socket(self: &Arc<Front>, mut head: Parts, ends: &Ends) -> Answer {
+    async fn open_socket(&self, mut head: Parts, ends: &Ends) -> Answer {
         let accept = match websocket::check(&head) {
             Ok(accept) => accept,
             Err(refusal) => return Ok(*refusal),
@@ -142,9 +138,9 @@ impl Front {
         let mut scope = Writer::new();
         scope::write(&mut scope, &head, ends, &self.site, true);
         let scope = scope.into_bytes().into();
-        let (number, answer) = self.hand_in(&head, ends, scope, body);
-        let mut asked = self.asked(number);
-        let mut response = self.in_time(answer).await?;
+        let (mut asked, answer) = self.hand_in(&head, ends, scope, body);
+        let limit = self.limits.request_time;
+        let mut response = self.pool.in_time(answer, limit).await?;
         let said =
             match std::mem::replace(response.body_mut(), ReplyBody::Whole(Default::default())) {
                 ReplyBody::Socket(said) => said,
@@ -163,7 +159,7 @@ impl Front {
         asked.answered = true;
         let call = Call {
             pool: self.pool.clone(),
-            number,
+            number: asked.number,
             window,
             said,
             limits: self.limits.sockets,

@@ -11,7 +11,7 @@ use crate::wsgi::front::Limits;
 use crate::wsgi::job::{Job, RequestBody};
 use crate::wsgi::marshal::Writer;
 use crate::wsgi::pool::Pool;
-use crate::wsgi::reply::{ReplyBody, own};
+use crate::wsgi::reply::{Refusal, ReplyBody, TOO_LARGE, own};
 use bytes::Bytes;
 use hashbrown::HashMap;
 use http::{HeaderMap, Response, StatusCode};
@@ -142,9 +142,7 @@ impl Handler {
             let _ = tokio::time::timeout_at(late, publisher).await;
         }
         // the last numbers, for whoever holds on to them
-        if let Err(error) = self.shown.write(&self.pool) {
-            tracing::debug!("cannot show the numbers: {error}");
-        }
+        self.shown.write(&self.pool);
     }
 
     /// Takes what came from a server.
@@ -292,28 +290,10 @@ impl Handler {
             reply,
             asgi: false,
         });
-        let answer = match self.limits.request_time {
-            None => answer.await,
-            Some(limit) => match tokio::time::timeout(limit, answer).await {
-                Ok(answer) => answer,
-                Err(_) => {
-                    self.pool.expired(limit);
-                    let text = "The application took too long.";
-                    return own(StatusCode::GATEWAY_TIMEOUT, text);
-                }
-            },
-        };
-        answer.unwrap_or_else(|_| own(StatusCode::SERVICE_UNAVAILABLE, "The server is stopping."))
+        let answer = self.pool.in_time(answer, self.limits.request_time).await;
+        answer.unwrap_or_else(|(code, text)| own(code, text))
     }
 }
-
-/// Why a request is not handled.
-type Refusal = (StatusCode, &'static str);
-
-const TOO_LARGE: Refusal = (
-    StatusCode::PAYLOAD_TOO_LARGE,
-    "The request's body is too large.",
-);
 
 fn declared(headers: &HeaderMap) -> u64 {
     crate::wsgi::reply::declared_length(headers).unwrap_or_default()
